@@ -1,0 +1,179 @@
+"""What nodes and the control plane say to each other, as JSON over HTTP.
+
+Node to control plane: `NodeRegistration`, `Heartbeat`. Control plane to node: `SettingsPush`, answered by `SettingsAck`.
+`generation` numbers the wishes for one node and only grows; `epoch` numbers the controllers and fences off deposed ones.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from inference_node.contract.settings import EngineSettings, KnobBounds, KvPrecision, Precision
+
+CONTRACT_VERSION = 1
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$", description="lower-case DNS-like name")]
+
+
+class _Message(BaseModel):
+    # Unknown fields are ignored on the wire, so that an older side understands a newer one.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class NodeState(StrEnum):
+    """Where a node is in its life, as it says itself."""
+
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+class AckOutcome(StrEnum):
+    """What became of a push: applied between two steps, being prepared beside the running engine, or already in force."""
+
+    APPLIED = "applied"
+    PREPARING = "preparing"
+    UNCHANGED = "unchanged"
+
+
+class RejectCode(StrEnum):
+    """Why a push was refused (`code` of the node's error body)."""
+
+    STALE_EPOCH = "stale_epoch"
+    STALE_GENERATION = "stale_generation"
+    CONFLICT = "conflict"
+    OUT_OF_BOUNDS = "out_of_bounds"
+    NOT_SUPPORTED = "not_supported"
+    OUT_OF_MEMORY = "out_of_memory"
+
+
+class NodeCapabilities(_Message):
+    """What this node can be set to, beyond the product's own bounds."""
+
+    precisions: tuple[Precision, ...]
+    kv_precisions: tuple[KvPrecision, ...] = (KvPrecision.MODEL,)
+    max_batch_size: int = Field(ge=1)
+    max_batched_tokens: int = Field(ge=64)
+    max_model_len: int = Field(ge=1, description="longest prompt plus answer, in tokens")
+    kv_tokens: int = Field(ge=1, description="tokens the KV cache holds in all")
+
+
+class NodeHardware(_Message):
+    """The machine below the node, for people and for the performance model."""
+
+    device: str = Field(description="cpu or the name of the accelerator")
+    cpu_model: str = ""
+    cpu_cores: int = Field(ge=1)
+    threads: int = Field(ge=1, description="threads that the engine computes with")
+    memory_bytes: int = Field(ge=0)
+    features: tuple[str, ...] = Field(default=(), description="instruction sets that matter: avx512_bf16, amx_bf16 …")
+
+
+class StepSample(_Message):
+    """One cell of the node's measured step-time table."""
+
+    precision: Precision
+    decode_rows: int = Field(ge=0)
+    prefill_tokens: int = Field(ge=0)
+    step_s: float = Field(gt=0, description="median seconds of one step")
+    samples: int = Field(ge=1)
+
+
+class StepProfile(_Message):
+    """Step times measured on this node with this model, by a short probe at start and refined by the steps it serves."""
+
+    cells: tuple[StepSample, ...] = ()
+
+
+class NodeRegistration(_Message):
+    """First word of a node. Repeated after each restart; the same `name` keeps the same node id."""
+
+    contract_version: int = CONTRACT_VERSION
+    name: Name
+    pool: Name
+    fleet: Name = "default"
+    model: str
+    url: str = Field(description="base URL under which control plane, Prometheus and clients reach the node")
+    admin_token: str = Field(min_length=16, description="bearer that the control plane uses at the node's admin endpoints")
+    instance_id: str = Field(description="changes with each start of the process")
+    version: str
+    capabilities: NodeCapabilities
+    hardware: NodeHardware
+    settings: EngineSettings
+    observed_generation: int = Field(ge=0)
+    observed_epoch: int = Field(default=0, ge=0)
+    step_profile: StepProfile = StepProfile()
+
+
+class NodeRegistered(_Message):
+    """Answer to a registration. `token` authenticates this node from now on and is shown only here."""
+
+    node_id: str
+    token: str
+    heartbeat_interval_s: float = 5.0
+    long_poll_s: float = 25.0
+
+
+class Heartbeat(_Message):
+    """What a node reports every few seconds."""
+
+    instance_id: str
+    state: NodeState
+    observed_generation: int = Field(ge=0)
+    observed_epoch: int = Field(ge=0)
+    config_hash: str
+    settings: EngineSettings
+    applied_step: int = Field(default=0, ge=0, description="engine step from which these settings are in force")
+    preparing_generation: int | None = Field(default=None, description="generation being prepared in the background")
+    rejected_generation: int | None = None
+    rejected_reason: str | None = None
+    drifted: bool = Field(default=False, description="settings were changed on the node itself since the last push")
+    running: int = Field(default=0, ge=0)
+    waiting: int = Field(default=0, ge=0)
+    kv_usage: float = Field(default=0.0, ge=0.0, le=1.0)
+    step: int = Field(default=0, ge=0)
+    step_profile: StepProfile | None = None
+
+
+class HeartbeatReply(_Message):
+    """What the control plane wants of the node by now; a newer generation than applied is fetched at once."""
+
+    desired_generation: int = Field(ge=0)
+    desired_hash: str | None = None
+
+
+class SettingsPush(_Message):
+    """Desired settings of one node: pushed to it, and the same document when it asks for it."""
+
+    node_id: str
+    generation: int = Field(ge=1)
+    epoch: int = Field(ge=0)
+    revision: int = Field(ge=0, description="number of the settings revision in its pool; 0 for a manual push")
+    config_hash: str
+    settings: EngineSettings
+    bounds: dict[str, KnobBounds] = Field(default_factory=dict)
+    force: bool = Field(default=False, description="skip the quality gate; never skips bounds or memory")
+    issued_at: AwareDatetime
+
+
+class SettingsAck(_Message):
+    """A node's answer to a push."""
+
+    generation: int
+    epoch: int
+    outcome: AckOutcome
+    applied_step: int | None = Field(description="first engine step under these settings; absent while preparing")
+    config_hash: str = Field(description="of the settings in force now")
+    settings: EngineSettings = Field(description="the settings in force now")
+
+
+class SettingsReject(_Message):
+    """Body of a 4xx answer to a push; nothing was changed."""
+
+    code: RejectCode
+    message: str
+    knob: str | None = None
+    observed_generation: int = 0
+    observed_epoch: int = 0
