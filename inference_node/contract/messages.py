@@ -96,7 +96,9 @@ class NodeRegistration(_Message):
     fleet: Name = "default"
     model: str
     url: str = Field(description="base URL under which control plane, Prometheus and clients reach the node")
-    admin_token: str = Field(min_length=16, description="bearer that the control plane uses at the node's admin endpoints")
+    admin_token: str = Field(
+        min_length=16, description="bearer that the control plane uses at the node's admin endpoints"
+    )
     instance_id: str = Field(description="changes with each start of the process")
     version: str
     capabilities: NodeCapabilities

@@ -33,7 +33,27 @@ _ITL = (0.002, 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.07, 0.
 _E2E = (0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 120.0,
         240.0)  # fmt: skip
 _TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
-_STEP = (0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.125, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
+_STEP = (
+    0.001,
+    0.002,
+    0.005,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.04,
+    0.05,
+    0.06,
+    0.08,
+    0.1,
+    0.125,
+    0.15,
+    0.2,
+    0.3,
+    0.5,
+    1.0,
+    2.0,
+)
 
 C, G, H, I = MetricKind.COUNTER, MetricKind.GAUGE, MetricKind.HISTOGRAM, MetricKind.INFO  # noqa: E741
 
@@ -67,7 +87,10 @@ REQUESTS_OFFERED = MetricSpec(
 )
 PROMPT_TOKENS_OFFERED = MetricSpec("inference_prompt_tokens_offered_total", C, "Prompt tokens of the offered requests.")
 REQUEST_ERRORS = MetricSpec(
-    "inference_request_errors_total", C, "Requests that ended in a server error (5xx), by cause.", ("model_name", "cause")
+    "inference_request_errors_total",
+    C,
+    "Requests that ended in a server error (5xx), by cause.",
+    ("model_name", "cause"),
 )
 REQUESTS_REJECTED = MetricSpec("inference_requests_rejected_total", C, "Requests refused with 429: the queue was full.")
 REQUESTS_CANCELLED = MetricSpec("inference_requests_cancelled_total", C, "Requests whose client went away.")
@@ -80,7 +103,10 @@ SETTINGS_KNOB = MetricSpec(
     "inference_settings_knob", G, "Numeric knobs in force, one series a knob.", ("model_name", "knob")
 )
 SETTINGS_INFO = MetricSpec(
-    "inference_settings_info", I, "Choice knobs in force.", ("model_name", "precision", "kv_precision", "scheduling_policy")
+    "inference_settings_info",
+    I,
+    "Choice knobs in force.",
+    ("model_name", "precision", "kv_precision", "scheduling_policy"),
 )
 SETTINGS_CHANGES = MetricSpec(
     "inference_settings_changes_total", C, "Pushes received, by outcome.", ("model_name", "outcome")

@@ -240,5 +240,3 @@ class Envelope(BaseModel):
 
     target: EngineSettings
     bounds: dict[str, KnobBounds] = Field(default_factory=dict)
-
-

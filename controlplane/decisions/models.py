@@ -1,0 +1,56 @@
+"""Tables: `policies` and `decisions`."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from controlplane.db import Base, Id
+from controlplane.ids import new_id
+
+
+class PolicyRecord(Base):
+    """A version of a pool's policy (objective, guardrails, autonomy, canary); without a row the defaults hold as version 0."""
+
+    __tablename__ = "policies"
+    __table_args__ = (UniqueConstraint("pool_id", "version"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id"))
+    version: Mapped[int]
+    document: Mapped[dict[str, Any]]
+    created_by: Mapped[str] = mapped_column(String(128))
+    created_at: Mapped[datetime]
+
+
+class DecisionRecord(Base):
+    """One decision, kept for good. Repeated equal holds are one row whose `repeats` and `last_at` grow.
+
+    `inputs` holds everything that `decide()` was given, so that the decision can be replayed exactly.
+    """
+
+    __tablename__ = "decisions"
+    __table_args__ = (Index("ix_decisions_pool_id_at", "pool_id", "at"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id"))
+    at: Mapped[datetime] = mapped_column(index=True)
+    last_at: Mapped[datetime]
+    repeats: Mapped[int] = mapped_column(default=1)
+    outcome: Mapped[str] = mapped_column(String(16), index=True)
+    reason: Mapped[str] = mapped_column(String(48))
+    explanation: Mapped[str] = mapped_column(Text)
+    trigger: Mapped[str] = mapped_column(String(32))
+    actor: Mapped[str] = mapped_column(String(128))
+    mode: Mapped[str] = mapped_column(String(16))
+    epoch: Mapped[int]
+    code_version: Mapped[str] = mapped_column(String(32))
+    previous: Mapped[dict[str, Any]]
+    chosen: Mapped[dict[str, Any] | None]
+    inputs: Mapped[dict[str, Any]]
+    forecast: Mapped[dict[str, Any]]
+    breach_probability: Mapped[float | None]
+    candidates: Mapped[list[dict[str, Any]]]
+    constraints: Mapped[list[dict[str, Any]]]
+    rollout_id: Mapped[str | None] = mapped_column(Id)

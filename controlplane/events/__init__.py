@@ -1,0 +1,1 @@
+"""What happened (events) and what must still happen (outbox): one append-only table each, read by all."""

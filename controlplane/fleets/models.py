@@ -1,0 +1,105 @@
+"""Tables: `fleets`, `pools`, `nodes`, `settings_revisions`."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from controlplane.db import Base, Id
+from controlplane.ids import new_id
+
+
+class Fleet(Base):
+    __tablename__ = "fleets"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    name: Mapped[str] = mapped_column(String(63), unique=True)
+    created_at: Mapped[datetime]
+
+
+class Pool(Base):
+    """Nodes that serve one model under one objective; tuning and rollouts happen per pool.
+
+    `current_revision_id` is what a new node gets: the last revision whose rollout completed, or the first node's own settings.
+    """
+
+    __tablename__ = "pools"
+    __table_args__ = (UniqueConstraint("fleet_id", "name"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    fleet_id: Mapped[str] = mapped_column(ForeignKey("fleets.id"))
+    name: Mapped[str] = mapped_column(String(63))
+    model: Mapped[str] = mapped_column(String(255))
+    current_revision_id: Mapped[str | None] = mapped_column(Id)
+    frozen_at: Mapped[datetime | None]
+    frozen_reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+    fleet: Mapped[Fleet] = relationship(lazy="joined")
+
+
+class SettingsRevision(Base):
+    """A version of a pool's settings. Immutable; `number` only grows within its pool."""
+
+    __tablename__ = "settings_revisions"
+    __table_args__ = (UniqueConstraint("pool_id", "number"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id"))
+    number: Mapped[int]
+    settings: Mapped[dict[str, Any]]
+    content_hash: Mapped[str] = mapped_column(String(16))
+    created_by: Mapped[str] = mapped_column(String(128))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    created_at: Mapped[datetime]
+
+
+class Node(Base):
+    """One engine process: who it is, what is desired of it, and what it last observed of itself.
+
+    `desired_generation` numbers the wishes for this node and only grows; `observed_*` come from acknowledgements and
+    heartbeats. The node is in sync when desired_generation == observed_generation and the hashes are equal.
+    """
+
+    __tablename__ = "nodes"
+    __table_args__ = (UniqueConstraint("pool_id", "name"), Index("ix_nodes_pool_id", "pool_id"))
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id"))
+    name: Mapped[str] = mapped_column(String(63))
+    url: Mapped[str] = mapped_column(String(255))
+    admin_token: Mapped[str] = mapped_column(String(255))
+    token_hash: Mapped[str] = mapped_column(String(64), index=True)
+    instance_id: Mapped[str] = mapped_column(String(64))
+    version: Mapped[str] = mapped_column(String(32))
+    capabilities: Mapped[dict[str, Any]]
+    hardware: Mapped[dict[str, Any]]
+    step_profile: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    registered_at: Mapped[datetime]
+    started_at: Mapped[datetime]
+
+    state: Mapped[str] = mapped_column(String(16))
+    last_heartbeat_at: Mapped[datetime]
+    running: Mapped[int] = mapped_column(default=0)
+    waiting: Mapped[int] = mapped_column(default=0)
+    kv_usage: Mapped[float] = mapped_column(default=0.0)
+
+    desired_generation: Mapped[int] = mapped_column(default=0)
+    desired_epoch: Mapped[int] = mapped_column(default=0)
+    desired_revision_id: Mapped[str | None] = mapped_column(ForeignKey("settings_revisions.id"))
+    desired_since: Mapped[datetime | None]
+
+    observed_generation: Mapped[int] = mapped_column(default=0)
+    observed_epoch: Mapped[int] = mapped_column(default=0)
+    observed_hash: Mapped[str] = mapped_column(String(16))
+    observed_settings: Mapped[dict[str, Any]]
+    observed_at: Mapped[datetime]
+    applied_step: Mapped[int] = mapped_column(default=0)
+    preparing_generation: Mapped[int | None]
+    rejected_generation: Mapped[int | None]
+    rejected_reason: Mapped[str | None] = mapped_column(Text)
+    drifted: Mapped[bool] = mapped_column(default=False)
+
+    pool: Mapped[Pool] = relationship(lazy="joined")
+    desired_revision: Mapped[SettingsRevision | None] = relationship(lazy="joined")

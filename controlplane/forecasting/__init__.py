@@ -1,0 +1,1 @@
+"""Load and latency ahead, with quantiles: several forecasters, scored on their own past."""

@@ -1,0 +1,72 @@
+"""Tables: `rollouts`, `rollout_nodes`, `analyses`. The history of a rollout is its rows in `events`."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from controlplane.db import Base, BigId, Id
+from controlplane.ids import new_id
+
+
+class Rollout(Base):
+    """A change from one revision to another. Every move is a compare-and-set on (phase, version) under the writer's epoch.
+
+    `active_pool_id` is the pool while the rollout is under way and empty after its end: its unique key keeps a pool to one.
+    """
+
+    __tablename__ = "rollouts"
+    __table_args__ = (Index("ix_rollouts_pool_id_created_at", "pool_id", "created_at"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id"))
+    active_pool_id: Mapped[str | None] = mapped_column(Id, unique=True)
+    decision_id: Mapped[str | None] = mapped_column(ForeignKey("decisions.id"))
+    from_revision_id: Mapped[str] = mapped_column(ForeignKey("settings_revisions.id"))
+    to_revision_id: Mapped[str] = mapped_column(ForeignKey("settings_revisions.id"))
+    phase: Mapped[str] = mapped_column(String(24), index=True)
+    phase_since: Mapped[datetime]
+    version: Mapped[int] = mapped_column(default=1)
+    epoch: Mapped[int]
+    step: Mapped[int] = mapped_column(default=0)
+    plan: Mapped[dict[str, Any]]
+    request: Mapped[str | None] = mapped_column(String(24))
+    paused_reason: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str | None] = mapped_column(Text)
+    created_by: Mapped[str] = mapped_column(String(128))
+    created_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+
+class RolloutNode(Base):
+    """A node's part in a rollout: its role, the generation that it was sent, and how far it is."""
+
+    __tablename__ = "rollout_nodes"
+    __table_args__ = (UniqueConstraint("rollout_id", "node_id"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    rollout_id: Mapped[str] = mapped_column(ForeignKey("rollouts.id"))
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    role: Mapped[str] = mapped_column(String(16))
+    wave: Mapped[int]
+    state: Mapped[str] = mapped_column(String(16))
+    generation: Mapped[int | None]
+    dispatched_at: Mapped[datetime | None]
+    applied_at: Mapped[datetime | None]
+    detail: Mapped[str | None] = mapped_column(Text)
+
+
+class Analysis(Base):
+    """One look at canary against baseline: verdict, and per metric the samples, effect, interval and margin."""
+
+    __tablename__ = "analyses"
+    __table_args__ = (Index("ix_analyses_rollout_id_at", "rollout_id", "at"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    rollout_id: Mapped[str] = mapped_column(ForeignKey("rollouts.id"))
+    at: Mapped[datetime]
+    verdict: Mapped[str] = mapped_column(String(16))
+    explanation: Mapped[str] = mapped_column(Text)
+    measurements: Mapped[list[dict[str, Any]]]

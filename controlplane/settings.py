@@ -1,0 +1,58 @@
+"""Process settings of the control plane: read once at start, then passed on."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ControlPlaneSettings(BaseSettings):
+    """One object for API, controller and workers; every field is `CONTROLPLANE_<NAME>` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="CONTROLPLANE_", frozen=True, extra="ignore")
+
+    database_url: str = "sqlite:///trimtab.sqlite3"
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    prometheus_url: str = "http://127.0.0.1:9090"
+    prometheus_timeout_s: float = Field(default=5.0, gt=0)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8700, ge=1, le=65535)
+    public_url: str | None = Field(
+        default=None, description="how people and nodes reach the API; by default host and port"
+    )
+
+    enrolment_token: SecretStr | None = Field(default=None, description="what a new node must show once to join")
+    admin_token: SecretStr | None = Field(
+        default=None, description="an API token with role admin, created at start if absent"
+    )
+
+    tick_s: float = Field(default=15.0, gt=0, description="how often each pool is observed, forecast and decided")
+    window_s: float = Field(default=15.0, gt=0, description="length of one observation")
+    scrape_interval_s: float = Field(
+        default=5.0, gt=0, description="what Prometheus scrapes at; rates need two scrapes"
+    )
+    reconcile_s: float = Field(default=1.0, gt=0, description="how often rollouts and desired settings are reconciled")
+    lease_s: float = Field(default=15.0, gt=0, description="how long a controller leads without renewing")
+    heartbeat_timeout_s: float = Field(
+        default=15.0, gt=0, description="silence after which a node counts as unreachable"
+    )
+    push_timeout_s: float = Field(default=5.0, gt=0)
+
+    log_level: str = "INFO"
+    log_json: bool = False
+    data_dir: Path | None = None
+
+    @model_validator(mode="after")
+    def _windows_hold_two_scrapes(self) -> Self:
+        if self.window_s < 2 * self.scrape_interval_s:
+            raise ValueError(
+                f"window_s={self.window_s} must be at least twice scrape_interval_s={self.scrape_interval_s}: "
+                "a rate needs two scrapes"
+            )
+        return self
+
+    @property
+    def base_url(self) -> str:
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")

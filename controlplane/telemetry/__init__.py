@@ -1,0 +1,1 @@
+"""What the fleet measured: one validated window of facts per pool and node, out of Prometheus."""
