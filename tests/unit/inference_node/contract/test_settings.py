@@ -69,7 +69,7 @@ class TestEngineSettings:
         base = EngineSettings()
         assert base.replace(max_batch_size=3, prefix_cache=False).numerics_key() == base.numerics_key()
         for change in ({"precision": "int8"}, {"pruning_threshold": 0.1}, {"kv_precision": "int8"}):
-            assert base.replace(**change).numerics_key() != base.numerics_key()  # type: ignore[arg-type]  # dict of mixed values
+            assert base.replace(**change).numerics_key() != base.numerics_key()
 
 
 def test_importing_the_contract_loads_no_torch() -> None:
