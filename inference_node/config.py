@@ -1,0 +1,77 @@
+"""Process settings of a node: read once at start, never changed while it runs. What may change is `EngineSettings`."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from inference_node.contract.messages import Name
+from inference_node.contract.settings import EngineSettings
+from inference_node.errors import Invalid
+
+
+class ConfigInvalid(Invalid):
+    """A process setting is wrong; the text names it."""
+
+
+class NodeConfig(BaseSettings):
+    """One node. Every field is `NODE_<NAME>` in the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="NODE_", frozen=True, extra="ignore")
+
+    model: Path = Field(description="folder in Hugging Face format: config.json, tokenizer, *.safetensors")
+    served_model_name: str | None = Field(
+        default=None, description="name that clients ask for; by default the folder's"
+    )
+    name: Name = "node-1"
+    pool: Name = "default"
+    fleet: Name = "default"
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535, description="0 picks a free one")
+    url: str | None = Field(default=None, description="how others reach this node; by default host and port")
+
+    controlplane_url: str | None = Field(default=None, description="absent: the node stands alone")
+    enrolment_token: SecretStr | None = None
+    data_dir: Path = Field(default=Path(".trimtab"), description="admin token, last settings, calibration")
+
+    threads: int | None = Field(default=None, ge=1, description="threads of computation; by default all cores")
+    max_model_len: int = Field(default=2048, ge=16, description="longest prompt plus answer, in tokens")
+    kv_tokens: int = Field(default=65_536, ge=64, description="tokens in the KV cache; less if memory is short")
+    block_size: Literal[16, 32] = 16
+    settings_json: str | None = Field(default=None, description="first EngineSettings, as JSON; the rest is default")
+
+    drain_s: float = Field(default=30.0, ge=0, description="how long running requests may end at shutdown")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_json: bool = False
+
+    @field_validator("model", "data_dir")
+    @classmethod
+    def _expand_home(cls, value: Path) -> Path:
+        return value.expanduser()
+
+    @model_validator(mode="after")
+    def _settings_are_readable(self) -> Self:
+        if self.settings_json is not None:
+            EngineSettings.model_validate_json(self.settings_json)
+        return self
+
+    @property
+    def model_name(self) -> str:
+        return self.served_model_name or self.model.resolve().name
+
+    @property
+    def base_url(self) -> str:
+        return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    def initial_settings(self, default: EngineSettings | None = None) -> EngineSettings:
+        """What the engine starts with: `settings_json` over the defaults. Raises ConfigInvalid naming the knob."""
+        if self.settings_json is None:
+            return default or EngineSettings()
+        try:
+            return EngineSettings.model_validate_json(self.settings_json)
+        except ValidationError as error:
+            first = error.errors()[0]
+            knob = ".".join(str(part) for part in first["loc"]) or "settings_json"
+            raise ConfigInvalid(f"NODE_SETTINGS_JSON: {knob}: {first['msg']}") from None

@@ -1,0 +1,91 @@
+"""The engine as its users see it: server, agent and the Python door write against this. No torch."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware, StepProfile
+from inference_node.contract.settings import EngineSettings, KnobBounds
+from inference_node.engine.requests import EngineRequest
+from inference_node.engine.streams import TokenStream
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """`settings` are in force from `step` on, the number of the first step that runs under them."""
+
+    step: int
+    settings: EngineSettings
+    outcome: AckOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """The engine at a moment. `kv_usage` is the share of blocks held by requests, 0 to 1; cached blocks count as free."""
+
+    running: int
+    waiting: int
+    kv_usage: float
+    blocks_total: int
+    blocks_used: int
+    blocks_cached: int
+    block_size: int
+    step: int
+    batch_cap: int
+    preemptions: int
+    pruned_ratio: float
+    numerics: str
+    accepting: bool
+    preparing: EngineSettings | None
+    failed_steps: int
+
+
+class ServingEngine(Protocol):
+    """What `AsyncEngine` offers. It belongs to the event loop that called `start`; `stats` may be asked from any thread."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """The Hugging Face tokenizer, with `apply_chat_template`."""
+
+    @property
+    def model_name(self) -> str: ...
+
+    @property
+    def max_model_len(self) -> int: ...
+
+    @property
+    def capabilities(self) -> NodeCapabilities: ...
+
+    @property
+    def hardware(self) -> NodeHardware: ...
+
+    @property
+    def settings(self) -> EngineSettings:
+        """The settings in force."""
+
+    @property
+    def last_error(self) -> str | None:
+        """The last failed step, in one line."""
+
+    def start(self) -> None:
+        """Starts the engine's thread; call on the event loop that will read the streams."""
+
+    async def shutdown(self, drain_s: float) -> None:
+        """Takes no more requests, lets the admitted ones end for up to drain_s, cancels the rest, joins the thread."""
+
+    async def submit(self, request: EngineRequest) -> TokenStream:
+        """Admits a request. Raises QueueFull, PromptTooLong, RequestInvalid, EngineStopped."""
+
+    async def apply(
+        self, settings: EngineSettings, *, bounds: Mapping[str, KnobBounds] | None = None, force: bool = False
+    ) -> Applied:
+        """Brings settings into force between two steps; returns when they are.
+
+        `bounds` is the envelope inside which the node's reflex may move max_batch_size; absent, it may only go below the target.
+        Raises SettingsRefused when this node cannot run them, Superseded when a newer call overtakes one that is
+        being prepared, EngineStopped. Cancelling the caller leaves the change under way.
+        """
+
+    def stats(self) -> EngineStats: ...
+
+    def step_profile(self) -> StepProfile: ...

@@ -1,0 +1,1 @@
+"""Who runs next, and where its KV lives. Pure Python: never imports torch."""
