@@ -47,6 +47,7 @@ class RejectCode(StrEnum):
     OUT_OF_BOUNDS = "out_of_bounds"
     NOT_SUPPORTED = "not_supported"
     OUT_OF_MEMORY = "out_of_memory"
+    INVALID = "invalid"  # the document itself is malformed
 
 
 class NodeCapabilities(_Message):

@@ -1,0 +1,275 @@
+"""Brings settings into force, whoever asks: a push, the agent's long poll, or an operator at the node.
+
+All ways in go through one `SettingsKeeper`. It decides under one lock and waits outside it, so that a newer wish can overtake
+one that is still being prepared.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import structlog
+from pydantic import ValidationError
+
+from inference_node.agent.desired import (
+    Observed,
+    Preparing,
+    PushRejected,
+    Verdict,
+    check_offered,
+    judge,
+    rejection_of,
+)
+from inference_node.agent.store import NodeStore, StoredSettings
+from inference_node.contract.messages import AckOutcome, RejectCode, SettingsAck, SettingsPush
+from inference_node.contract.settings import EngineSettings, KnobBounds, KnobValue
+from inference_node.engine.errors import SettingsRefused, Superseded
+from inference_node.engine.serving import Applied, ServingEngine
+from inference_node.errors import NodeError
+
+# A change that takes longer is answered with `preparing`; live knobs take one step, which is far below.
+PREPARING_AFTER_S = 1.0
+
+log = structlog.get_logger("agent.keeper")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """The last push that was refused, as the heartbeat tells it."""
+
+    generation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    settings: EngineSettings
+    bounds: Mapping[str, KnobBounds]
+    force: bool
+    push: SettingsPush | None  # None: an operator's edit at the node
+
+
+@dataclass(slots=True)
+class _Underway:
+    change: _Change
+    task: asyncio.Task[Applied] = field(repr=False)
+
+
+class SettingsKeeper:
+    """The node's settings over time. Belongs to the event loop of the engine."""
+
+    def __init__(
+        self,
+        engine: ServingEngine,
+        store: NodeStore,
+        stored: StoredSettings | None = None,
+        *,
+        preparing_after_s: float = PREPARING_AFTER_S,
+        count: Callable[[str], None] = lambda outcome: None,
+    ) -> None:
+        """count hears the outcome of each push and edit: an AckOutcome's or a RejectCode's word."""
+        self.node_id: str | None = None
+        self.rejected: Rejection | None = None
+        self._engine, self._store, self._count = engine, store, count
+        self._preparing_after_s = preparing_after_s
+        self._desired = stored.desired if stored else None
+        self._epoch_seen = stored.epoch_seen if stored else 0
+        known = stored.observed() if stored else Observed(settings=engine.settings)
+        # A node that could not start with what it had stored runs on something else, and says so.
+        drifted = known.drifted or known.settings != engine.settings
+        self._observed = replace(known, settings=engine.settings, drifted=drifted and known.generation > 0)
+        self._underway: _Underway | None = None
+        self._lock = asyncio.Lock()
+        self._changed = asyncio.Event()
+
+    @property
+    def observed(self) -> Observed:
+        return self._observed
+
+    @property
+    def epoch_seen(self) -> int:
+        return self._epoch_seen
+
+    @property
+    def preparing(self) -> Preparing | None:
+        """The generation on its way; None when nothing is, or when an operator's edit is."""
+        push = self._underway.change.push if self._underway else None
+        return Preparing(push.generation, push.config_hash) if push else None
+
+    @property
+    def known_generation(self) -> int:
+        """The newest generation that this node has decided on; the agent asks for newer ones only."""
+        return max(
+            self._observed.generation,
+            self.preparing.generation if self.preparing else 0,
+            self.rejected.generation if self.rejected else 0,
+        )
+
+    async def wait_changed(self) -> None:
+        """Returns when settings came into force or were refused; what happened since the last call counts."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    async def apply_push(self, push: SettingsPush) -> SettingsAck:
+        """Bring a push into force, or say that it is being prepared. Raises PushRejected; then nothing was changed.
+
+        Safe to call twice and at once with the same push: both get the same answer and it is applied once.
+        """
+        try:
+            async with self._lock:
+                underway = await self._begin(push)
+            outcome = AckOutcome.UNCHANGED if underway is None else await self._outcome(underway)
+        except PushRejected as rejection:
+            self._count(rejection.code.value)
+            log.warning("push_rejected", generation=push.generation, code=rejection.code.value, reason=str(rejection))
+            raise
+        self._count(outcome.value)
+        return self._acknowledge(outcome, push)
+
+    async def edit(self, changes: Mapping[str, KnobValue]) -> SettingsAck:
+        """An operator's change of some knobs at the node itself; from then on the node is drifted. Raises PushRejected."""
+        try:
+            async with self._lock:
+                try:
+                    settings = self._engine.settings.replace(**changes)
+                except ValidationError as error:
+                    raise rejection_of(error) from None
+                check_offered(settings, self._engine.capabilities)
+                underway = self._start(_Change(settings, self._observed.bounds, False, None))
+            outcome = await self._outcome(underway)
+        except PushRejected as rejection:
+            self._count(rejection.code.value)
+            raise
+        self._count(outcome.value)
+        return self._acknowledge(outcome, None)
+
+    async def resume(self) -> None:
+        """Take up a change that a restart has cut off, once: if it was what stopped the node, a second try would too."""
+        desired = self._desired
+        if desired is None or desired.generation <= self._observed.generation:
+            return
+        stored = await asyncio.to_thread(self._store.load_settings)
+        if stored is None or stored.desired_retried:
+            return
+        await self._save(retried=True)
+        log.info("change_resumed", generation=desired.generation)
+        try:
+            await self.apply_push(desired)
+        except PushRejected as rejection:
+            log.warning("resumed_change_rejected", generation=desired.generation, reason=str(rejection))
+
+    async def _begin(self, push: SettingsPush) -> _Underway | None:
+        """Judge and start, under the lock. None when it is in force already."""
+        verdict = judge(
+            push,
+            self._observed,
+            self.preparing,
+            epoch_seen=self._epoch_seen,
+            capabilities=self._engine.capabilities,
+            node_id=self.node_id,
+        )
+        newer_epoch = push.epoch > self._epoch_seen
+        self._epoch_seen = max(self._epoch_seen, push.epoch)
+        match verdict:
+            case Verdict.PREPARING:
+                return self._underway
+            case Verdict.UNCHANGED:
+                if newer_epoch:
+                    self._observed = replace(self._observed, epoch=push.epoch)
+                    await self._save()
+                return None
+            case Verdict.APPLY:
+                self._desired = push
+                await self._save()
+                return self._start(_Change(push.settings, push.bounds, push.force, push))
+
+    def _start(self, change: _Change) -> _Underway:
+        underway = _Underway(change, asyncio.create_task(self._carry_out(change), name="apply settings"))
+        # Whoever waited may be gone when it fails, and asyncio complains of errors that nobody fetched.
+        underway.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        self._underway = underway
+        return underway
+
+    async def _carry_out(self, change: _Change) -> Applied:
+        push = change.push
+        try:
+            applied = await self._engine.apply(change.settings, bounds=change.bounds, force=change.force)
+        except NodeError as error:
+            rejection = _rejection(error)
+            async with self._lock:
+                self._forget(change)
+                if push is not None and push.generation >= self._observed.generation:
+                    self.rejected = Rejection(push.generation, f"{rejection.code.value}: {rejection}")
+            self._changed.set()
+            raise rejection from error
+        async with self._lock:
+            self._forget(change)
+            if push is None:
+                self._observed = replace(
+                    self._observed,
+                    settings=applied.settings,
+                    applied_step=applied.step,
+                    drifted=self._observed.generation > 0,
+                )
+            elif push.generation >= self._observed.generation:
+                self._observed = Observed.of_push(push, applied.step)
+                self.rejected = None
+            await self._save()
+        self._changed.set()
+        log.info(
+            "settings_applied",
+            generation=self._observed.generation,
+            step=applied.step,
+            by="push" if push else "operator",
+            outcome=applied.outcome.value,
+        )
+        return applied
+
+    def _forget(self, change: _Change) -> None:
+        if self._underway is not None and self._underway.change is change:
+            self._underway = None
+
+    async def _outcome(self, underway: _Underway) -> AckOutcome:
+        done, _ = await asyncio.wait({underway.task}, timeout=self._preparing_after_s)
+        return underway.task.result().outcome if done else AckOutcome.PREPARING
+
+    def _acknowledge(self, outcome: AckOutcome, push: SettingsPush | None) -> SettingsAck:
+        settings = self._engine.settings
+        return SettingsAck(
+            generation=push.generation if push else self._observed.generation,
+            epoch=push.epoch if push else self._observed.epoch,
+            outcome=outcome,
+            applied_step=None if outcome is AckOutcome.PREPARING else self._observed.applied_step,
+            config_hash=settings.content_hash(),
+            settings=settings,
+        )
+
+    async def _save(self, *, retried: bool = False) -> None:
+        observed = self._observed
+        state = StoredSettings(
+            settings=observed.settings,
+            generation=observed.generation,
+            epoch=observed.epoch,
+            epoch_seen=self._epoch_seen,
+            revision=observed.revision,
+            config_hash=observed.config_hash,
+            bounds=observed.bounds,
+            drifted=observed.drifted,
+            desired=self._desired,
+            desired_retried=retried,
+        )
+        try:
+            await asyncio.to_thread(self._store.save_settings, state)
+        except OSError as error:
+            # A full disk must not stop tuning: what is in force is in memory, and a restart asks the control plane anew.
+            log.error("settings_not_saved", folder=str(self._store.folder), problem=str(error))
+
+
+def _rejection(error: NodeError) -> PushRejected:
+    match error:
+        case SettingsRefused():
+            return PushRejected(error.code, error.message, error.knob)
+        case Superseded():
+            return PushRejected(RejectCode.STALE_GENERATION, "a newer change overtook this one while it was prepared")
+        case _:
+            return PushRejected(RejectCode.CONFLICT, str(error))

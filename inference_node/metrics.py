@@ -1,0 +1,200 @@
+"""The node's Prometheus collectors: one for each entry of `contract/metrics.py`, fed by the engine as its listener.
+
+Every series exists from the start at 0, so that a rate over it is right from the first event on.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+
+from inference_node.contract import metrics as names
+from inference_node.contract.messages import AckOutcome, NodeHardware, RejectCode
+from inference_node.contract.metrics import MetricKind, MetricSpec
+from inference_node.contract.settings import KNOBS, EngineSettings
+from inference_node.engine.listener import RequestRecord, StepRecord
+from inference_node.engine.requests import FinishReason
+from inference_node.engine.serving import EngineStats
+
+# vLLM's words for how a request ended.
+_FINISHED: Final = {
+    FinishReason.STOP: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.CANCELLED: "abort",
+    FinishReason.ERROR: "error",
+}
+# Causes of 5xx answers; the engine's own words for a failed step are all `engine`, since a label must stay bounded.
+ERROR_CAUSES: Final = ("engine", "starting", "draining", "internal")
+_OUTCOMES: Final = (*(outcome.value for outcome in AckOutcome), *(code.value for code in RejectCode))
+_NUMBERS: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind != "choice")
+_CHOICES: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind == "choice")
+
+
+class NodeMetrics:
+    """All collectors of one node, on a registry of their own. Is an `EngineListener`; safe from any thread."""
+
+    def __init__(self, model_name: str, version: str) -> None:
+        # Their timestamps double the series for nothing; the switch is one for the process.
+        disable_created_metrics()  # type: ignore[no-untyped-call] # the library's own omission
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._model = model_name
+        self._version = version
+        self._families: dict[str, MetricWrapperBase] = {spec.name: self._make(spec) for spec in names.ALL}
+        self._precreate()
+
+    # What the server binds and tells ----------------------------------------------------------------------------
+
+    def bind(self, stats: Callable[[], EngineStats], hardware: NodeHardware, settings: EngineSettings) -> None:
+        """Read the engine's gauges at each scrape from now on. `stats` must be cheap and safe from any thread."""
+        now = stats()
+        self._gauge(names.NUM_REQUESTS_RUNNING).set_function(lambda: stats().running)
+        self._gauge(names.NUM_REQUESTS_WAITING).set_function(lambda: stats().waiting)
+        self._gauge(names.KV_CACHE_USAGE).set_function(lambda: stats().kv_usage)
+        self._gauge(names.PRUNED_RATIO).set_function(lambda: stats().pruned_ratio)
+        self._set_info(names.CACHE_CONFIG, (str(now.block_size), str(now.blocks_total)))
+        self._set_info(names.BUILD, (self._version, hardware.device))
+        self.on_settings_applied(settings, now.step, ())
+
+    def bind_ready(self, is_ready: Callable[[], bool]) -> None:
+        self._gauge(names.READY).set_function(lambda: float(is_ready()))
+
+    def set_generation(self, generation: int) -> None:
+        self._gauge(names.SETTINGS_GENERATION).set(generation)
+
+    def count_change(self, outcome: str) -> None:
+        """A push or edit was answered; outcome is an AckOutcome's or a RejectCode's word."""
+        self._counter(names.SETTINGS_CHANGES, outcome).inc()
+
+    def count_error(self, cause: str) -> None:
+        """A request got a server error (5xx); cause is one of ERROR_CAUSES."""
+        self._counter(names.REQUEST_ERRORS, cause if cause in ERROR_CAUSES else "internal").inc()
+
+    def expose(self, accept: str, prefix: str = "") -> tuple[bytes, str]:
+        """(body, content type) in the format that `accept` asks for; only names that start with `prefix`."""
+        encoder, content_type = choose_encoder(accept)
+        registry: CollectorRegistry | _Only = _Only(self.registry, prefix) if prefix else self.registry
+        return encoder(registry), content_type
+
+    # EngineListener ---------------------------------------------------------------------------------------------
+
+    def on_request_offered(self, num_prompt_tokens: int) -> None:
+        self._counter(names.REQUESTS_OFFERED).inc()
+        self._counter(names.PROMPT_TOKENS_OFFERED).inc(num_prompt_tokens)
+
+    def on_request_rejected(self, reason: str) -> None:
+        if reason == "queue_full":
+            self._counter(names.REQUESTS_REJECTED).inc()
+
+    def on_step(self, record: StepRecord) -> None:
+        self._counter(names.STEPS).inc()
+        self._histogram(names.STEP_SECONDS).observe(record.duration_s)
+        for spec, amount in (
+            (names.STEP_DECODE_ROWS, record.decode_rows),
+            (names.STEP_PREFILL_TOKENS, record.prefill_tokens),
+            (names.PROMPT_TOKENS, record.prefill_tokens + record.prefix_hits),
+            (names.GENERATION_TOKENS, record.generated_tokens),
+            (names.NUM_PREEMPTIONS, record.preemptions),
+            (names.PREFIX_CACHE_QUERIES, record.prefix_queries),
+            (names.PREFIX_CACHE_HITS, record.prefix_hits),
+        ):
+            if amount:
+                self._counter(spec).inc(amount)
+
+    def on_token_times(self, first_token_s: Sequence[float], inter_token_s: Sequence[float]) -> None:
+        for seconds in first_token_s:
+            self._histogram(names.TTFT).observe(seconds)
+        for seconds in inter_token_s:
+            self._histogram(names.ITL).observe(seconds)
+
+    def on_request_finished(self, record: RequestRecord) -> None:
+        self._counter(names.REQUEST_SUCCESS, _FINISHED[record.finish_reason]).inc()
+        if record.finish_reason is FinishReason.ERROR:
+            self.count_error("engine")
+        elif record.finish_reason is FinishReason.CANCELLED:
+            self._counter(names.REQUESTS_CANCELLED).inc()
+        else:
+            self._observe_whole(record)
+
+    def on_settings_applied(self, settings: EngineSettings, step: int, changed: Sequence[str]) -> None:
+        values = settings.model_dump(mode="json")
+        for name in _NUMBERS:
+            self._gauge(names.SETTINGS_KNOB, name).set(float(values[name]))
+        self._set_info(names.SETTINGS_INFO, tuple(str(values[name]) for name in names.SETTINGS_INFO.labels[1:]))
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _observe_whole(self, record: RequestRecord) -> None:
+        """Latencies and lengths of a request that ran to its end; a cancelled one would flatter them."""
+        timing = record.timing
+        for spec, seconds in (
+            (names.QUEUE_TIME, timing.queue_s),
+            (names.PREFILL_TIME, timing.prefill_s),
+            (names.DECODE_TIME, timing.decode_s),
+            (names.E2E_LATENCY, timing.e2e_s),
+        ):
+            if seconds is not None:
+                self._histogram(spec).observe(seconds)
+        self._histogram(names.REQUEST_PROMPT_TOKENS).observe(record.num_prompt_tokens)
+        self._histogram(names.REQUEST_GENERATION_TOKENS).observe(record.num_generated_tokens)
+
+    def _make(self, spec: MetricSpec) -> MetricWrapperBase:
+        match spec.kind:
+            case MetricKind.COUNTER:
+                return Counter(spec.name, spec.help, spec.labels, registry=self.registry)
+            case MetricKind.HISTOGRAM:
+                return Histogram(spec.name, spec.help, spec.labels, buckets=spec.buckets, registry=self.registry)
+            case MetricKind.GAUGE | MetricKind.INFO:  # an info is a gauge of 1, as vLLM has it and PromQL joins it
+                return Gauge(spec.name, spec.help, spec.labels, registry=self.registry)
+
+    def _precreate(self) -> None:
+        extra: dict[str, Sequence[str]] = {
+            names.REQUEST_SUCCESS.name: tuple(_FINISHED.values()),
+            names.REQUEST_ERRORS.name: ERROR_CAUSES,
+            names.SETTINGS_CHANGES.name: _OUTCOMES,
+            names.SETTINGS_KNOB.name: _NUMBERS,
+        }
+        for spec in names.ALL:
+            if spec.kind is MetricKind.INFO:
+                continue  # its labels are its value, known only once the engine stands
+            for value in extra.get(spec.name, (None,)):
+                self._child(spec, *([] if value is None else [value]))
+
+    def _child(self, spec: MetricSpec, *labels: str) -> MetricWrapperBase:
+        return self._families[spec.name].labels(self._model, *labels)
+
+    def _counter(self, spec: MetricSpec, *labels: str) -> Counter:
+        child = self._child(spec, *labels)
+        assert isinstance(child, Counter)
+        return child
+
+    def _gauge(self, spec: MetricSpec, *labels: str) -> Gauge:
+        child = self._child(spec, *labels)
+        assert isinstance(child, Gauge)
+        return child
+
+    def _histogram(self, spec: MetricSpec) -> Histogram:
+        child = self._child(spec)
+        assert isinstance(child, Histogram)
+        return child
+
+    def _set_info(self, spec: MetricSpec, labels: tuple[str, ...]) -> None:
+        """The new series first, then the old ones go: a scrape in between sees two rather than none."""
+        wanted = (self._model, *labels)
+        self._gauge(spec, *labels).set(1)
+        family = self._families[spec.name]
+        for sample in [sample for metric in family.collect() for sample in metric.samples]:
+            if (have := tuple(sample.labels[name] for name in spec.labels)) != wanted:
+                family.remove(*have)
+
+
+class _Only(Collector):
+    """The families of a registry whose names start with a prefix."""
+
+    def __init__(self, registry: CollectorRegistry, prefix: str) -> None:
+        self._registry, self._prefix = registry, prefix
+
+    def collect(self):  # type: ignore[no-untyped-def] # the library names its generator's type differently in each version
+        return (family for family in self._registry.collect() if family.name.startswith(self._prefix))
