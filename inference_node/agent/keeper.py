@@ -30,6 +30,9 @@ from inference_node.errors import NodeError
 # A change that takes longer is answered with `preparing`; live knobs take one step, which is far below.
 PREPARING_AFTER_S = 1.0
 
+# Refusals of what was asked for. The others tell that the asker is out of date, so its generation must not count as known.
+_FINAL = {RejectCode.OUT_OF_BOUNDS, RejectCode.NOT_SUPPORTED, RejectCode.OUT_OF_MEMORY, RejectCode.INVALID}
+
 log = structlog.get_logger("agent.keeper")
 
 
@@ -105,6 +108,11 @@ class SettingsKeeper:
             self.rejected.generation if self.rejected else 0,
         )
 
+    def note_rejection(self, generation: int, rejection: PushRejected) -> None:
+        """Remember that a generation was refused, for the heartbeat to tell."""
+        self.rejected = Rejection(generation, f"{rejection.code.value}: {rejection}")
+        self._changed.set()
+
     async def wait_changed(self) -> None:
         """Returns when settings came into force or were refused; what happened since the last call counts."""
         await self._changed.wait()
@@ -121,6 +129,8 @@ class SettingsKeeper:
             outcome = AckOutcome.UNCHANGED if underway is None else await self._outcome(underway)
         except PushRejected as rejection:
             self._count(rejection.code.value)
+            if rejection.code in _FINAL and push.generation > self.known_generation:
+                self.note_rejection(push.generation, rejection)
             log.warning("push_rejected", generation=push.generation, code=rejection.code.value, reason=str(rejection))
             raise
         self._count(outcome.value)
@@ -199,8 +209,7 @@ class SettingsKeeper:
             async with self._lock:
                 self._forget(change)
                 if push is not None and push.generation >= self._observed.generation:
-                    self.rejected = Rejection(push.generation, f"{rejection.code.value}: {rejection}")
-            self._changed.set()
+                    self.note_rejection(push.generation, rejection)
             raise rejection from error
         async with self._lock:
             self._forget(change)
