@@ -1,0 +1,149 @@
+"""What goes into a decision and what comes out: frozen values that survive JSON unchanged, for an exact replay."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import TypeAdapter
+
+from controlplane.decisions.policy import Autonomy, Policy
+from controlplane.decisions.reasons import Outcome, Reason, Trigger
+from controlplane.forecasting.forecaster import Forecast
+from controlplane.telemetry.observation import Observation
+from inference_node.contract.messages import NodeCapabilities
+from inference_node.contract.settings import EngineSettings, Precision
+
+
+@dataclass(frozen=True, slots=True)
+class StepTime:
+    """Fitted step time of one precision on one node: `base_s + row_s * decode_rows + prefill_token_s * prefill_tokens`.
+
+    `error_ratio` is the mean relative error on what it was fitted to; `samples` how many cells and windows that were.
+    """
+
+    precision: Precision
+    base_s: float
+    row_s: float
+    prefill_token_s: float
+    samples: int
+    error_ratio: float
+    measured: bool = False
+
+    def at(self, decode_rows: float, prefill_tokens: float) -> float:
+        """Seconds of one step with so many decode rows and prefill tokens."""
+        return self.base_s + self.row_s * decode_rows + self.prefill_token_s * prefill_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """A node as the decision sees it."""
+
+    id: str
+    name: str
+    ready: bool
+    capabilities: NodeCapabilities | None
+
+
+@dataclass(frozen=True, slots=True)
+class PastChange:
+    """A change that happened to the pool: when it was decided or ended, and whether it was taken back."""
+
+    at: datetime
+    trigger: Trigger
+    settings_hash: str | None = None
+    rolled_back: bool = False
+    by_controller: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionInputs:
+    """Everything that `decide()` knows. Nothing else may influence it.
+
+    `history` is the pool's recent windows, oldest first, `observation` among them as the last.
+    """
+
+    now: datetime
+    pool: str
+    policy: Policy
+    policy_version: int
+    settings: EngineSettings
+    nodes: tuple[NodeFacts, ...]
+    observation: Observation | None
+    history: tuple[Observation, ...]
+    forecasts: dict[str, Forecast]
+    step_times: tuple[StepTime, ...]
+    changes: tuple[PastChange, ...] = ()
+    frozen_reason: str | None = None
+    active_rollout: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = _INPUTS.dump_python(self, mode="json")
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "DecisionInputs":
+        return _INPUTS.validate_python(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What the performance model expects of some settings under the load forecast. Seconds, per second, 0 to 1."""
+
+    ttft_p95_s: float
+    itl_p95_s: float
+    capacity_rps: float
+    throughput_tokens_per_s: float
+    utilisation: float
+    breach_probability: float
+    quality_loss_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Settings that were weighed, and the verdict on them in words."""
+
+    settings: EngineSettings
+    predicted: Predicted
+    feasible: bool
+    violation: float
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A rule that shaped the decision: its name, what it did (blocks, bounds, advises, notes), and the words."""
+
+    name: str
+    effect: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What should be done, and why. `projections` are latency forecasts under the settings in force (model "fluid")."""
+
+    at: datetime
+    outcome: Outcome
+    reason: Reason
+    trigger: Trigger
+    explanation: str
+    previous: EngineSettings
+    chosen: EngineSettings | None = None
+    mode: Autonomy = Autonomy.OBSERVE
+    breach_probability: float | None = None
+    forecast: dict[str, Any] = field(default_factory=dict)
+    candidates: tuple[Candidate, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    projections: tuple[Forecast, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        data: dict[str, Any] = _DECISION.dump_python(self, mode="json")
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        return _DECISION.validate_python(data)  # type: ignore[return-value]  # the adapter is made for this very class
+
+
+_INPUTS: TypeAdapter[DecisionInputs] = TypeAdapter(DecisionInputs)
+_DECISION: TypeAdapter[Decision] = TypeAdapter(Decision)

@@ -1,0 +1,201 @@
+"""The policy of a pool: what must hold (SLO), what may be turned and by whom (autonomy, guardrails), how a change is rolled out.
+
+A versioned document that people edit; each number that shapes a decision stands here and nowhere in the code.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from inference_node.contract.settings import KNOBS, KnobBounds, Precision
+
+
+class Autonomy(StrEnum):
+    """How far the controller may go with a knob, from nothing to all: off, observe, advise, approve, auto.
+
+    off: not considered. observe: considered and recorded, never proposed. advise and approve: proposed to a person.
+    auto: rolled out.
+    """
+
+    OFF = "off"
+    OBSERVE = "observe"
+    ADVISE = "advise"
+    APPROVE = "approve"
+    AUTO = "auto"
+
+    @property
+    def rank(self) -> int:
+        return list(Autonomy).index(self)
+
+
+class OnInconclusive(StrEnum):
+    """What a canary analysis without a clear answer leads to."""
+
+    PAUSE = "pause"
+    PROMOTE = "promote"
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Seconds = Annotated[float, Field(ge=0)]
+Ratio = Annotated[float, Field(ge=0, le=1)]
+
+
+class Slo(_Document):
+    """Service level objective. The defaults suit a small model on two shared CPU cores (decode steps of 35 to 90 ms)."""
+
+    ttft_p95_s: float = Field(
+        default=1.5, gt=0, description="95 % of requests get their first token within, in seconds"
+    )
+    itl_p95_s: float = Field(default=0.3, gt=0, description="95 % of gaps between tokens stay within, in seconds")
+    error_rate: Ratio = Field(default=0.01, description="share of requests that may end in a server error")
+
+
+def _default_autonomy() -> dict[str, Autonomy]:
+    return {
+        "max_batch_size": Autonomy.AUTO,
+        "batch_wait_ms": Autonomy.AUTO,
+        "max_batched_tokens": Autonomy.AUTO,
+        "target_itl_ms": Autonomy.OFF,
+        "precision": Autonomy.APPROVE,
+        "kv_precision": Autonomy.OFF,
+        "pruning_threshold": Autonomy.APPROVE,
+        "prefix_cache": Autonomy.OFF,
+        "scheduling_policy": Autonomy.OFF,
+        "max_queue": Autonomy.OFF,
+    }
+
+
+class Guardrails(_Document):
+    """What bounds every change, whoever proposes it."""
+
+    bounds: dict[str, KnobBounds] = Field(
+        default_factory=lambda: {
+            "max_batch_size": KnobBounds(min=1, max=64),
+            "max_batched_tokens": KnobBounds(min=128, max=2048),
+            "batch_wait_ms": KnobBounds(min=0, max=20),
+            "pruning_threshold": KnobBounds(min=0, max=0.5),
+        },
+        description="per numeric knob, the range inside which it may be tuned",
+    )
+    max_change_ratio: float = Field(
+        default=4.0, ge=1.05, description="largest factor by which one change may move a knob, up or down"
+    )
+    cooldown_protective_s: Seconds = Field(
+        default=30.0, description="pause after a change before the next protective one"
+    )
+    cooldown_relaxing_s: Seconds = Field(
+        default=300.0, description="calm needed since change, threat and high load to relax"
+    )
+    max_changes_per_h: int = Field(default=12, ge=0, description="changes that the controller may make within an hour")
+    hysteresis: Ratio = Field(
+        default=0.1, description="share by which a relaxed setting must still beat what is needed"
+    )
+    rolled_back_hold_s: Seconds = Field(
+        default=1800.0, description="for how long settings that were rolled back stay barred"
+    )
+    min_ready_ratio: Ratio = Field(default=0.5, description="share of the pool's nodes that must be ready for a change")
+
+
+class Objective(_Document):
+    """When to act, and what counts as better."""
+
+    breach_probability: Ratio = Field(
+        default=0.6, description="projected probability of an SLO breach that calls for a protective change"
+    )
+    slo_margin: float = Field(default=0.9, gt=0, le=1, description="share of the SLO that a candidate must stay within")
+    min_gain: Ratio = Field(default=0.03, description="gains below this share are no change")
+
+
+class CertifiedVariant(_Document):
+    """A precision and pruning level whose quality was measured for this model; nothing else is ever proposed."""
+
+    precision: Precision
+    pruning_threshold: float = Field(default=0.0, ge=0, le=0.7)
+    quality_loss_ratio: Ratio = Field(description="measured loss against the reference, 0 to 1")
+    step_time_ratio: float | None = Field(
+        default=None, gt=0, description="step time against the unpruned step at the same precision, where measured"
+    )
+
+
+class Quality(_Document):
+    """What answers may lose."""
+
+    max_loss_ratio: Ratio = 0.01
+    certified: tuple[CertifiedVariant, ...] = ()
+
+
+class RolloutPolicy(_Document):
+    """How a change is tried and watched. Short windows see less: see `min_requests` and `on_inconclusive`."""
+
+    window_s: float = Field(default=10.0, gt=0, description="length of one analysis window")
+    windows: int = Field(default=12, ge=2, description="windows before and after the canary step that are compared")
+    settle_s: Seconds = Field(default=15.0, description="time after the canary step that is not judged")
+    margin: float = Field(
+        default=0.10, gt=0, description="latency may get worse by this share before it counts as worse"
+    )
+    min_requests: int = Field(default=20, ge=0, description="requests per arm without which there is no verdict")
+    on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
+    progress_deadline_s: float = Field(default=120.0, gt=0, description="without progress for so long, roll back")
+    bake_s: Seconds = Field(default=30.0, description="watch at 100 % with rollback armed")
+
+
+class ForecastPolicy(_Document):
+    horizon_s: float = Field(default=60.0, ge=5, le=3600, description="how far ahead to look")
+
+
+class Policy(_Document):
+    """The whole document. Raises pydantic.ValidationError that names the field."""
+
+    slo: Slo = Slo()
+    autonomy: dict[str, Autonomy] = Field(default_factory=_default_autonomy)
+    guardrails: Guardrails = Field(default_factory=Guardrails)
+    objective: Objective = Objective()
+    quality: Quality = Quality()
+    rollout: RolloutPolicy = RolloutPolicy()
+    forecast: ForecastPolicy = ForecastPolicy()
+
+    @field_validator("autonomy")
+    @classmethod
+    def _known_knobs(cls, value: dict[str, Autonomy]) -> dict[str, Autonomy]:
+        _refuse_unknown(value)
+        return _default_autonomy() | value
+
+    @model_validator(mode="after")
+    def _bounds_make_sense(self) -> Self:
+        _refuse_unknown(self.guardrails.bounds)
+        for name, bounds in self.guardrails.bounds.items():
+            knob = KNOBS[name]
+            if knob.minimum is None or knob.maximum is None:
+                raise ValueError(f"guardrails.bounds.{name}: not a numeric knob")
+            if not knob.minimum <= bounds.min <= bounds.max <= knob.maximum:
+                raise ValueError(
+                    f"guardrails.bounds.{name}: need {knob.minimum:g} <= min <= max <= {knob.maximum:g}, "
+                    f"got min {bounds.min:g}, max {bounds.max:g}"
+                )
+        return self
+
+    def autonomy_of(self, knob: str) -> Autonomy:
+        return self.autonomy.get(knob, Autonomy.OFF)
+
+    def to_json(self) -> dict[str, Any]:
+        return self.model_dump(mode="json")
+
+
+def _refuse_unknown(names: dict[str, Any]) -> None:
+    unknown = sorted(set(names) - set(KNOBS))
+    if unknown:
+        raise ValueError(f"unknown knob {unknown[0]!r}; there are {', '.join(KNOBS)}")
+
+
+def demo_policy() -> Policy:
+    """For the two-node demo pool: short canary windows, so little statistical power; an inconclusive canary is promoted
+    when no guard fired, and recorded as exactly that."""
+    return Policy(
+        rollout=RolloutPolicy(
+            window_s=5.0, windows=8, settle_s=5.0, min_requests=10, on_inconclusive=OnInconclusive.PROMOTE, bake_s=10.0
+        )
+    )

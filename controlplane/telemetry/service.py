@@ -1,0 +1,55 @@
+"""Observations in SQL: saved once per subject and window, read back oldest first."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import Session
+
+from controlplane.telemetry.models import ObservationRecord
+from controlplane.telemetry.observation import Observation
+
+
+def save_observations(session: Session, pool_id: str, pool: Observation, nodes: Mapping[str, Observation]) -> None:
+    """Stores the pool's window and those of its nodes (by node id). A window that is there already stays as it is."""
+    rows = [_row(pool_id, None, pool), *(_row(pool_id, node_id, seen) for node_id, seen in nodes.items())]
+    insert = postgresql_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
+    session.execute(insert(ObservationRecord).on_conflict_do_nothing(index_elements=["subject_id", "window_end"]), rows)
+
+
+def recent(
+    session: Session, subject_id: str, since: datetime, until: datetime | None = None, limit: int | None = None
+) -> list[Observation]:
+    """Windows of a pool or node that end in (since, until], oldest first; with `limit`, the newest of them."""
+    query = select(ObservationRecord).where(
+        ObservationRecord.subject_id == subject_id, ObservationRecord.window_end > since
+    )
+    if until is not None:
+        query = query.where(ObservationRecord.window_end <= until)
+    rows = session.scalars(query.order_by(ObservationRecord.window_end.desc()).limit(limit)).all()
+    return [_observation(row) for row in reversed(rows)]
+
+
+def latest(session: Session, subject_id: str) -> Observation | None:
+    """The newest window of a pool or node."""
+    query = select(ObservationRecord).where(ObservationRecord.subject_id == subject_id)
+    row = session.scalars(query.order_by(ObservationRecord.window_end.desc()).limit(1)).first()
+    return None if row is None else _observation(row)
+
+
+def _row(pool_id: str, node_id: str | None, seen: Observation) -> dict[str, object]:
+    return {
+        "subject_id": node_id or pool_id,
+        "pool_id": pool_id,
+        "node_id": node_id,
+        "window_end": seen.window_end,
+        "window_s": seen.window_s,
+        "quality": seen.quality.value,
+        "facts": seen.to_json(),
+    }
+
+
+def _observation(row: ObservationRecord) -> Observation:
+    return Observation.from_json(row.window_end, row.window_s, row.quality, row.facts)
