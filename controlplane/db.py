@@ -7,11 +7,12 @@ SQLite serves one machine, PostgreSQL many. On SQLite a writing transaction take
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     JSON,
     BigInteger,
+    CursorResult,
     DateTime,
     Dialect,
     Engine,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     make_url,
     text,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import DeclarativeBase, Session
@@ -112,6 +114,17 @@ def session_scope(engine: Engine, *, read_only: bool = False) -> Iterator[Sessio
         bind = engine.execution_options(**options)
     with Session(bind, expire_on_commit=False) as session, session.begin():
         yield session
+
+
+def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool:
+    """Inserts a row unless one with the same unique key stands already, whoever put it there. Returns whether it was inserted.
+
+    Unlike catching IntegrityError it leaves the transaction usable on PostgreSQL. Defaults of the table are filled in.
+    """
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.flush()
+    result = session.execute(insert(table).values(**values).on_conflict_do_nothing())
+    return bool(cast("CursorResult[Any]", result).rowcount == 1)
 
 
 def database_now_ms(session: Session) -> int:

@@ -81,6 +81,7 @@ class Node(Base):
 
     state: Mapped[str] = mapped_column(String(16))
     last_heartbeat_at: Mapped[datetime]
+    unreachable_since: Mapped[datetime | None]
     running: Mapped[int] = mapped_column(default=0)
     waiting: Mapped[int] = mapped_column(default=0)
     kv_usage: Mapped[float] = mapped_column(default=0.0)

@@ -1,0 +1,42 @@
+"""The words for what can happen: one list for history, webhooks, live stream and web app."""
+
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class EventKind(StrEnum):
+    FORECAST_BREACH_PREDICTED = "forecast.breach_predicted"
+    FORECAST_BREACH_CLEARED = "forecast.breach_cleared"
+    DECISION_MADE = "decision.made"
+
+    ROLLOUT_CREATED = "rollout.created"
+    ROLLOUT_STARTED = "rollout.started"
+    ROLLOUT_CANARY_APPLIED = "rollout.canary_applied"
+    ROLLOUT_ANALYSIS = "rollout.analysis"
+    ROLLOUT_PAUSED = "rollout.paused"
+    ROLLOUT_RESUMED = "rollout.resumed"
+    ROLLOUT_PROMOTING = "rollout.promoting"
+    ROLLOUT_COMPLETED = "rollout.completed"
+    ROLLOUT_ROLLING_BACK = "rollout.rolling_back"
+    ROLLOUT_ROLLED_BACK = "rollout.rolled_back"
+    ROLLOUT_ROLLBACK_FAILED = "rollout.rollback_failed"
+    ROLLOUT_CANCELLED = "rollout.cancelled"
+
+    NODE_REGISTERED = "node.registered"
+    NODE_RESTARTED = "node.restarted"
+    NODE_UNREACHABLE = "node.unreachable"
+    NODE_RECOVERED = "node.recovered"
+    NODE_DRIFTED = "node.drifted"
+    NODE_SETTINGS_APPLIED = "node.settings_applied"
+    NODE_SETTINGS_REJECTED = "node.settings_rejected"
+
+    CONTROL_LEADER_CHANGED = "control.leader_changed"
+    POOL_CREATED = "pool.created"
+    POOL_FROZEN = "pool.frozen"
+    POOL_UNFROZEN = "pool.unfrozen"
+    POLICY_CHANGED = "policy.changed"

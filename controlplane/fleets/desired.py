@@ -1,0 +1,112 @@
+"""What is wished for: a pool's revisions, and for each node a wish under a generation that only grows."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controlplane.events import service as events
+from controlplane.fleets.inventory import get_revision, list_revisions
+from controlplane.fleets.models import Node, Pool, SettingsRevision
+from controlplane.processes import lease
+from inference_node.contract.messages import SettingsPush
+from inference_node.contract.settings import EngineSettings
+
+
+def current_revision(session: Session, pool: Pool) -> SettingsRevision:
+    """What a new node of the pool gets. Every pool has one from the moment that its first node joined."""
+    assert pool.current_revision_id is not None, f"pool {pool.id} without a current revision"
+    return get_revision(session, pool.current_revision_id)
+
+
+def settings_of(revision: SettingsRevision) -> EngineSettings:
+    return EngineSettings.model_validate(revision.settings)
+
+
+def create_revision(
+    session: Session, pool: Pool, settings: EngineSettings, *, created_by: str, reason: str, now: datetime
+) -> SettingsRevision:
+    """The pool's next revision; the latest one again if it holds the same settings."""
+    session.execute(select(Pool.id).where(Pool.id == pool.id).with_for_update())  # one number at a time
+    latest = next(iter(list_revisions(session, pool.id, limit=1)), None)
+    content_hash = settings.content_hash()
+    if latest is not None and latest.content_hash == content_hash:
+        return latest
+    revision = SettingsRevision(
+        pool_id=pool.id,
+        number=1 if latest is None else latest.number + 1,
+        settings=settings.model_dump(mode="json"),
+        content_hash=content_hash,
+        created_by=created_by,
+        reason=reason,
+        created_at=now,
+    )
+    session.add(revision)
+    session.flush()
+    return revision
+
+
+def set_desired(
+    session: Session,
+    node: Node,
+    revision: SettingsRevision,
+    *,
+    epoch: int,
+    now: datetime,
+    rollout_id: str | None = None,
+) -> int:
+    """Wishes a revision for the node under a fresh generation, which is returned, and owes the push.
+
+    The generation is above all that was wished for or seen of this node, so that the node never takes it for an old one.
+    """
+    generations = select(Node.desired_generation, Node.observed_generation).where(Node.id == node.id)
+    desired, observed = session.execute(generations.with_for_update()).one()
+    node.desired_generation = max(desired, observed) + 1
+    node.desired_epoch = epoch
+    node.desired_revision_id = revision.id
+    node.desired_since = now
+    session.flush()
+    session.refresh(node, ["desired_revision"])
+    owe_push(session, node, now=now, rollout_id=rollout_id)
+    return node.desired_generation
+
+
+def owe_push(
+    session: Session, node: Node, *, now: datetime, rollout_id: str | None = None, again: str | None = None
+) -> None:
+    """Owes the push of the node's present wish. `again` tells a repetition from the first one: another key, another debt."""
+    key = f"push:{node.id}:{node.desired_generation}"
+    payload: dict[str, Any] = {
+        "node_id": node.id,
+        "generation": node.desired_generation,
+        "epoch": node.desired_epoch,
+        "rollout_id": rollout_id,
+    }
+    events.owe(session, kind="push", key=key if again is None else f"{key}:{again}", payload=payload, at=now)
+
+
+def desired_push(session: Session, node: Node) -> SettingsPush | None:
+    """The document that the node should have by now; None while nothing was ever wished for it."""
+    revision = node.desired_revision
+    if revision is None or node.desired_generation < 1:
+        return None
+    return SettingsPush(
+        node_id=node.id,
+        generation=node.desired_generation,
+        epoch=node.desired_epoch,
+        revision=revision.number,
+        config_hash=revision.content_hash,
+        settings=settings_of(revision),
+        issued_at=node.desired_since or revision.created_at,
+    )
+
+
+def epoch_for(session: Session, node: Node) -> int:
+    """The epoch for a wish that no controller makes (a node joins or comes back): the present one, which the node has
+    not passed. Where it has, because SQL was restored or lost, the lease's epoch is raised above it for all."""
+    held = lease.current(session, lease.CONTROLLER)
+    epoch = 0 if held is None else held.epoch
+    if node.observed_epoch <= epoch:
+        return epoch
+    return lease.raise_epoch(session, lease.CONTROLLER, above=node.observed_epoch)

@@ -1,0 +1,87 @@
+"""Which pools, nodes and revisions there are, and which pools may not change. Reads by id raise NotFound."""
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from controlplane.errors import Conflict, NotFound
+from controlplane.events import service as events
+from controlplane.events.kinds import EventKind
+from controlplane.fleets.models import Node, Pool, SettingsRevision
+
+
+def get_pool(session: Session, pool_id: str) -> Pool:
+    pool = session.get(Pool, pool_id)
+    if pool is None:
+        raise NotFound(f"there is no pool with id {pool_id!r}: GET /api/v1/pools lists them")
+    return pool
+
+
+def list_pools(session: Session) -> list[Pool]:
+    return list(session.scalars(select(Pool).order_by(Pool.created_at, Pool.id)))
+
+
+def get_node(session: Session, node_id: str) -> Node:
+    node = session.get(Node, node_id)
+    if node is None:
+        raise NotFound(f"there is no node with id {node_id!r}: GET /api/v1/nodes lists them")
+    return node
+
+
+def lock_node(session: Session, node_id: str) -> Node:
+    """The node as it stands now, held against other writers until the transaction ends."""
+    query = select(Node).where(Node.id == node_id).with_for_update(of=Node)
+    node = session.scalar(query.execution_options(populate_existing=True))
+    return node if node is not None else get_node(session, node_id)
+
+
+def list_nodes(session: Session, pool_id: str | None = None) -> list[Node]:
+    """Nodes of a pool, or of all, by name."""
+    query = select(Node).order_by(Node.name, Node.id)
+    if pool_id is not None:
+        query = query.where(Node.pool_id == pool_id)
+    return list(session.scalars(query))
+
+
+def get_revision(session: Session, revision_id: str) -> SettingsRevision:
+    revision = session.get(SettingsRevision, revision_id)
+    if revision is None:
+        raise NotFound(f"there is no settings revision with id {revision_id!r}: GET /api/v1/revisions lists them")
+    return revision
+
+
+def list_revisions(
+    session: Session, pool_id: str, *, limit: int, before_number: int | None = None
+) -> list[SettingsRevision]:
+    """Newest first, with numbers below `before_number`."""
+    query = select(SettingsRevision).where(SettingsRevision.pool_id == pool_id)
+    if before_number is not None:
+        query = query.where(SettingsRevision.number < before_number)
+    return list(session.scalars(query.order_by(SettingsRevision.number.desc()).limit(limit)))
+
+
+def freeze_pool(session: Session, pool: Pool, *, reason: str, actor: str, now: datetime) -> None:
+    """Stops new changes to the pool; rollbacks stay possible. Raises Conflict when it is frozen already."""
+    if pool.frozen_at is not None:
+        raise Conflict(
+            f"pool {pool.name!r} is frozen already, since {pool.frozen_at:%Y-%m-%d %H:%M:%S} UTC: {pool.frozen_reason}"
+        )
+    pool.frozen_at, pool.frozen_reason = now, reason
+    events.record(
+        session, kind=EventKind.POOL_FROZEN, severity="warning", at=now, actor=actor, pool_id=pool.id,
+        message=f"Pool {pool.name} was frozen: {reason}", data={"reason": reason},
+    )  # fmt: skip
+
+
+def unfreeze_pool(session: Session, pool: Pool, *, actor: str, now: datetime) -> None:
+    """Lets changes to the pool happen again; a pool that is not frozen is left as it is."""
+    if pool.frozen_at is None:
+        return
+    pool.frozen_at = pool.frozen_reason = None
+    message = f"Pool {pool.name} may change again"
+    events.record(session, kind=EventKind.POOL_UNFROZEN, at=now, actor=actor, pool_id=pool.id, message=message)
+
+
+def count_frozen(session: Session) -> int:
+    return session.scalar(select(func.count()).select_from(Pool).where(Pool.frozen_at.is_not(None))) or 0
