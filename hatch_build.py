@@ -1,7 +1,7 @@
 """Builds the admin web app into the package: `dashboards/admin` in, `controlplane/ui/static` out.
 
 hatchling calls `UiBuildHook` for each wheel, editable install and sdist, so that who installs Trimtab needs no Node. By hand:
-`python hatch_build.py [--force]`. Nothing is built while the output's stamp equals the hash of the sources, and nothing
+`python hatch_build.py [--force | --check]`. Nothing is built while the output's stamp equals the hash of the sources, and nothing
 with `TRIMTAB_SKIP_UI=1`.
 """
 
@@ -148,6 +148,17 @@ def build(root: Path, *, force: bool = False) -> bool:
     return True
 
 
+def check(root: Path) -> None:
+    """Format, lint, types and unit tests of the web app (`npm run check`). Raises UiBuildError with what they found."""
+    npm, env = _npm()
+    source = root / SOURCE
+    if not (source / "node_modules").is_dir():
+        _run(
+            "installing its packages (npm ci)", [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], source, env
+        )
+    _run("format, lint, types and unit tests (npm run check)", [*npm, "run", "check"], source, env)
+
+
 class UiBuildHook(HookBase):  # type: ignore[type-arg]
     """hatchling's door to `build`."""
 
@@ -168,9 +179,14 @@ class UiBuildHook(HookBase):  # type: ignore[type-arg]
 def main() -> int:
     parser = argparse.ArgumentParser(description="Build the admin web app into the package.")
     parser.add_argument("--force", action="store_true", help="build even when the sources are unchanged")
+    parser.add_argument("--check", action="store_true", help="check the app's own code instead of building it")
     arguments = parser.parse_args()
+    root = Path(__file__).resolve().parent
     try:
-        built = build(Path(__file__).resolve().parent, force=arguments.force)
+        if arguments.check:
+            check(root)
+            return 0
+        built = build(root, force=arguments.force)
     except UiBuildError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 1
