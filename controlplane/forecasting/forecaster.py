@@ -1,6 +1,6 @@
 """What a forecaster is and what it returns: quantiles per step ahead, never one bare number."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -31,17 +31,18 @@ class Forecast:
     scores: Mapping[str, float] = field(default_factory=dict)
 
 
+Predictor = Callable[[Sequence[float], int], list[float]]
+"""(series, steps) -> the next `steps` values after `series`; oldest first, evenly spaced, each >= 0."""
+
+
 class Forecaster(Protocol):
-    """Point forecasts of an evenly spaced series."""
+    """A method for point forecasts. Fitting is apart from predicting: a fit is dear and lasts, a prediction is cheap."""
 
     @property
     def name(self) -> str: ...
 
-    def predict(self, series: Sequence[float], steps: int) -> list[float]:
-        """The next `steps` values after `series` (oldest first, no gaps), each >= 0.
-
-        Raises CannotForecast when the series is too short for the method or the fit did not converge.
-        """
+    def fit(self, series: Sequence[float]) -> Predictor:
+        """Learns from `series` what predictions need. Raises CannotForecast when it is too short or the fit did not converge."""
         ...
 
 
