@@ -43,6 +43,24 @@ class Unavailable(ControlPlaneError):
     title = "Unavailable"
 
 
+class TooMany(Unavailable):
+    """The caller asks too often; `retry_after_s` among the extras says when to come back."""
+
+    title = "Too many requests"
+
+
+class PreconditionMissing(Invalid):
+    """A change must say which version it is based on (`If-Match`)."""
+
+    title = "Precondition required"
+
+
+class Stale(Conflict):
+    """The version that the change is based on (`If-Match`) is no longer the latest."""
+
+    title = "Changed in the meantime"
+
+
 class Fenced(Conflict):
     """This controller no longer leads: nothing was written."""
 

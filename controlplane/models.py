@@ -1,0 +1,14 @@
+"""Every table, imported in one place: for the migrations, and so that foreign keys resolve whoever opens the database."""
+
+from controlplane.accounts import models as accounts
+from controlplane.db import Base
+from controlplane.decisions import models as decisions
+from controlplane.events import models as events
+from controlplane.fleets import models as fleets
+from controlplane.forecasting import models as forecasting
+from controlplane.processes import models as processes
+from controlplane.rollouts import models as rollouts
+from controlplane.telemetry import models as telemetry
+
+ROOMS = (accounts, decisions, events, fleets, forecasting, processes, rollouts, telemetry)
+metadata = Base.metadata

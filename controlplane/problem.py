@@ -1,0 +1,162 @@
+"""Errors as `application/problem+json` (RFC 9457), whoever raises them: our rules, validation, routing, or a bug of ours."""
+
+import re
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from controlplane.errors import (
+    Conflict,
+    ControlPlaneError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    PreconditionMissing,
+    Stale,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+)
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+STATUS: dict[type[ControlPlaneError], int] = {
+    NotFound: 404,
+    Stale: 412,
+    Conflict: 409,
+    PreconditionMissing: 428,
+    Invalid: 422,
+    Unauthorized: 401,
+    Forbidden: 403,
+    TooMany: 429,
+    Unavailable: 503,
+    ControlPlaneError: 500,
+}
+TITLES = {
+    400: "Bad request",
+    401: "Not signed in",
+    403: "Forbidden",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Conflict",
+    412: "Changed in the meantime",
+    413: "Body too large",
+    415: "Unsupported media type",
+    422: "Invalid",
+    428: "Precondition required",
+    429: "Too many requests",
+    500: "Internal error",
+    503: "Unavailable",
+}
+
+
+class FieldProblem(BaseModel):
+    field: str = Field(description="path of the field in body, query or path")
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details, with members of our own."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    trace_id: str | None = Field(default=None, description="finds this request in the log")
+    errors: list[FieldProblem] | None = None
+
+
+def problem(
+    request: Request, status: int, detail: str, *, title: str | None = None, kind: str | None = None, **extra: Any
+) -> Response:
+    """An error answer. `kind` is the stable last part of `type`; by default it follows from the title."""
+    title = title or TITLES.get(status, "Error")
+    slug = kind or re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="trimtab"'
+    if (retry_after_s := extra.get("retry_after_s")) is not None:
+        headers["Retry-After"] = str(max(1, round(retry_after_s)))
+    body = {"type": f"urn:trimtab:problem:{slug}", "title": title, "status": status, "detail": detail}
+    trace_id = request.scope.get("trace_id")
+    return JSONResponse(
+        body | ({"trace_id": trace_id} if trace_id else {}) | extra, status, headers, media_type=MEDIA_TYPE
+    )
+
+
+def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of routes that may answer with these statuses, for the API description."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": TITLES[status], "content": content} for status in statuses}
+
+
+def status_of(error: ControlPlaneError) -> int:
+    return next(STATUS[family] for family in type(error).__mro__ if family in STATUS)
+
+
+def _ours(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ControlPlaneError)
+    kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", type(error).__name__).lower()
+    status = status_of(error)
+    if status >= 500:
+        log.warning("request_refused", status=status, detail=error.detail)
+    return problem(request, status, error.detail, title=error.title, kind=kind, **error.extra)
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [{"field": _path(e["loc"]), "message": _plain(e["msg"])} for e in error.errors()]
+    detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors[:5])
+    if len(errors) > 5:
+        detail += f"; and {len(errors) - 5} more"
+    return problem(request, 422, detail, errors=errors)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    # Where a field stands (body, query, path, header) says little to who reads it; malformed JSON has only a position.
+    return ".".join(str(part) for part in location[1:] if not isinstance(part, int) or len(location) > 2)
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = f"nothing is at {request.url.path}: /openapi.json lists what there is"
+    elif error.status_code == 405:
+        detail = f"{request.method} is not possible at {request.url.path}"
+    answer = problem(request, error.status_code, detail)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _database(request: Request, error: Exception) -> Response:
+    log.error("database_unavailable", exc_info=error)
+    return problem(request, 503, "the database does not answer: try again in a moment", retry_after_s=2)
+
+
+def internal(request: Request, error: Exception) -> Response:
+    """Answer to a bug of ours: nothing of it but the id under which the log has it."""
+    log.error("request_failed", exc_info=error)
+    return problem(request, 500, "something went wrong on our side; the log has it under this trace_id")
+
+
+def install(app: FastAPI) -> None:
+    """Makes every error of the application a problem document. A bug's is made by the outer middleware."""
+    app.add_exception_handler(ControlPlaneError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OperationalError, _database)
+    app.add_exception_handler(InterfaceError, _database)
