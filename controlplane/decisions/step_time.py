@@ -1,0 +1,83 @@
+"""Fits step times: what one engine step costs, from the node's own probe and from the windows it served.
+
+The probe gives the shape (it covers batches that have not been seen in service), the windows give the level (the probe ran alone
+on the machine, service shares it). Linear in its weights, all of them >= 0: a step does not get faster by carrying more.
+"""
+
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+from scipy.optimize import nnls
+
+from controlplane.decisions.decision import StepTime
+from controlplane.telemetry.observation import Observation
+from inference_node.contract.messages import StepSample
+from inference_node.contract.settings import Precision
+
+_MIN_CELLS = 3
+_MIN_WINDOWS = 10
+_MIN_SPREAD = 0.3  # decode rows must vary by this share of their maximum, else slope and base cannot be told apart
+_FORGET = 0.95  # weight of a window against the next newer one
+_CELLS_WEIGHT = 0.5  # of one probe cell against the newest window
+_SHARED_MACHINE = (0.5, 4.0)  # bounds for how much slower service may be than the probe
+
+
+def fit_step_times(
+    cells: Sequence[StepSample], windows: Sequence[Observation], precision: Precision
+) -> tuple[StepTime, ...]:
+    """One StepTime per precision that can be told; `windows` (oldest first) were served under `precision`.
+
+    A precision that is not in force rests on the probe alone, slowed by the same factor as the one in force.
+    Source of the form: step = base + rows + prefill tokens, as fitted by llm-d's and Dynamo's planners; weights by non-negative
+    least squares (Lawson and Hanson, "Solving Least Squares Problems", 1974).
+    """
+    served = [(w.decode_rows_mean, w.prefill_tokens_mean, w.step_mean_s) for w in windows if w.usable]
+    facts = [
+        (rows, prefill, step) for rows, prefill, step in served if rows is not None and prefill is not None and step
+    ]
+    by_precision = {p: [c for c in cells if c.precision is p] for p in Precision}
+    slowdown = 1.0
+    probe = _probe(by_precision[precision])
+    if probe is not None and facts:
+        ratios = [step / max(probe.at(rows, prefill), 1e-9) for rows, prefill, step in facts[-12:]]
+        slowdown = min(max(median(ratios), _SHARED_MACHINE[0]), _SHARED_MACHINE[1])
+    found = []
+    for each, own in by_precision.items():
+        fitted = _fit(each, own, facts if each is precision else [], slowdown)
+        if fitted is not None:
+            found.append(fitted)
+    return tuple(found)
+
+
+def _fit(
+    precision: Precision, cells: Sequence[StepSample], facts: Sequence[tuple[float, float, float]], slowdown: float
+) -> StepTime | None:
+    rows = [(c.decode_rows, c.prefill_tokens, c.step_s * slowdown) for c in cells]
+    if len(rows) < _MIN_CELLS:
+        most = max((decode for decode, _, _ in facts), default=0.0)
+        least = min((decode for decode, _, _ in facts), default=0.0)
+        if len(facts) < _MIN_WINDOWS or most - least < _MIN_SPREAD * most:
+            return None
+    weights = [_CELLS_WEIGHT] * len(rows) + [_FORGET**age for age in range(len(facts) - 1, -1, -1)]
+    points = np.array([*rows, *facts], dtype=float)
+    # Each row is divided by its own time: what counts is the relative error.
+    scale = np.sqrt(np.array(weights)) / points[:, 2]
+    design = np.column_stack([np.ones(len(points)), points[:, 0], points[:, 1]]) * scale[:, None]
+    solution, _ = nnls(design, points[:, 2] * scale)
+    base, row, prefill = (float(value) for value in solution)
+    judged = facts[-24:] if facts else rows
+    errors = [abs(base + row * decode + prefill * tokens - step) / step for decode, tokens, step in judged]
+    return StepTime(
+        precision=precision,
+        base_s=base,
+        row_s=row,
+        prefill_token_s=prefill,
+        samples=len(points),
+        error_ratio=sum(errors) / len(errors),
+        measured=bool(facts),
+    )
+
+
+def _probe(cells: Sequence[StepSample]) -> StepTime | None:
+    return None if len(cells) < _MIN_CELLS else _fit(cells[0].precision, cells, [], 1.0)
