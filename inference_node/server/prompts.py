@@ -1,0 +1,86 @@
+"""Text and chat messages to token ids and back, off the event loop, with errors that name the parameter."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from jinja2 import TemplateError
+
+from inference_node.server.openai_schemas import ChatMessage
+from inference_node.server.problems import BadRequest
+
+T = TypeVar("T")
+
+# Below this many characters encoding takes well under a millisecond, less than the way to a thread and back.
+_INLINE_CHARS = 4_000
+
+
+class Prompts:
+    """One tokenizer. Short texts are encoded on the spot, long ones in one thread, so that a huge prompt stalls no stream.
+
+    Sharing the tokenizer between threads is safe as long as nobody sets truncation or padding on it; nobody here does.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = len(tokenizer)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tokenizer")
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def from_text(self, text: str, *, special: bool = True) -> tuple[int, ...]:
+        """Raises BadRequest for an empty prompt or text that is no Unicode."""
+        tokens = await self._run(len(text), self._encode, text, special)
+        if not tokens:
+            raise BadRequest("the prompt is empty", "prompt", "invalid_value")
+        return tokens
+
+    def from_tokens(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """Raises BadRequest for ids outside the vocabulary."""
+        for token in tokens:
+            if not 0 <= token < self._vocab_size:
+                raise BadRequest(
+                    f"token id {token} is outside the vocabulary, which ends at {self._vocab_size - 1}",
+                    "prompt",
+                    "invalid_value",
+                )
+        return tuple(tokens)
+
+    async def from_chat(self, messages: Sequence[ChatMessage], *, generation: bool = True) -> tuple[int, ...]:
+        """Through the model's chat template. Raises BadRequest when it has none or refuses these messages."""
+        if not getattr(self._tokenizer, "chat_template", None):
+            raise BadRequest("this model has no chat template; use /v1/completions", "messages", "no_chat_template")
+        size = sum(len(message.content) for message in messages)
+        return await self._run(size, self._encode_chat, messages, generation)
+
+    async def to_text(self, tokens: Sequence[int]) -> str:
+        """Raises BadRequest for ids outside the vocabulary."""
+        ids = self.from_tokens(tokens)
+        return await self._run(len(ids) * 4, self._decode, ids)
+
+    async def _run(self, size: int, work: Callable[..., T], *arguments: Any) -> T:
+        try:
+            if size <= _INLINE_CHARS:
+                return work(*arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        except UnicodeEncodeError:
+            raise BadRequest(
+                "the text holds a lone surrogate, which is no Unicode", "prompt", "invalid_value"
+            ) from None
+        except TemplateError as error:
+            raise BadRequest(f"the chat template refuses: {error}", "messages", "invalid_value") from None
+
+    def _encode(self, text: str, special: bool) -> tuple[int, ...]:
+        text.encode()  # lone surrogates end here, and not as a TypeError inside the tokenizer
+        return tuple(self._tokenizer.encode(text, add_special_tokens=special, verbose=False))
+
+    def _encode_chat(self, messages: Sequence[ChatMessage], generation: bool) -> tuple[int, ...]:
+        text = self._tokenizer.apply_chat_template(
+            [message.for_template() for message in messages], tokenize=False, add_generation_prompt=generation
+        )
+        return self._encode(text, False)  # the template brings its own special tokens
+
+    def _decode(self, tokens: tuple[int, ...]) -> str:
+        return str(self._tokenizer.decode(tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False))
