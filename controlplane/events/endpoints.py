@@ -1,0 +1,87 @@
+"""The history, as pages and as a live stream."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from controlplane.accounts.dependencies import require
+from controlplane.accounts.roles import Role
+from controlplane.dependencies import ReadSession
+from controlplane.events import service
+from controlplane.events.schemas import EventOut
+from controlplane.events.stream import EventFanOut, Listener, Message
+from controlplane.problem import declared
+from controlplane.schemas import Cursor, Limit, Page, decode_int_cursor, encode_cursor
+
+router = APIRouter(tags=["events"], dependencies=[require(Role.VIEWER)])
+
+
+@router.get("/events", responses=declared(401, 403, 422))
+def list_events(
+    session: ReadSession,
+    pool_id: str | None = None,
+    node_id: str | None = None,
+    rollout_id: str | None = None,
+    kind: Annotated[str | None, Query(max_length=64, description="a kind, or a group of them: `rollout.*`")] = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[EventOut]:
+    """What happened, newest first."""
+    rows = service.list_events(
+        session,
+        limit=limit + 1,
+        before_id=decode_int_cursor(cursor),
+        pool_id=pool_id,
+        node_id=node_id,
+        rollout_id=rollout_id,
+        kind=kind,
+    )
+    page = [EventOut.model_validate(row) for row in rows[:limit]]
+    return Page(items=page, next_cursor=encode_cursor(page[-1].id) if len(rows) > limit else None)
+
+
+def _fan_out(request: Request) -> EventFanOut:
+    fan_out = request.app.state.event_fan_out
+    assert isinstance(fan_out, EventFanOut)
+    return fan_out
+
+
+FanOut = Annotated[EventFanOut, Depends(_fan_out)]
+
+
+async def _listener(fan_out: FanOut) -> AsyncIterator[Listener]:
+    listener = await fan_out.listen()
+    try:
+        yield listener
+    finally:
+        fan_out.leave(listener)
+
+
+@router.get("/events/stream", response_class=EventSourceResponse, responses=declared(401, 403, 503))
+async def stream_events(
+    fan_out: FanOut,
+    listener: Annotated[Listener, Depends(_listener)],
+    last_event_id: Annotated[int | None, Header(ge=0, le=2**62)] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: each event of the history as it is written, and `tick` when a pool was observed anew.
+
+    With `Last-Event-ID` what was missed comes first; `reset` instead says that too much was missed to tell.
+    """
+    replayed: set[int] = set()
+    yield ServerSentEvent(comment="connected", retry=2000)
+    if last_event_id is not None:
+        for message in await fan_out.replay(last_event_id):
+            if message.id is not None:
+                replayed.add(message.id)
+            yield _wire(message)
+    async for message in listener.messages():
+        if message.id is None or message.id not in replayed:
+            yield _wire(message)
+
+
+def _wire(message: Message) -> ServerSentEvent:
+    return ServerSentEvent(
+        event=message.event, raw_data=message.data, id=None if message.id is None else str(message.id)
+    )

@@ -1,0 +1,102 @@
+"""What nodes call: join with the enrolment token, then report and ask with a token of their own."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from sqlalchemy import Engine, select
+
+from controlplane.accounts.dependencies import Bearer
+from controlplane.accounts.secrets import hash_secret, is_same
+from controlplane.db import session_scope
+from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings, WriteSession
+from controlplane.errors import Forbidden, Unauthorized
+from controlplane.fleets import service
+from controlplane.fleets.models import Node
+from controlplane.fleets.watch import DesiredWatch
+from controlplane.problem import declared
+from inference_node.contract.messages import (
+    Heartbeat,
+    HeartbeatReply,
+    NodeRegistered,
+    NodeRegistration,
+    SettingsPush,
+)
+
+router = APIRouter(prefix="/agents", tags=["agents"])
+
+MAX_WAIT_S = 60.0
+
+
+def check_enrolment(bearer: Bearer, settings: ProcessSettings) -> None:
+    """Raises Unauthorized, or Forbidden where no node may join at all, unless the enrolment token was shown."""
+    if settings.enrolment_token is None:
+        raise Forbidden(
+            "this control plane has no enrolment token, so no node can join: set CONTROLPLANE_ENROLMENT_TOKEN for it, "
+            "and NODE_ENROLMENT_TOKEN to the same for the nodes"
+        )
+    if bearer is None or not is_same(bearer.credentials, settings.enrolment_token.get_secret_value()):
+        raise Unauthorized("wrong enrolment token: the node's must be the control plane's CONTROLPLANE_ENROLMENT_TOKEN")
+
+
+def agent_node_id(node_id: str, bearer: Bearer, engine: DatabaseEngine) -> str:
+    """The node in the path, if the bearer is its token. Raises Unauthorized, upon which a node registers again."""
+    if bearer is not None:
+        with session_scope(engine, read_only=True) as session:
+            query = select(Node.id).where(Node.id == node_id, Node.token_hash == hash_secret(bearer.credentials))
+            if session.scalar(query) is not None:
+                return node_id
+    raise Unauthorized("this is not the node's present token: register again")
+
+
+AgentNodeId = Annotated[str, Depends(agent_node_id)]
+
+
+def _watch(request: Request) -> DesiredWatch:
+    watch = request.app.state.desired_watch
+    assert isinstance(watch, DesiredWatch)
+    return watch
+
+
+@router.post(
+    "/register",
+    dependencies=[Depends(check_enrolment)],
+    status_code=201,
+    responses=declared(401, 403, 409, 422),
+)
+def register(body: NodeRegistration, session: WriteSession, now: Now) -> NodeRegistered:
+    """A node joins or comes back. The answer holds its token, which replaces an earlier one."""
+    registered = service.register_node(session, body, now=now)
+    return NodeRegistered(node_id=registered.node.id, token=registered.token)
+
+
+@router.post("/{node_id}/heartbeat", responses=declared(401, 422))
+def heartbeat(body: Heartbeat, node_id: AgentNodeId, session: WriteSession, now: Now) -> HeartbeatReply:
+    """A node says how it is, and hears which generation is desired of it."""
+    return service.heartbeat(session, service.get_node(session, node_id), body, now=now)
+
+
+@router.get(
+    "/{node_id}/desired",
+    response_model=SettingsPush,
+    responses=declared(401, 422) | {204: {"description": "nothing newer than `after`"}},
+)
+async def desired(
+    node_id: AgentNodeId,
+    engine: DatabaseEngine,
+    watch: Annotated[DesiredWatch, Depends(_watch)],
+    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="the generation that the node has")] = 0,
+    wait_s: Annotated[float, Query(ge=0, le=MAX_WAIT_S, description="how long to wait for a newer one")] = 0.0,
+) -> SettingsPush | Response:
+    """The settings desired of the node, once their generation is above `after`: a long poll that holds no session."""
+    push = await asyncio.to_thread(_newer_push, engine, node_id, after)
+    if push is None and wait_s > 0:
+        await watch.wait(node_id, after=after, timeout_s=wait_s)
+        push = await asyncio.to_thread(_newer_push, engine, node_id, after)
+    return push if push is not None else Response(status_code=204)
+
+
+def _newer_push(engine: Engine, node_id: str, after: int) -> SettingsPush | None:
+    with session_scope(engine, read_only=True) as session:
+        push = service.desired_push(session, service.get_node(session, node_id))
+    return push if push is not None and push.generation > after else None

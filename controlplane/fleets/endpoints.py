@@ -1,0 +1,45 @@
+"""Freezing pools, their revisions, and the list of knobs."""
+
+from dataclasses import asdict
+
+from fastapi import APIRouter
+
+from controlplane.accounts.dependencies import Operator, require
+from controlplane.accounts.roles import Role
+from controlplane.dependencies import Now, ReadSession, WriteSession
+from controlplane.fleets import service
+from controlplane.fleets.schemas import FreezeIn, FrozenOut, KnobOut, RevisionOut
+from controlplane.problem import declared
+from controlplane.schemas import Cursor, Limit, Page, decode_int_cursor, encode_cursor
+from inference_node.contract.settings import KNOBS
+
+router = APIRouter(tags=["fleet"])
+
+
+@router.post("/pools/{pool_id}/freeze", status_code=201, responses=declared(401, 403, 404, 409, 422))
+def freeze_pool(pool_id: str, body: FreezeIn, who: Operator, session: WriteSession, now: Now) -> FrozenOut:
+    """Stops new changes to the pool, from the next tick on. Rollbacks stay possible."""
+    pool = service.get_pool(session, pool_id)
+    service.freeze_pool(session, pool, reason=body.reason, actor=who.name, now=now)
+    return FrozenOut(at=now, reason=body.reason)
+
+
+@router.delete("/pools/{pool_id}/freeze", status_code=204, responses=declared(401, 403, 404))
+def unfreeze_pool(pool_id: str, who: Operator, session: WriteSession, now: Now) -> None:
+    """Lets changes to the pool happen again."""
+    service.unfreeze_pool(session, service.get_pool(session, pool_id), actor=who.name, now=now)
+
+
+@router.get("/revisions", dependencies=[require(Role.VIEWER)], responses=declared(401, 403, 404, 422))
+def list_revisions(pool_id: str, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[RevisionOut]:
+    """A pool's settings revisions, newest first."""
+    pool = service.get_pool(session, pool_id)
+    rows = service.list_revisions(session, pool.id, limit=limit + 1, before_number=decode_int_cursor(cursor))
+    page = [RevisionOut.model_validate(row) for row in rows[:limit]]
+    return Page(items=page, next_cursor=encode_cursor(page[-1].number) if len(rows) > limit else None)
+
+
+@router.get("/knobs", dependencies=[require(Role.VIEWER)], responses=declared(401, 403))
+def list_knobs() -> Page[KnobOut]:
+    """Every knob of `EngineSettings`: bounds, unit, and how a change is applied."""
+    return Page(items=[KnobOut.model_validate(asdict(knob)) for knob in KNOBS.values()])
