@@ -1,0 +1,38 @@
+"""What one step computes."""
+
+from dataclasses import dataclass
+
+from inference_node.scheduling.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledRow:
+    """A run of one sequence's tokens, [start, start + count). `samples` when it reaches the end, so that a token follows."""
+
+    sequence: Sequence
+    start: int
+    count: int
+    samples: bool
+    is_decode: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledBatch:
+    """Rows of one step, decode rows first. `preempted` lost their blocks to make room and wait again."""
+
+    rows: tuple[ScheduledRow, ...]
+    preempted: tuple[Sequence, ...] = ()
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(row.count for row in self.rows)
+
+    @property
+    def num_decode_rows(self) -> int:
+        return sum(row.is_decode for row in self.rows)
+
+    @property
+    def num_prefill_tokens(self) -> int:
+        return sum(row.count for row in self.rows if not row.is_decode)
