@@ -59,7 +59,8 @@ class PastChange:
 class DecisionInputs:
     """Everything that `decide()` knows. Nothing else may influence it.
 
-    `history` is the pool's recent windows, oldest first, `observation` among them as the last.
+    `history` is the pool's recent windows, oldest first, `observation` among them as the last. `home` is what people last set:
+    relaxing leads back there and no further.
     """
 
     now: datetime
@@ -73,6 +74,7 @@ class DecisionInputs:
     forecasts: dict[str, Forecast]
     step_times: tuple[StepTime, ...]
     changes: tuple[PastChange, ...] = ()
+    home: EngineSettings | None = None
     frozen_reason: str | None = None
     active_rollout: str | None = None
 
@@ -87,15 +89,18 @@ class DecisionInputs:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What the performance model expects of some settings under the load forecast. Seconds, per second, 0 to 1."""
+    """What the performance model expects of some settings under the planned load. Seconds, per second, 0 to 1.
+
+    `breach_probability` is the fluid projection's, worked out for the candidates that are recorded.
+    """
 
     ttft_p95_s: float
     itl_p95_s: float
     capacity_rps: float
     throughput_tokens_per_s: float
     utilisation: float
-    breach_probability: float
     quality_loss_ratio: float
+    breach_probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What some settings are worth under the load to come: predicted latencies, by how much they miss the SLO, and how far they move."""
+"""What settings are worth under the load to come: predicted latencies, how far they miss the SLO, and the size of the change."""
 
 import math
 from dataclasses import dataclass
@@ -46,8 +46,11 @@ def projection_of(model: PoolModel, load: Load, policy: Policy) -> Projection:
     )
 
 
-def predict(model: PoolModel, rate: float, load: Load, policy: Policy, quality_loss_ratio: float) -> Predicted:
-    """At `rate` held over the horizon, once the present queue is worked off as far as it can be by then."""
+def predict(model: PoolModel, rate: float, load: Load, quality_loss_ratio: float) -> Predicted:
+    """At `rate` held over the horizon, once the present queue is worked off as far as it can be by then.
+
+    Without breach probability, which is dear and wanted for few: see `projection_of`.
+    """
     left = max(0.0, load.waiting + (rate - model.capacity_rps) * load.horizon_s)
     backlog = min(left, model.queue_limit)
     served = min(rate, model.capacity_rps)
@@ -58,7 +61,6 @@ def predict(model: PoolModel, rate: float, load: Load, policy: Policy, quality_l
         capacity_rps=_significant(model.capacity_rps),
         throughput_tokens_per_s=_significant(served * model.workload.generation_tokens),
         utilisation=_significant(rate / model.capacity_rps),
-        breach_probability=_significant(projection_of(model, load, policy).breach_probability),
         quality_loss_ratio=quality_loss_ratio,
     )
 

@@ -23,7 +23,7 @@ class Proposal:
 
 
 def propose(current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]) -> list[Proposal]:
-    """The settings in force first, then every combination inside bounds, trust region and what each node can do. No duplicates."""
+    """The settings in force first, then every combination inside bounds, trust region and capabilities. No duplicates."""
     loss, speed = _now(current, policy)
     found = {current: Proposal(current, loss, speed)}
     for batch, tokens, wait in product(
@@ -112,12 +112,20 @@ def _with(
         "precision": variant.precision.value,
         "pruning_threshold": variant.pruning_threshold,
     }
-    return settings.replace(**changes), variant.quality_loss_ratio, variant.step_time_ratio or 1.0
+    ratio = variant.step_time_ratio or 1.0
+    if variant.precision is current.precision:
+        # The step times were measured with the pruning in force, so only the difference to it counts.
+        now = _certified(current, policy)
+        ratio /= (now.step_time_ratio if now is not None else None) or 1.0
+    return settings.replace(**changes), variant.quality_loss_ratio, ratio
 
 
 def _now(current: EngineSettings, policy: Policy) -> tuple[float, float]:
     """Quality loss of what is in force, where it is certified; its speed is in the measured step times already, hence 1."""
-    for variant in policy.quality.certified:
-        if (variant.precision, variant.pruning_threshold) == (current.precision, current.pruning_threshold):
-            return variant.quality_loss_ratio, 1.0
-    return 0.0, 1.0
+    variant = _certified(current, policy)
+    return (0.0 if variant is None else variant.quality_loss_ratio), 1.0
+
+
+def _certified(settings: EngineSettings, policy: Policy) -> CertifiedVariant | None:
+    wanted = (settings.precision, settings.pruning_threshold)
+    return next((v for v in policy.quality.certified if (v.precision, v.pruning_threshold) == wanted), None)

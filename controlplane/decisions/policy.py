@@ -84,6 +84,9 @@ class Guardrails(_Document):
     max_change_ratio: float = Field(
         default=4.0, ge=1.05, description="largest factor by which one change may move a knob, up or down"
     )
+    max_relax_ratio: float = Field(
+        default=2.0, ge=1.05, description="the same for one relaxing change: recovery is slower"
+    )
     cooldown_protective_s: Seconds = Field(
         default=30.0, description="pause after a change before the next protective one"
     )
@@ -111,7 +114,10 @@ class Objective(_Document):
 
 
 class CertifiedVariant(_Document):
-    """A precision and pruning level whose quality was measured for this model; nothing else is ever proposed."""
+    """A precision and pruning level whose quality was measured for this model; nothing else is ever proposed.
+
+    List the reference itself too (loss 0): the way back is proposed only to what is listed.
+    """
 
     precision: Precision
     pruning_threshold: float = Field(default=0.0, ge=0, le=0.7)

@@ -1,0 +1,286 @@
+"""The pure whole: inputs in, decision out. No clock, no session, no chance: equal inputs give the equal decision.
+
+Protective moves need any signal (a projected or a present breach), relaxing moves need all of them. Among candidates that meet
+the objectives the order is: least quality loss, then the smallest change; when none meets them, the least violation.
+"""
+
+from dataclasses import dataclass, replace
+
+from controlplane.decisions import explain
+from controlplane.decisions.decision import Candidate, Constraint, Decision, DecisionInputs
+from controlplane.decisions.guardrails import Block, barred_settings, change_blocks, relaxing_blocks, world_blocks
+from controlplane.decisions.objective import distance, predict, projection_of, violation
+from controlplane.decisions.optimizer import Proposal, autonomy_of, propose
+from controlplane.decisions.performance import PoolModel
+from controlplane.decisions.policy import Autonomy
+from controlplane.decisions.reasons import Outcome, Reason, Trigger
+from controlplane.decisions.situation import Situation, assess
+from inference_node.contract.settings import KNOBS, EngineSettings
+
+_RECORDED = 8  # candidates kept in the record, beside the settings in force
+
+
+@dataclass(frozen=True, slots=True)
+class _Weighed:
+    """A candidate with the model behind it. `likely_violation` is under the median load, the candidate's under the planned one."""
+
+    candidate: Candidate
+    model: PoolModel
+    likely_violation: float
+    autonomy: Autonomy
+    distance: float
+
+
+def decide(inputs: DecisionInputs) -> Decision:
+    """What to do with the pool now, and why."""
+    situation = assess(inputs)
+    block = world_blocks(inputs)
+    if isinstance(situation, str):
+        if block is None:
+            block = Block(Reason.MODEL_NOT_READY, Constraint(Reason.MODEL_NOT_READY.value, "blocks", situation))
+        return _hold(inputs, None, block.reason, block.constraint.detail, constraints=(block.constraint,))
+    if block is not None:
+        text = explain.blocked(block.constraint.detail, situation)
+        return _hold(inputs, situation, block.reason, text, constraints=(block.constraint,))
+    threatened = situation.projection.breach_probability >= inputs.policy.objective.breach_probability
+    if threatened or situation.slo_broken is not None:
+        return _protect(inputs, situation)
+    return _relax(inputs, situation)
+
+
+def _protect(inputs: DecisionInputs, situation: Situation) -> Decision:
+    weighed = _weigh(inputs, situation, situation.load.planned_rps)
+    now = weighed[0]
+    barred = barred_settings(inputs)
+    better = [w for w in weighed[1:] if _improves(w, now, inputs)]
+    open_ = [w for w in better if w.candidate.settings.content_hash() not in barred]
+    shown = _record(inputs, situation, weighed, barred)
+    if not open_:
+        if better:
+            text = explain.rolled_back_before(situation, inputs)
+            return _decided(
+                inputs, situation, Outcome.REJECT, Reason.RECENTLY_ROLLED_BACK, text, shown, Trigger.PROTECTIVE
+            )
+        text = explain.nothing_better(situation, inputs, now.candidate)
+        notes = _shortage(situation, now) if now.candidate.violation > 0 else ()
+        return _decided(
+            inputs,
+            situation,
+            Outcome.HOLD,
+            Reason.NO_BETTER_CANDIDATE,
+            text,
+            shown,
+            Trigger.PROTECTIVE,
+            constraints=notes,
+        )
+    chosen = _choose(open_)
+    notes = () if chosen.likely_violation == 0 else _shortage(situation, chosen)
+    if chosen.autonomy is not Autonomy.AUTO:
+        automatic = [w for w in open_ if w.autonomy is Autonomy.AUTO]
+        if automatic:
+            # A person's answer may come late: what may be done at once is done, and the rest is said.
+            notes = (*notes, explain.also_advised(chosen.candidate, inputs.settings))
+            chosen = _choose(automatic)
+    reason = Reason.BREACH_PREDICTED if situation.slo_broken is None else Reason.SLO_BROKEN
+    text = explain.protective(situation, inputs, chosen.candidate, notes)
+    return _propose(inputs, situation, chosen, shown, Trigger.PROTECTIVE, reason, text, notes)
+
+
+def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
+    text = explain.within_slo(situation, inputs)
+    if inputs.home is None or inputs.home == inputs.settings:
+        return _hold(inputs, situation, Reason.WITHIN_SLO, text)
+    missing = relaxing_blocks(inputs, situation.projection.breach_probability, situation.model.step.error_ratio)
+    if missing is not None:
+        note = Constraint("relaxing", "blocks", f"Not relaxed towards the settings that people chose: {missing}.")
+        return _hold(inputs, situation, Reason.WITHIN_SLO, text, constraints=(note,))
+    weighed = _weigh(inputs, situation, situation.load.planned_rps * (1 + inputs.policy.guardrails.hysteresis))
+    now, barred = weighed[0], barred_settings(inputs)
+    fit = [
+        w
+        for w in weighed[1:]
+        if w.candidate.feasible
+        and w.candidate.settings.content_hash() not in barred
+        and _leads_home(w.candidate.settings, inputs)
+        and _gains(w, now, inputs.policy.objective.min_gain)
+    ]
+    if not fit:
+        return _hold(inputs, situation, Reason.WITHIN_SLO, text)
+    # The quality of answers comes first, then the lightest worst case.
+    chosen = min(fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.model.full_itl_s, w.distance))
+    shown = _record(inputs, situation, weighed, barred)
+    words = explain.relaxing(situation, chosen.candidate, inputs, now.model.full_itl_s, chosen.model.full_itl_s)
+    return _propose(inputs, situation, chosen, shown, Trigger.RELAXING, Reason.RECOVERY, words, ())
+
+
+def _weigh(inputs: DecisionInputs, situation: Situation, rate: float) -> list[_Weighed]:
+    """Each proposal under `rate`, the settings in force first."""
+    found = []
+    for proposal in propose(inputs.settings, inputs.policy, inputs.nodes):
+        model = situation.model_for(proposal.settings, proposal.step_time_ratio)
+        if model is not None:
+            found.append(_weigh_one(inputs, situation, proposal, model, rate))
+    return found
+
+
+def _weigh_one(
+    inputs: DecisionInputs, situation: Situation, proposal: Proposal, model: PoolModel, rate: float
+) -> _Weighed:
+    predicted = predict(model, rate, situation.load, proposal.quality_loss_ratio)
+    likely = predict(model, situation.load.likely_rps, situation.load, proposal.quality_loss_ratio)
+    missed = violation(predicted, inputs.policy)
+    return _Weighed(
+        candidate=Candidate(proposal.settings, predicted, feasible=missed == 0, violation=missed),
+        model=model,
+        likely_violation=violation(likely, inputs.policy),
+        autonomy=autonomy_of(inputs.settings, proposal.settings, inputs.policy),
+        distance=distance(inputs.settings, proposal.settings),
+    )
+
+
+def _improves(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> bool:
+    least = inputs.policy.objective.min_gain
+    if candidate.autonomy is Autonomy.OFF:
+        return False
+    return candidate.candidate.violation < now.candidate.violation * (1 - least)
+
+
+def _choose(weighed: list[_Weighed]) -> _Weighed:
+    """Feasible under the planned load; else under the likely one; else the least violation. Ties go to the smaller change."""
+    feasible = [w for w in weighed if w.candidate.feasible]
+    if feasible:
+        return min(feasible, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)))
+    likely = [w for w in weighed if w.likely_violation == 0]
+    return min(
+        likely or weighed,
+        key=lambda w: (round(w.candidate.violation, 3), w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)),
+    )
+
+
+def _key(weighed: _Weighed) -> str:
+    """Breaks the last ties the same way on every machine."""
+    return weighed.candidate.settings.content_hash()
+
+
+def _leads_home(settings: EngineSettings, inputs: DecisionInputs) -> bool:
+    """Whether each changed knob moves towards the settings that people chose, not past them, by one slow step at most."""
+    home, now = inputs.home, inputs.settings
+    if home is None or settings == now:
+        return False
+    for knob, (here, there) in now.changed(settings).items():
+        goal = getattr(home, knob)
+        if isinstance(here, str | bool) or isinstance(there, str | bool):
+            if there != goal:
+                return False
+            continue
+        if not min(here, goal) <= there <= max(here, goal):
+            return False
+        ratio = inputs.policy.guardrails.max_relax_ratio
+        if KNOBS[knob].minimum and not here / ratio <= there <= here * ratio:
+            return False
+    return True
+
+
+def _gains(candidate: _Weighed, now: _Weighed, least: float) -> bool:
+    """Whether relaxing buys something: better answers, or a lighter worst case."""
+    loss, loss_now = candidate.candidate.predicted.quality_loss_ratio, now.candidate.predicted.quality_loss_ratio
+    if loss != loss_now:
+        return loss < loss_now
+    return candidate.model.full_itl_s <= now.model.full_itl_s * (1 - least)
+
+
+def _record(
+    inputs: DecisionInputs, situation: Situation, weighed: list[_Weighed], barred: frozenset[str]
+) -> tuple[Candidate, ...]:
+    """The settings in force and the best others, with verdicts and breach probabilities."""
+    others = sorted(weighed[1:], key=lambda w: (w.candidate.violation, w.distance, _key(w)))
+    found = []
+    for each in [weighed[0], *others[:_RECORDED]]:
+        probability = round(projection_of(each.model, situation.load, inputs.policy).breach_probability, 4)
+        found.append(
+            replace(
+                each.candidate,
+                predicted=replace(each.candidate.predicted, breach_probability=probability),
+                verdict=explain.verdict(each.candidate, inputs, each.autonomy, barred),
+            )
+        )
+    return tuple(found)
+
+
+def _shortage(situation: Situation, best: _Weighed) -> tuple[Constraint, ...]:
+    """Even the best settings do not carry the load: say how many nodes would."""
+    return (explain.capacity_insufficient(situation, best.candidate),)
+
+
+def _propose(
+    inputs: DecisionInputs,
+    situation: Situation,
+    chosen: _Weighed,
+    shown: tuple[Candidate, ...],
+    trigger: Trigger,
+    reason: Reason,
+    text: str,
+    notes: tuple[Constraint, ...],
+) -> Decision:
+    """APPLY, ADVISE or hold back, by guardrails and autonomy."""
+    settings, level = chosen.candidate.settings, chosen.autonomy
+    if all(candidate.settings != settings for candidate in shown):
+        shown = (*shown, chosen.candidate)
+    block = change_blocks(inputs, trigger)
+    if block is not None:
+        notes = (*notes, block.constraint)
+        words = f"{text} Held back: {block.constraint.detail}"
+        return _decided(
+            inputs, situation, Outcome.HOLD, block.reason, words, shown, trigger, constraints=notes, mode=level
+        )
+    if level is Autonomy.AUTO:
+        return _decided(inputs, situation, Outcome.APPLY, reason, text, shown, trigger, settings, notes, level)
+    note = explain.needs_a_person(inputs.settings, settings, inputs.policy, level)
+    words = f"{text} {note.detail}"
+    if level.rank >= Autonomy.ADVISE.rank:
+        return _decided(
+            inputs, situation, Outcome.ADVISE, reason, words, shown, trigger, settings, (*notes, note), level
+        )
+    return _decided(
+        inputs, situation, Outcome.HOLD, Reason.AUTONOMY, words, shown, trigger, constraints=(*notes, note), mode=level
+    )
+
+
+def _hold(
+    inputs: DecisionInputs,
+    situation: Situation | None,
+    reason: Reason,
+    text: str,
+    constraints: tuple[Constraint, ...] = (),
+) -> Decision:
+    return _decided(inputs, situation, Outcome.HOLD, reason, text, (), Trigger.TICK, constraints=constraints)
+
+
+def _decided(
+    inputs: DecisionInputs,
+    situation: Situation | None,
+    outcome: Outcome,
+    reason: Reason,
+    text: str,
+    candidates: tuple[Candidate, ...],
+    trigger: Trigger,
+    chosen: EngineSettings | None = None,
+    constraints: tuple[Constraint, ...] = (),
+    mode: Autonomy = Autonomy.AUTO,
+) -> Decision:
+    projection = None if situation is None else situation.projection
+    return Decision(
+        at=inputs.now,
+        outcome=outcome,
+        reason=reason,
+        trigger=trigger,
+        explanation=text,
+        previous=inputs.settings,
+        chosen=chosen,
+        mode=mode,
+        breach_probability=None if projection is None else round(projection.breach_probability, 4),
+        forecast={} if situation is None else situation.summary(),
+        candidates=candidates,
+        constraints=constraints,
+        projections=() if projection is None else (projection.ttft_p95_s, projection.itl_p95_s),
+    )

@@ -1,0 +1,118 @@
+"""What must hold before anything is changed. Guardrails only tighten: each returns the constraint that blocks, or None."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from controlplane.decisions.decision import Constraint, DecisionInputs
+from controlplane.decisions.reasons import Reason, Trigger
+from controlplane.telemetry.observation import Quality
+
+BLOCKS = "blocks"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why nothing may change now."""
+
+    reason: Reason
+    constraint: Constraint
+
+
+def world_blocks(inputs: DecisionInputs) -> Block | None:
+    """Reasons that hold whatever is wanted: no facts, old facts, frozen, a rollout under way, too few nodes."""
+    seen = inputs.observation
+    if seen is None or seen.quality is Quality.MISSING:
+        return _block(
+            Reason.NO_DATA, "Prometheus has no figures for the newest window; without them nothing is changed."
+        )
+    if seen.quality is Quality.STALE:
+        return _block(
+            Reason.STALE_DATA, "The newest samples are older than three scrapes; nothing is changed on old figures."
+        )
+    age_s = (inputs.now - seen.window_end).total_seconds()
+    if age_s > max(3 * seen.window_s, 30.0):
+        return _block(
+            Reason.STALE_DATA, f"The newest window ended {age_s:.0f} s ago; nothing is changed on old figures."
+        )
+    if inputs.frozen_reason is not None:
+        return _block(Reason.FROZEN, f"The pool is frozen ({inputs.frozen_reason}); only rollbacks are possible.")
+    if inputs.active_rollout is not None:
+        return _block(Reason.ROLLOUT_ACTIVE, "A rollout is under way in this pool; one at a time.")
+    ready = ready_nodes(inputs)
+    if not inputs.nodes or ready < max(1.0, inputs.policy.guardrails.min_ready_ratio * len(inputs.nodes)):
+        return _block(
+            Reason.NODES_NOT_READY,
+            f"{ready} of {len(inputs.nodes)} nodes are ready; a change needs "
+            f"{inputs.policy.guardrails.min_ready_ratio:.0%} of them.",
+        )
+    return None
+
+
+def change_blocks(inputs: DecisionInputs, trigger: Trigger) -> Block | None:
+    """Reasons that depend on what was changed lately: the pause after a change, and the budget of changes."""
+    rails = inputs.policy.guardrails
+    cooldown_s = rails.cooldown_relaxing_s if trigger is Trigger.RELAXING else rails.cooldown_protective_s
+    if inputs.changes:
+        since_s = (inputs.now - max(change.at for change in inputs.changes)).total_seconds()
+        if since_s < cooldown_s:
+            return _block(
+                Reason.COOLDOWN,
+                f"The last change is {since_s:.0f} s old; the next {trigger.value} one may follow after {cooldown_s:.0f} s.",
+            )
+    hour_ago = inputs.now - timedelta(hours=1)
+    own = sum(change.by_controller and not change.rolled_back and change.at > hour_ago for change in inputs.changes)
+    if own >= rails.max_changes_per_h:
+        return _block(
+            Reason.TOO_MANY_CHANGES,
+            f"The controller made {own} changes within an hour; the policy allows {rails.max_changes_per_h}.",
+        )
+    return None
+
+
+def barred_settings(inputs: DecisionInputs) -> frozenset[str]:
+    """Hashes of settings that a rollout had to take back lately: they are not tried again before the hold has passed."""
+    since = inputs.now - timedelta(seconds=inputs.policy.guardrails.rolled_back_hold_s)
+    return frozenset(
+        change.settings_hash
+        for change in inputs.changes
+        if change.rolled_back and change.settings_hash is not None and change.at > since
+    )
+
+
+def relaxing_blocks(inputs: DecisionInputs, breach_probability: float, error_ratio: float) -> str | None:
+    """Relaxing needs every signal. Returns the first that is missing, in words, or None."""
+    policy = inputs.policy
+    since = inputs.now - timedelta(seconds=policy.guardrails.cooldown_relaxing_s)
+    windows = [seen for seen in inputs.history if seen.window_end > since]
+    if not windows or (windows[0].window_end - since).total_seconds() > max(
+        0.1 * policy.guardrails.cooldown_relaxing_s, 30
+    ):
+        return f"the calm is not {policy.guardrails.cooldown_relaxing_s:.0f} s long yet"
+    if any(seen.quality is not Quality.OK for seen in windows):
+        return "not every window since then is complete"
+    margin = policy.objective.slo_margin
+    if any((seen.ttft_p95_s or 0.0) > margin * policy.slo.ttft_p95_s for seen in windows):
+        return "p95 TTFT came near its objective since then"
+    if any((seen.itl_p95_s or 0.0) > margin * policy.slo.itl_p95_s for seen in windows):
+        return "p95 ITL came near its objective since then"
+    if windows[-1].waiting:
+        return "requests are waiting"
+    if breach_probability > policy.objective.breach_probability / 3:
+        return f"a breach is still possible (probability {breach_probability:.2f})"
+    if error_ratio > _RELAX_MAX_ERROR:
+        return f"the performance model is off by {error_ratio:.0%}"
+    if ready_nodes(inputs) < len(inputs.nodes):
+        return "not all nodes are ready"
+    return None
+
+
+# control-plane design 2.3: no relaxing moves on a model that is off by more.
+_RELAX_MAX_ERROR = 0.15
+
+
+def ready_nodes(inputs: DecisionInputs) -> int:
+    return sum(node.ready for node in inputs.nodes)
+
+
+def _block(reason: Reason, detail: str) -> Block:
+    return Block(reason, Constraint(reason.value, BLOCKS, detail))

@@ -1,0 +1,108 @@
+"""Where the pool stands: its performance model, the load to carry, and the projection under the settings in force."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from controlplane.decisions.decision import DecisionInputs, StepTime
+from controlplane.decisions.guardrails import ready_nodes
+from controlplane.decisions.objective import Load, load_of, projection_of
+from controlplane.decisions.performance import PoolModel, Tails, Workload, tails_of, workload_of
+from controlplane.forecasting.projection import Projection
+from inference_node.contract.settings import EngineSettings, Precision
+
+# A load that lasted over so many windows counts as a peak; a single window of few arrivals is chance.
+_PEAK_WINDOWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is known at a tick, as far as decisions need it."""
+
+    model: PoolModel
+    load: Load
+    projection: Projection
+    steps: dict[Precision, StepTime]
+    slo_broken: str | None
+
+    def model_for(self, settings: EngineSettings, step_time_ratio: float) -> PoolModel | None:
+        """The pool under other settings, or None when nothing is known of their precision."""
+        step = self.steps.get(settings.precision)
+        if step is None:
+            return None
+        now = self.model
+        return PoolModel(settings, step, now.workload, now.nodes, now.tails, step_time_ratio)
+
+    def summary(self) -> dict[str, Any]:
+        """What is recorded of it: the load, the capacity, and when which objective would break."""
+        step = self.model.step
+        return {
+            "metric": "offered_rps",
+            "model": self.load.forecast.model,
+            "horizon_s": self.load.horizon_s,
+            "likely_rps": round(self.load.likely_rps, 4),
+            "planned_rps": round(self.load.planned_rps, 4),
+            "capacity_rps": round(self.model.capacity_rps, 4),
+            "waiting": self.load.waiting,
+            "breach_in_s": self.projection.breach_in_s,
+            "ttft_breach_probability": round(self.projection.ttft_breach_probability, 4),
+            "itl_breach_probability": round(self.projection.itl_breach_probability, 4),
+            "prompt_tokens": round(self.model.workload.prompt_tokens, 2),
+            "generation_tokens": round(self.model.workload.generation_tokens, 2),
+            "step": {
+                "base_s": round(step.base_s, 6),
+                "row_s": round(step.row_s, 6),
+                "prefill_token_s": round(step.prefill_token_s, 8),
+                "samples": step.samples,
+                "error_ratio": round(step.error_ratio, 4),
+            },
+        }
+
+
+def assess(inputs: DecisionInputs) -> Situation | str:
+    """The situation, or in words what is missing for it."""
+    steps = {step.precision: step for step in inputs.step_times}
+    step = steps.get(inputs.settings.precision)
+    if step is None:
+        return (
+            f"No step times are known for precision {inputs.settings.precision.value}: neither the nodes' own probe nor "
+            "enough served windows tell what a larger batch would cost."
+        )
+    nodes = ready_nodes(inputs)
+    if nodes == 0:
+        return "No node is ready."
+    workload = workload_of(inputs.history)
+    if workload is None:
+        return "No request has finished yet, so it is not known how long prompts and answers are."
+    forecast = inputs.forecasts.get("offered_rps")
+    seen = inputs.observation
+    if forecast is None or not forecast.points or seen is None or not seen.usable:
+        return "The load of the newest windows is not known well enough to forecast it."
+    model = _model(inputs, step, workload, nodes)
+    load = load_of(forecast, seen.window_s, seen.waiting or 0.0, recent_peak_rps(inputs))
+    return Situation(model, load, projection_of(model, load, inputs.policy), steps, slo_broken(inputs))
+
+
+def _model(inputs: DecisionInputs, step: StepTime, workload: Workload, nodes: int) -> PoolModel:
+    plain = PoolModel(inputs.settings, step, workload, nodes, Tails())
+    return PoolModel(inputs.settings, step, workload, nodes, tails_of(inputs.history, plain))
+
+
+def recent_peak_rps(inputs: DecisionInputs) -> float:
+    """Highest load that lasted for some windows within the relaxing cooldown: a pool is kept fit for what just happened."""
+    since = inputs.now - timedelta(seconds=inputs.policy.guardrails.cooldown_relaxing_s)
+    rates = [w.offered_rps for w in inputs.history if w.window_end > since and w.offered_rps is not None]
+    stretches = range(len(rates) - _PEAK_WINDOWS + 1)
+    return max((sum(rates[i : i + _PEAK_WINDOWS]) / _PEAK_WINDOWS for i in stretches), default=0.0)
+
+
+def slo_broken(inputs: DecisionInputs) -> str | None:
+    """Which objective the newest window breaks, in words."""
+    seen, slo = inputs.observation, inputs.policy.slo
+    if seen is None or not seen.usable:
+        return None
+    if seen.ttft_p95_s is not None and seen.ttft_p95_s > slo.ttft_p95_s:
+        return f"p95 TTFT is {seen.ttft_p95_s:.2f} s, over its objective of {slo.ttft_p95_s:g} s"
+    if seen.itl_p95_s is not None and seen.itl_p95_s > slo.itl_p95_s:
+        return f"p95 ITL is {1000 * seen.itl_p95_s:.0f} ms, over its objective of {1000 * slo.itl_p95_s:.0f} ms"
+    return None
