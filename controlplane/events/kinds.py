@@ -16,16 +16,20 @@ class EventKind(StrEnum):
 
     ROLLOUT_CREATED = "rollout.created"
     ROLLOUT_STARTED = "rollout.started"
+    ROLLOUT_REQUESTED = "rollout.requested"
+    ROLLOUT_CANARY_STARTED = "rollout.canary_started"
     ROLLOUT_CANARY_APPLIED = "rollout.canary_applied"
     ROLLOUT_ANALYSIS = "rollout.analysis"
     ROLLOUT_PAUSED = "rollout.paused"
     ROLLOUT_RESUMED = "rollout.resumed"
     ROLLOUT_PROMOTING = "rollout.promoting"
+    ROLLOUT_BAKING = "rollout.baking"
     ROLLOUT_COMPLETED = "rollout.completed"
     ROLLOUT_ROLLING_BACK = "rollout.rolling_back"
     ROLLOUT_ROLLED_BACK = "rollout.rolled_back"
     ROLLOUT_ROLLBACK_FAILED = "rollout.rollback_failed"
     ROLLOUT_CANCELLED = "rollout.cancelled"
+    ROLLOUT_REJECTED = "rollout.rejected"
 
     NODE_REGISTERED = "node.registered"
     NODE_RESTARTED = "node.restarted"
@@ -34,6 +38,8 @@ class EventKind(StrEnum):
     NODE_DRIFTED = "node.drifted"
     NODE_SETTINGS_APPLIED = "node.settings_applied"
     NODE_SETTINGS_REJECTED = "node.settings_rejected"
+
+    OUTBOX_DEAD = "outbox.dead"
 
     CONTROL_LEADER_CHANGED = "control.leader_changed"
     POOL_CREATED = "pool.created"

@@ -1,4 +1,4 @@
-"""Tables: `rollouts`, `rollout_nodes`, `analyses`. The history of a rollout is its rows in `events`."""
+"""Tables: `rollouts`, `rollout_nodes`, `rollout_windows`, `analyses`. The history of a rollout is its rows in `events`."""
 
 from datetime import datetime
 from typing import Any
@@ -14,6 +14,7 @@ class Rollout(Base):
     """A change from one revision to another. Every move is a compare-and-set on (phase, version) under the writer's epoch.
 
     `active_pool_id` is the pool while the rollout is under way and empty after its end: its unique key keeps a pool to one.
+    `request*` is a person's wish that the controller has not met yet; `paused_*` say where a pause leads back to, and what lifts it.
     """
 
     __tablename__ = "rollouts"
@@ -32,6 +33,10 @@ class Rollout(Base):
     step: Mapped[int] = mapped_column(default=0)
     plan: Mapped[dict[str, Any]]
     request: Mapped[str | None] = mapped_column(String(24))
+    request_actor: Mapped[str | None] = mapped_column(String(128))
+    request_reason: Mapped[str | None] = mapped_column(Text)
+    paused_from: Mapped[str | None] = mapped_column(String(24))
+    paused_by: Mapped[str | None] = mapped_column(String(16))
     paused_reason: Mapped[str | None] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
     outcome: Mapped[str | None] = mapped_column(Text)
@@ -41,7 +46,10 @@ class Rollout(Base):
 
 
 class RolloutNode(Base):
-    """A node's part in a rollout: its role, the generation that it was sent, and how far it is."""
+    """A node's part in a rollout: its role, the generation that it was sent, and how far it is.
+
+    `instance_id` is the process that was there when the new settings were sent: another one means that it restarted since.
+    """
 
     __tablename__ = "rollout_nodes"
     __table_args__ = (UniqueConstraint("rollout_id", "node_id"),)
@@ -53,9 +61,25 @@ class RolloutNode(Base):
     wave: Mapped[int]
     state: Mapped[str] = mapped_column(String(16))
     generation: Mapped[int | None]
+    instance_id: Mapped[str | None] = mapped_column(String(64))
     dispatched_at: Mapped[datetime | None]
     applied_at: Mapped[datetime | None]
     detail: Mapped[str | None] = mapped_column(Text)
+
+
+class RolloutWindow(Base):
+    """One analysis window of one node: what the verdict rests on, kept with the rollout. `facts` is an Observation as JSON."""
+
+    __tablename__ = "rollout_windows"
+    __table_args__ = (UniqueConstraint("rollout_id", "node_id", "window_end"),)
+
+    id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
+    rollout_id: Mapped[str] = mapped_column(ForeignKey("rollouts.id"))
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    window_end: Mapped[datetime]
+    window_s: Mapped[float]
+    quality: Mapped[str] = mapped_column(String(16))
+    facts: Mapped[dict[str, Any]]
 
 
 class Analysis(Base):
