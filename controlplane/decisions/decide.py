@@ -22,7 +22,7 @@ _RECORDED = 8  # candidates kept in the record, beside the settings in force
 
 @dataclass(frozen=True, slots=True)
 class _Weighed:
-    """A candidate with the model behind it. `likely_violation` is under the median load, the candidate's under the planned one."""
+    """A candidate with the model behind it. `likely_violation` is under the median load, the candidate's under the planned."""
 
     candidate: Candidate
     model: PoolModel
