@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime
-from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
@@ -11,7 +9,6 @@ from sqlalchemy.orm import Session
 
 from controlplane.forecasting.forecaster import Forecast, ForecastPoint
 from controlplane.forecasting.models import ForecastRecord
-from controlplane.forecasting.projection import MODEL as FLUID
 from controlplane.forecasting.selection import select_forecast
 from controlplane.forecasting.series import series_of
 from controlplane.telemetry.observation import Observation
@@ -51,28 +48,18 @@ def save_forecasts(session: Session, pool_id: str, forecasts: Iterable[Forecast]
 
 
 def list_forecasts(
-    session: Session, pool_id: str, *, metric: str | None = None, before: datetime | None = None, limit: int = 50
+    session: Session, pool_id: str, *, metric: str | None = None, before_id: str | None = None, limit: int = 50
 ) -> list[ForecastRecord]:
-    """Newest first."""
+    """Newest first: ids are made in the order of time."""
     query = select(ForecastRecord).where(ForecastRecord.pool_id == pool_id)
     if metric is not None:
         query = query.where(ForecastRecord.metric == metric)
-    if before is not None:
-        query = query.where(ForecastRecord.made_at < before)
-    return list(session.scalars(query.order_by(ForecastRecord.made_at.desc(), ForecastRecord.id.desc()).limit(limit)))
+    if before_id is not None:
+        query = query.where(ForecastRecord.id < before_id)
+    return list(session.scalars(query.order_by(ForecastRecord.id.desc()).limit(limit)))
 
 
 def latest_forecasts(session: Session, pool_id: str) -> dict[str, ForecastRecord]:
-    """metric -> the newest forecast of it; of two made at once, the fluid projection, which knows the capacity."""
-    found: dict[str, ForecastRecord] = {}
-    for metric in METRICS:
-        rows = list_forecasts(session, pool_id, metric=metric, limit=2)
-        if rows:
-            newest = [row for row in rows if row.made_at == rows[0].made_at]
-            found[metric] = next((row for row in newest if row.model == FLUID), newest[0])
-    return found
-
-
-def points_of(row: ForecastRecord) -> list[dict[str, Any]]:
-    """Points as stored: {at, q10, q50, q90}, times RFC 3339."""
-    return row.points
+    """metric -> the newest forecast of it."""
+    found = {metric: list_forecasts(session, pool_id, metric=metric, limit=1) for metric in METRICS}
+    return {metric: rows[0] for metric, rows in found.items() if rows}
