@@ -1,6 +1,7 @@
 """Errors as `application/problem+json` (RFC 9457), whoever raises them: our rules, validation, routing, or a bug of ours."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -99,6 +100,22 @@ def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": TITLES[status], "content": content} for status in statuses}
 
 
+def describe(api: dict[str, Any]) -> dict[str, Any]:
+    """Puts problem documents in the place of FastAPI's own errors in an API description, in place."""
+    refused = declared(422)[422]
+    for operations in api["paths"].values():
+        for operation in operations.values():
+            for status, answer in operation["responses"].items():
+                if status == "422" and MEDIA_TYPE not in answer["content"]:
+                    operation["responses"][status] = refused
+    schemas = api["components"]["schemas"]
+    schemas.pop("HTTPValidationError", None)
+    schemas.pop("ValidationError", None)
+    described = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= described.pop("$defs") | {"Problem": described}
+    return api
+
+
 def status_of(error: ControlPlaneError) -> int:
     return next(STATUS[family] for family in type(error).__mro__ if family in STATUS)
 
@@ -114,24 +131,21 @@ def _ours(request: Request, error: Exception) -> Response:
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    errors = [{"field": _path(e["loc"]), "message": _plain(e["msg"])} for e in error.errors()]
+    errors = [_field(e) for e in error.errors()]
     detail = "; ".join(f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors[:5])
     if len(errors) > 5:
         detail += f"; and {len(errors) - 5} more"
     return problem(request, 422, detail, errors=errors)
 
 
-def _path(location: tuple[int | str, ...]) -> str:
-    # Where a field stands (body, query, path, header) says little to who reads it; malformed JSON has only a position.
-    return ".".join(str(part) for part in location[1:] if not isinstance(part, int) or len(location) > 2)
+def _field(found: dict[str, Any]) -> dict[str, str]:
+    if found["type"] == "json_invalid":
+        return {"field": "", "message": f"the body is not JSON: {found.get('ctx', {}).get('error', found['msg'])}"}
+    # Whether a field stands in body, query or path says little to who reads it.
+    return {"field": ".".join(map(str, found["loc"][1:])), "message": found["msg"].removeprefix("Value error, ")}
 
 
-def _plain(message: str) -> str:
-    return message.removeprefix("Value error, ")
-
-
-def _http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def _http(request: Request, error: HTTPException) -> Response:
     detail = str(error.detail)
     if error.status_code == 404:
         detail = f"nothing is at {request.url.path}: /openapi.json lists what there is"
@@ -153,10 +167,18 @@ def internal(request: Request, error: Exception) -> Response:
     return problem(request, 500, "something went wrong on our side; the log has it under this trace_id")
 
 
-def install(app: FastAPI) -> None:
-    """Makes every error of the application a problem document. A bug's is made by the outer middleware."""
+def install(app: FastAPI, page_for: Callable[[Request, HTTPException], Response | None]) -> None:
+    """Makes every error of the application a problem document; a bug's is made by the outer middleware.
+
+    page_for: asked first where routing found nothing, since a browser's address may be one of the web app's pages.
+    """
+
+    def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return page_for(request, error) or _http(request, error)
+
     app.add_exception_handler(ControlPlaneError, _ours)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(InterfaceError, _database)

@@ -5,6 +5,7 @@
 
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,6 +41,7 @@ class Migrated:
     after: str
 
 
+@cache
 def head() -> str:
     """The revision that this code needs."""
     revision = _scripts().get_current_head()
@@ -95,12 +97,16 @@ def _compare(revision: str | None) -> None:
 
 
 def _refuse_newer(revision: str | None) -> None:
-    known = {script.revision for script in _scripts().walk_revisions()}
-    if revision is not None and revision not in known:
+    if revision is not None and revision not in _known():
         raise SchemaNewer(
             f"the database is at revision {revision}, which this program does not know (it knows up to {head()}): a newer "
             "Trimtab has migrated it. Run that version, or restore the database from before the migration"
         )
+
+
+@cache
+def _known() -> frozenset[str]:
+    return frozenset(script.revision for script in _scripts().walk_revisions())
 
 
 def _lock(connection: Connection) -> None:

@@ -28,6 +28,10 @@ class Lease:
     epoch: int
     expires_at_ms: int
 
+    @property
+    def expires_at(self) -> datetime:
+        return datetime.fromtimestamp(self.expires_at_ms / 1000, UTC)
+
 
 def acquire_or_renew(session: Session, *, name: str, holder: str, lease_s: float) -> Lease | None:
     """Takes the lease when it is free or expired, prolongs it when `holder` has it; None while another holds it.
@@ -89,6 +93,12 @@ def current(session: Session, name: str) -> Lease | None:
     columns = (ControllerLease.name, ControllerLease.holder, ControllerLease.epoch, ControllerLease.expires_at_ms)
     row = session.execute(select(*columns).where(ControllerLease.name == name)).one_or_none()
     return None if row is None else Lease(*row)
+
+
+def current_holder(session: Session, name: str) -> Lease | None:
+    """The lease while someone holds it; None when it has expired or was released."""
+    held = current(session, name)
+    return held if held is not None and held.holder and held.expires_at_ms > database_now_ms(session) else None
 
 
 def raise_epoch(session: Session, name: str, *, above: int) -> int:

@@ -1,0 +1,28 @@
+"""Everything under /api/v1, room by room."""
+
+from fastapi import APIRouter
+
+from controlplane import overview_endpoints
+from controlplane.accounts import endpoints as accounts
+from controlplane.decisions import endpoints as decisions
+from controlplane.events import endpoints as events
+from controlplane.fleets import agent_endpoints, sd_endpoints
+from controlplane.fleets import endpoints as fleets
+from controlplane.forecasting import endpoints as forecasting
+from controlplane.telemetry import endpoints as telemetry
+
+ROUTERS = (
+    overview_endpoints.router,
+    accounts.router,
+    fleets.router,
+    telemetry.router,
+    forecasting.router,
+    decisions.router,
+    events.router,
+    agent_endpoints.router,
+    sd_endpoints.router,
+)
+
+router = APIRouter(prefix="/api/v1")
+for room in ROUTERS:
+    router.include_router(room)

@@ -1,0 +1,165 @@
+"""The API process: `create_app()` puts the rooms together, `serve()` runs them under uvicorn."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import FrameType
+from typing import Any
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from controlplane import api, docs, metrics, middleware, probes, problem, schema, ui
+from controlplane.accounts import service as accounts
+from controlplane.accounts.throttle import SignInThrottle
+from controlplane.background import repeat
+from controlplane.clock import Clock, SystemClock
+from controlplane.db import make_engine, session_scope
+from controlplane.events import stream
+from controlplane.fleets import watch
+from controlplane.outside import Outside
+from controlplane.overview import ObservationTicks
+from controlplane.processes import service as processes
+from controlplane.settings import ControlPlaneSettings
+from controlplane.version import program_version
+
+log = structlog.get_logger(__name__)
+
+BEAT_S = 10.0
+
+
+class _Api(FastAPI):
+    def openapi(self) -> dict[str, Any]:
+        if self.openapi_schema is None:
+            self.openapi_schema = problem.describe(super().openapi())
+        return self.openapi_schema
+
+
+def create_app(settings: ControlPlaneSettings, *, clock: Clock | None = None) -> FastAPI:
+    """The API and web app. The database is opened, and its version checked, when the application starts."""
+    app = _Api(
+        title="Trimtab",
+        version=program_version(),
+        summary="Control plane for self-tuning LLM inference fleets",
+        lifespan=_lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.settings = settings
+    app.state.clock = clock or SystemClock()
+    app.state.sign_in_throttle = SignInThrottle()
+    app.state.outside = Outside(settings)
+    app.include_router(api.router)
+    app.include_router(probes.router)
+    app.include_router(docs.router)
+    ui.mount(app)
+    problem.install(app, ui.page_for)
+    app.add_middleware(middleware.BodyLimit)
+    app.add_middleware(middleware.RequestContext)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: ControlPlaneSettings = app.state.settings
+    engine = make_engine(settings.database_url)
+    async with AsyncExitStack() as stack:
+        stack.callback(engine.dispose)
+        await asyncio.to_thread(_prepare, engine, settings, app.state.clock)
+        app.state.engine = engine
+        app.state.metrics = CollectorRegistry()
+        metrics.register(app.state.metrics, engine, settings, app.state.clock, version=program_version())
+        app.state.event_fan_out = stream.EventFanOut(engine, extra=ObservationTicks())
+        app.state.desired_watch = watch.DesiredWatch(engine)
+        name = processes.process_name("api")
+        beat = _beat(engine, app.state.clock, name, settings)
+        for work in (
+            repeat("event stream", stream.POLL_S, app.state.event_fan_out.poll),
+            repeat("desired watch", watch.POLL_S, app.state.desired_watch.poll),
+            repeat("heartbeat", BEAT_S, lambda: asyncio.to_thread(beat)),
+        ):
+            stack.push_async_callback(_stop, asyncio.create_task(work))
+        stack.callback(_sign_off, engine, name)
+        stack.callback(close_waiting, app)
+        log.info("api_started", url=settings.base_url, database=engine.dialect.name, version=program_version())
+        yield
+
+
+def close_waiting(app: FastAPI) -> None:
+    """Ends streams and long polls, which would keep the server from stopping."""
+    app.state.event_fan_out.close()
+    app.state.desired_watch.close()
+
+
+def _prepare(engine: Engine, settings: ControlPlaneSettings, clock: Clock) -> None:
+    schema.check(engine)
+    if settings.admin_token is not None:
+        with session_scope(engine) as session:
+            accounts.ensure_admin_token(session, settings.admin_token, clock.now())
+
+
+def _beat(engine: Engine, clock: Clock, name: str, settings: ControlPlaneSettings) -> Callable[[], None]:
+    started_at = clock.now()
+    detail = {"url": settings.base_url, "version": program_version()}
+
+    def beat() -> None:
+        with session_scope(engine) as session:
+            processes.beat(session, name=name, kind="api", now=clock.now(), detail=detail, started_at=started_at)
+
+    return beat
+
+
+def _sign_off(engine: Engine, name: str) -> None:
+    try:
+        with session_scope(engine) as session:
+            processes.sign_off(session, name)
+    except SQLAlchemyError as error:
+        log.warning("sign_off_failed", error=str(error))  # the row grows old by itself
+
+
+async def _stop(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+class _Server(uvicorn.Server):
+    """Ends what waits as soon as the signal comes: uvicorn tells the application only once all connections are closed."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.started and self.servers:
+            self.servers[0].get_loop().call_soon_threadsafe(close_waiting, self._app)
+        super().handle_exit(sig, frame)
+
+
+def serve(settings: ControlPlaneSettings) -> None:
+    """Runs the API until SIGINT or SIGTERM. Raises SchemaOlder, SchemaNewer, or Unavailable before anything is bound."""
+    engine = make_engine(settings.database_url)
+    try:
+        schema.check(engine)
+    finally:
+        engine.dispose()
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=3,
+    )
+    _Server(config, app).run()

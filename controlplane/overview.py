@@ -1,0 +1,147 @@
+"""Pools and nodes as people want to see them: one answer that draws on all rooms. Reads only."""
+
+from datetime import datetime
+
+from pydantic import Field
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from controlplane.decisions.models import DecisionRecord
+from controlplane.decisions.service import current_policy, latest_decision
+from controlplane.events.stream import Message
+from controlplane.fleets import service as fleets
+from controlplane.fleets.health import NodeHealth
+from controlplane.fleets.models import Node, Pool
+from controlplane.fleets.schemas import FrozenOut, NodeOut, RevisionRef
+from controlplane.rollouts.models import Rollout
+from controlplane.schemas import Out, UtcTime
+from controlplane.telemetry import service as telemetry
+from controlplane.telemetry.models import ObservationRecord
+from controlplane.telemetry.observation import Observation
+from controlplane.telemetry.schemas import ObservationOut
+
+# A window older than so many of its own lengths says nothing of now.
+_FRESH_WINDOWS = 4
+
+
+class SloOut(Out):
+    ttft_p95_s: float
+    itl_p95_s: float
+    error_rate: float
+
+
+class RolloutRef(Out):
+    id: str
+    phase: str
+
+
+class DecisionRef(Out):
+    id: str
+    at: UtcTime
+    outcome: str
+    reason: str
+    explanation: str
+
+
+class PoolOut(Out):
+    id: str
+    name: str
+    fleet: str
+    model: str
+    nodes: int
+    ready: int
+    in_sync: int
+    frozen: FrozenOut | None
+    current_revision: RevisionRef | None
+    latest: ObservationOut | None
+    slo: SloOut
+    breach_probability: float | None = Field(description="that the SLO is broken within the horizon, 0 to 1")
+    active_rollout: RolloutRef | None
+    last_decision: DecisionRef | None
+
+
+class Totals(Out):
+    nodes: int
+    ready: int
+    tokens_per_s: float = Field(description="generated tokens per second, from windows that are fresh")
+    requests_per_s: float = Field(description="requests that arrived per second, from windows that are fresh")
+
+
+class FleetOut(Out):
+    pools: list[PoolOut]
+    totals: Totals
+
+
+class NodeDetail(NodeOut):
+    latest: ObservationOut | None
+
+
+def pool_out(session: Session, pool: Pool, *, now: datetime, timeout_s: float) -> PoolOut:
+    """timeout_s: silence after which a node is unreachable."""
+    nodes = fleets.list_nodes(session, pool.id)
+    latest = telemetry.latest(session, pool.id)
+    policy, _ = current_policy(session, pool.id)
+    decision = latest_decision(session, pool.id)
+    active = session.scalar(select(Rollout).where(Rollout.active_pool_id == pool.id))
+    revision = None if pool.current_revision_id is None else fleets.current_revision(session, pool)
+    return PoolOut(
+        id=pool.id,
+        name=pool.name,
+        fleet=pool.fleet.name,
+        model=pool.model,
+        nodes=len(nodes),
+        ready=sum(fleets.node_health(node, now, timeout_s) is NodeHealth.READY for node in nodes),
+        in_sync=sum(fleets.in_sync(node) for node in nodes),
+        frozen=None if pool.frozen_at is None else FrozenOut(at=pool.frozen_at, reason=pool.frozen_reason or ""),
+        current_revision=None if revision is None else RevisionRef.of(revision),
+        latest=None if latest is None else ObservationOut.of(latest),
+        slo=SloOut.model_validate(policy.slo),
+        breach_probability=None if decision is None else decision.breach_probability,
+        active_rollout=None if active is None else RolloutRef.model_validate(active),
+        last_decision=None if decision is None else _decision_ref(decision),
+    )
+
+
+def fleet_out(session: Session, *, now: datetime, timeout_s: float) -> FleetOut:
+    """All pools, and sums over them."""
+    pools = [pool_out(session, pool, now=now, timeout_s=timeout_s) for pool in fleets.list_pools(session)]
+    fresh = [pool.latest for pool in pools if pool.latest is not None and _is_fresh(pool.latest, now)]
+    return FleetOut(
+        pools=pools,
+        totals=Totals(
+            nodes=sum(pool.nodes for pool in pools),
+            ready=sum(pool.ready for pool in pools),
+            tokens_per_s=sum(window.generation_tokens_per_s or 0.0 for window in fresh),
+            requests_per_s=sum(window.offered_rps or 0.0 for window in fresh),
+        ),
+    )
+
+
+def node_detail(node: Node, latest: Observation | None, *, now: datetime, timeout_s: float) -> NodeDetail:
+    return NodeDetail(
+        **NodeOut.fields_of(node, now=now, timeout_s=timeout_s),
+        latest=None if latest is None else ObservationOut.of(latest),
+    )
+
+
+class ObservationTicks:
+    """Tells the live stream which pools were observed anew since it last asked."""
+
+    def __init__(self) -> None:
+        self._seen: int | None = None
+
+    def __call__(self, session: Session) -> list[Message]:
+        newest = session.scalar(select(func.max(ObservationRecord.id))) or 0
+        before, self._seen = self._seen, newest
+        if before is None or newest == before:
+            return []
+        query = select(ObservationRecord.pool_id).where(ObservationRecord.id > before).distinct()
+        return [Message("tick", f'{{"pool_id":"{pool_id}"}}') for pool_id in session.scalars(query)]
+
+
+def _decision_ref(row: DecisionRecord) -> DecisionRef:
+    return DecisionRef(id=row.id, at=row.last_at, outcome=row.outcome, reason=row.reason, explanation=row.explanation)
+
+
+def _is_fresh(window: ObservationOut, now: datetime) -> bool:
+    return (now - window.window_end).total_seconds() <= _FRESH_WINDOWS * window.window_s

@@ -1,0 +1,55 @@
+"""Serves the admin web app that the wheel's build hook puts into `static/`."""
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import FileResponse, HTMLResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+STATIC = Path(__file__).resolve().parent / "static"
+# Below these the API answers, also when it has nothing there.
+_OF_THE_API = ("/api/", "/docs", "/metrics", "/livez", "/readyz", "/openapi.json", "/assets/")
+
+_NOT_BUILT = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Trimtab</title></head><body>
+<h1>Trimtab</h1>
+<p>The API is running, but the web app has not been built. From the source tree, build it with</p>
+<pre>python hatch_build.py</pre>
+<p>and load this page again. Meanwhile: <a href="/docs">the API's description</a>, or <code>trimtab status</code>.</p>
+</body></html>
+"""
+
+
+class _Files(StaticFiles):
+    """Hashed assets may be kept for ever; the page that names them must be asked for each time."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers["cache-control"] = "public, max-age=31536000, immutable"
+        return response
+
+
+def mount(app: FastAPI, static: Path = STATIC) -> None:
+    """Adds the hashed assets; all other paths of the app come through `page_for`."""
+    app.mount("/assets", _Files(directory=static / "assets", check_dir=False), name="assets")
+
+
+def page_for(request: Request, error: HTTPException, static: Path = STATIC) -> Response | None:
+    """What a browser gets where no route is: a file of the app, or its page, which reads the path itself. None: a plain 404."""
+    path = request.url.path
+    if error.status_code != 404 or request.method not in {"GET", "HEAD"} or path.startswith(_OF_THE_API):
+        return None
+    file = (static / path.lstrip("/")).resolve()
+    if path != "/" and file.is_file() and file.is_relative_to(static):
+        return FileResponse(file, headers={"cache-control": "no-cache"})
+    if path != "/" and ("." in path.rpartition("/")[2] or "text/html" not in request.headers.get("accept", "")):
+        return None
+    index = static / "index.html"
+    if not index.is_file():
+        return HTMLResponse(_NOT_BUILT, headers={"cache-control": "no-store"})
+    return FileResponse(index, headers={"cache-control": "no-cache"})
