@@ -1,0 +1,65 @@
+import type { QueryKey } from "@tanstack/react-query";
+import { keys } from "./keys";
+
+/** The kinds that the live stream names; a kind of a newer server is not among them and is caught by polling. */
+export const STREAM_KINDS = [
+  "tick",
+  "forecast.breach_predicted",
+  "forecast.breach_cleared",
+  "decision.made",
+  "rollout.created",
+  "rollout.started",
+  "rollout.canary_applied",
+  "rollout.analysis",
+  "rollout.paused",
+  "rollout.resumed",
+  "rollout.promoting",
+  "rollout.completed",
+  "rollout.rolling_back",
+  "rollout.rolled_back",
+  "rollout.rollback_failed",
+  "rollout.cancelled",
+  "node.registered",
+  "node.restarted",
+  "node.unreachable",
+  "node.recovered",
+  "node.drifted",
+  "node.settings_applied",
+  "node.settings_rejected",
+  "control.leader_changed",
+  "pool.created",
+  "pool.frozen",
+  "pool.unfrozen",
+  "policy.changed",
+] as const;
+
+/** Which cached answers a message of the live stream makes old. The stream carries no data into the page: REST stays the truth. */
+export function staleAfter(kind: string): QueryKey[] {
+  const family = kind.split(".", 1)[0];
+  switch (family) {
+    case "tick":
+      return [keys.fleet, keys.pools, keys.nodes, keys.observations, keys.forecasts, keys.decisions, keys.system];
+    case "forecast":
+      return [keys.forecasts, keys.fleet, keys.pools, keys.events];
+    case "decision":
+      return [keys.decisions, keys.fleet, keys.pools, keys.events];
+    case "rollout":
+      return [keys.rollouts, keys.fleet, keys.pools, keys.nodes, keys.events, ["revisions"]];
+    case "node":
+      return [keys.nodes, keys.fleet, keys.pools, keys.rollouts, keys.events];
+    case "pool":
+    case "policy":
+      return [keys.fleet, keys.pools, keys.system, keys.events];
+    case "control":
+      return [keys.system, keys.events];
+    default:
+      return [keys.events];
+  }
+}
+
+/** The queries of several messages, each once. */
+export function staleAfterAll(kinds: Iterable<string>): QueryKey[] {
+  const found = new Map<string, QueryKey>();
+  for (const kind of kinds) for (const key of staleAfter(kind)) found.set(JSON.stringify(key), key);
+  return [...found.values()];
+}

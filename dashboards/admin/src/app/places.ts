@@ -1,0 +1,18 @@
+import type { ComponentType } from "react";
+import { DecisionIcon, FleetIcon, RolloutIcon, SystemIcon } from "../components/icons";
+
+export interface Place {
+  label: string;
+  to: string;
+  key: string;
+  hint: string;
+  icon: ComponentType<{ size?: number }>;
+}
+
+/** The main pages: for the side bar, the search, and the keys after `g`. */
+export const PLACES: Place[] = [
+  { label: "Fleet", to: "/", key: "f", hint: "Pools, nodes, load and objectives now", icon: FleetIcon },
+  { label: "Decisions", to: "/decisions", key: "d", hint: "What was decided, and why", icon: DecisionIcon },
+  { label: "Rollouts", to: "/rollouts", key: "r", hint: "Changes on their way, and their canaries", icon: RolloutIcon },
+  { label: "System", to: "/system", key: "s", hint: "Trimtab's own processes and health", icon: SystemIcon },
+];

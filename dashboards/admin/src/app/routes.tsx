@@ -1,0 +1,53 @@
+import { createBrowserRouter } from "react-router";
+import { RouteFailed } from "./RouteFailed";
+import { Shell } from "./Shell";
+import { SignInGate } from "./SignInGate";
+
+/** Each page is loaded when it is first opened. */
+export const router = createBrowserRouter([
+  {
+    element: (
+      <SignInGate>
+        <Shell />
+      </SignInGate>
+    ),
+    errorElement: <RouteFailed />,
+    children: [
+      {
+        errorElement: <RouteFailed />,
+        children: [
+          { index: true, lazy: async () => ({ Component: (await import("../pages/fleet/FleetPage")).FleetPage }) },
+          {
+            path: "pools/:poolId",
+            lazy: async () => ({ Component: (await import("../pages/pool/PoolPage")).PoolPage }),
+          },
+          {
+            path: "nodes/:nodeId",
+            lazy: async () => ({ Component: (await import("../pages/node/NodePage")).NodePage }),
+          },
+          {
+            path: "decisions",
+            lazy: async () => ({ Component: (await import("../pages/decisions/DecisionsPage")).DecisionsPage }),
+          },
+          {
+            path: "decisions/:decisionId",
+            lazy: async () => ({ Component: (await import("../pages/decisions/DecisionPage")).DecisionPage }),
+          },
+          {
+            path: "rollouts",
+            lazy: async () => ({ Component: (await import("../pages/rollouts/RolloutsPage")).RolloutsPage }),
+          },
+          {
+            path: "rollouts/:rolloutId",
+            lazy: async () => ({ Component: (await import("../pages/rollouts/RolloutPage")).RolloutPage }),
+          },
+          {
+            path: "system",
+            lazy: async () => ({ Component: (await import("../pages/system/SystemPage")).SystemPage }),
+          },
+          { path: "*", lazy: async () => ({ Component: (await import("../pages/NotFoundPage")).NotFoundPage }) },
+        ],
+      },
+    ],
+  },
+]);

@@ -1,0 +1,53 @@
+import { type CSSVariablesResolver, createTheme, type MantineColorsTuple } from "@mantine/core";
+
+/** Sea green, light to dark; 7 carries white text at 5.6:1. */
+const tide: MantineColorsTuple = [
+  "#e3f7f3",
+  "#c6ece4",
+  "#96dccd",
+  "#62cbb5",
+  "#3dd6b5",
+  "#1fa48f",
+  "#0e8a78",
+  "#0a7568",
+  "#095d53",
+  "#07463f",
+];
+
+export const theme = createTheme({
+  colors: { tide },
+  primaryColor: "tide",
+  primaryShade: { light: 7, dark: 4 },
+  autoContrast: true,
+  luminanceThreshold: 0.4,
+  fontFamily: 'Geist, ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif',
+  fontFamilyMonospace: "var(--mono)",
+  headings: { fontFamily: "inherit", fontWeight: "600" },
+  defaultRadius: 6,
+  cursorType: "pointer",
+  respectReducedMotion: true,
+  fontSizes: { xs: "12px", sm: "13px", md: "14px", lg: "16px", xl: "19px" },
+  components: {
+    Button: { defaultProps: { size: "xs" } },
+    Modal: { defaultProps: { centered: true, overlayProps: { backgroundOpacity: 0.5, blur: 2 } } },
+    Tooltip: { defaultProps: { openDelay: 250, withArrow: true, multiline: true } },
+    ActionIcon: { defaultProps: { variant: "subtle", color: "gray" } },
+  },
+});
+
+/** Mantine's own surfaces follow the tokens of `styles/tokens.css`, which already differ by scheme. */
+export const cssVariables: CSSVariablesResolver = () => {
+  const shared = {
+    "--mantine-color-body": "var(--surface)",
+    "--mantine-color-text": "var(--text)",
+    "--mantine-color-dimmed": "var(--muted)",
+    "--mantine-color-placeholder": "var(--muted)",
+    "--mantine-color-default": "var(--surface)",
+    "--mantine-color-default-hover": "var(--raised)",
+    "--mantine-color-default-border": "var(--line-strong)",
+    "--mantine-color-anchor": "var(--accent)",
+    "--mantine-color-error": "var(--bad)",
+    "--mantine-color-gray-light-color": "var(--text)",
+  };
+  return { variables: {}, light: shared, dark: shared };
+};

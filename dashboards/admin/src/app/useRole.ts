@@ -1,0 +1,7 @@
+import { useSession } from "../api/queries";
+
+/** Whether who is signed in may change things; the API checks again. */
+export function useMayOperate(): boolean {
+  const session = useSession();
+  return session.data?.role === "operator" || session.data?.role === "admin";
+}

@@ -1,0 +1,54 @@
+import { Button, Modal, Textarea } from "@mantine/core";
+import { type ReactNode, useState } from "react";
+import { Failed } from "./States";
+
+interface ConfirmDialogProps {
+  opened: boolean;
+  onClose: () => void;
+  title: string;
+  children: ReactNode;
+  confirm: string;
+  severe?: boolean;
+  /** Asks for a reason that goes into the history. */
+  reasonLabel?: string;
+  pending: boolean;
+  error: Error | null;
+  onConfirm: (reason: string) => void;
+}
+
+/** Asks before something that reaches nodes. Focus starts on the way back. */
+export function ConfirmDialog(props: ConfirmDialogProps) {
+  const { opened, onClose, title, children, confirm, severe = false, reasonLabel, pending, error, onConfirm } = props;
+  const [reason, setReason] = useState("");
+  return (
+    <Modal opened={opened} onClose={onClose} title={title} closeButtonProps={{ "aria-label": "Close" }}>
+      <div className="stack">
+        <div>{children}</div>
+        {reasonLabel && (
+          <Textarea
+            label={reasonLabel}
+            required
+            autosize
+            minRows={2}
+            value={reason}
+            onChange={(event) => setReason(event.currentTarget.value)}
+          />
+        )}
+        {error && <Failed error={error} />}
+        <div className="row" style={{ justifyContent: "flex-end" }}>
+          <Button variant="default" onClick={onClose} data-autofocus={reasonLabel ? undefined : true}>
+            Cancel
+          </Button>
+          <Button
+            {...(severe ? { color: "red" } : {})}
+            loading={pending}
+            disabled={reasonLabel !== undefined && !reason.trim()}
+            onClick={() => onConfirm(reason.trim())}
+          >
+            {confirm}
+          </Button>
+        </div>
+      </div>
+    </Modal>
+  );
+}

@@ -1,0 +1,65 @@
+import { describe, expect, it } from "vitest";
+import type { Rollout, RolloutNode } from "../api/types";
+import { consequence, verbsFor } from "./rollouts";
+
+function node(name: string, generation: number | null): RolloutNode {
+  return {
+    node_id: name,
+    name,
+    role: "canary",
+    wave: 0,
+    state: "pending",
+    generation,
+    dispatched_at: null,
+    applied_at: null,
+    detail: null,
+  };
+}
+
+const ROLLOUT: Rollout = {
+  id: "r",
+  pool_id: "p",
+  pool: "demo",
+  decision_id: null,
+  phase: "CANARY",
+  phase_since: "2026-01-01T00:00:00Z",
+  step: 0,
+  steps: [],
+  from_revision: { number: 3, settings: {} },
+  to_revision: { number: 4, settings: {} },
+  changes: {},
+  nodes: [node("a", 7), node("b", null)],
+  paused_reason: null,
+  reason: "",
+  outcome: null,
+  created_by: "system",
+  created_at: "2026-01-01T00:00:00Z",
+  ended_at: null,
+  analyses: [],
+  timeline: [],
+};
+
+describe("verbsFor", () => {
+  it("offers only what makes sense in a phase", () => {
+    expect(verbsFor("CANARY")).toEqual(["pause", "promote", "abort"]);
+    expect(verbsFor("PAUSED")).toEqual(["resume", "promote", "abort"]);
+    expect(verbsFor("COMPLETED")).toEqual(["rollback"]);
+    expect(verbsFor("ROLLING_BACK")).toEqual([]);
+    expect(verbsFor("ROLLED_BACK")).toEqual([]);
+  });
+});
+
+describe("consequence", () => {
+  it("counts the nodes that a promotion would reach", () => {
+    const { text, severe } = consequence("promote", ROLLOUT);
+    expect(text).toContain("1 of 2 nodes in demo runs revision 4 now");
+    expect(text).toContain("1 more node gets revision 4");
+    expect(severe).toBe(true);
+  });
+
+  it("says when an abort has nothing to undo", () => {
+    const untouched = { ...ROLLOUT, nodes: [node("a", null), node("b", null)] };
+    expect(consequence("abort", untouched).text).toContain("Nothing has to be undone");
+    expect(consequence("abort", ROLLOUT).text).toContain("Each goes back to revision 3");
+  });
+});

@@ -1,0 +1,94 @@
+import type { Analysis, Measurement } from "../../api/types";
+import { Panel } from "../../components/Panel";
+import { Empty } from "../../components/States";
+import { Tag } from "../../components/Tag";
+import { verdictLook } from "../../components/tones";
+import { When } from "../../components/When";
+import { effect, number, percent, seconds, words } from "../../lib/format";
+import { Interval } from "./Interval";
+
+/** A metric's own unit, read off its name: seconds, shares, or plain numbers. */
+function reading(metric: string, value: number | null): string {
+  if (/(ttft|itl|e2e|latency|_s$)/.test(metric)) return seconds(value);
+  return /(rate|ratio|share)/.test(metric) ? percent(value) : number(value);
+}
+
+/** The latest comparison of canary and baseline, metric by metric. */
+export function AnalysisPanel({ analyses }: { analyses: Analysis[] }) {
+  const [latest] = analyses;
+  if (!latest)
+    return (
+      <Panel title="Canary against baseline">
+        <Empty title="No verdict yet">
+          It follows once the canary has run the new settings for the policy's windows.
+        </Empty>
+      </Panel>
+    );
+  return (
+    <Panel
+      title="Canary against baseline"
+      flush
+      aside={
+        <>
+          <Tag look={verdictLook(latest.verdict)} /> <When at={latest.at} />
+        </>
+      }
+    >
+      <p className="prose" style={{ padding: "0 16px 8px" }}>
+        {latest.explanation}
+      </p>
+      <div className="scroll-x">
+        <table className="data-table">
+          <thead>
+            <tr>
+              <th scope="col">Metric</th>
+              <th scope="col">Verdict</th>
+              <th scope="col" className="right">
+                Canary
+              </th>
+              <th scope="col" className="right">
+                Baseline
+              </th>
+              <th scope="col" className="right">
+                Effect
+              </th>
+              <th scope="col">Interval and margin</th>
+              <th scope="col" className="right">
+                Samples
+              </th>
+              <th scope="col">Note</th>
+            </tr>
+          </thead>
+          <tbody>
+            {latest.measurements.map((measurement) => (
+              <MeasurementRow key={measurement.metric} measurement={measurement} />
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </Panel>
+  );
+}
+
+function MeasurementRow({ measurement }: { measurement: Measurement }) {
+  const { metric, effect_ratio, margin } = measurement;
+  return (
+    <tr>
+      <td className="nowrap">{words(metric.replace(/_s$/, ""))}</td>
+      <td>
+        <Tag look={verdictLook(measurement.verdict)} />
+      </td>
+      <td className="right">{reading(metric, measurement.canary)}</td>
+      <td className="right">{reading(metric, measurement.baseline)}</td>
+      <td className="right">{effect(effect_ratio)}</td>
+      <td>
+        <Interval measurement={measurement} />
+        {margin !== null && <span className="small muted">harm counts from {effect(1 + margin)}</span>}
+      </td>
+      <td className="right">
+        {number(measurement.samples_canary)} / {number(measurement.samples_baseline)}
+      </td>
+      <td className="muted small">{measurement.detail}</td>
+    </tr>
+  );
+}

@@ -1,0 +1,119 @@
+import { usePools, useSystem } from "../../api/queries";
+import type { System } from "../../api/types";
+import { EventFeed } from "../../components/EventFeed";
+import { FreezeControl } from "../../components/FreezeControl";
+import { CheckIcon, WarnIcon } from "../../components/icons";
+import { Metric, Metrics } from "../../components/Metric";
+import { PageHeader } from "../../components/PageHeader";
+import { Panel } from "../../components/Panel";
+import { Answer } from "../../components/States";
+import { Tag } from "../../components/Tag";
+import { When } from "../../components/When";
+import { duration, number, plural } from "../../lib/format";
+import { ProcessTable } from "./ProcessTable";
+
+export function SystemPage() {
+  const system = useSystem();
+  return (
+    <>
+      <PageHeader title="System" note="Trimtab's own processes: what they do, and whether they do it." />
+      <Answer query={system} height={420}>
+        {(data) => (
+          <div className="stack">
+            <Panel title="Health">
+              <Metrics>
+                <Metric
+                  label="Leader"
+                  value={data.leader ? `epoch ${data.leader.epoch}` : "none"}
+                  note={data.leader ? <span className="mono">{data.leader.holder}</span> : "no controller decides now"}
+                  {...(data.leader ? {} : { tone: "bad" })}
+                />
+                <Metric
+                  label="Outbox"
+                  value={plural(data.outbox.open, "open task")}
+                  note={data.outbox.oldest_age_s ? `oldest ${duration(data.outbox.oldest_age_s)}` : "nothing waits"}
+                />
+                <Metric
+                  label="Given up"
+                  value={number(data.outbox.dead)}
+                  note="tasks that kept failing"
+                  {...(data.outbox.dead ? { tone: "bad" } : {})}
+                />
+                <Metric label="Frozen pools" value={number(data.frozen_pools)} />
+                <Metric label="Database" value={data.database.kind} note={data.database.revision ?? "no revision"} />
+                <Metric label="Version" value={data.version} />
+              </Metrics>
+            </Panel>
+            <div className="grid-2">
+              <Dependencies system={data} />
+              <PoolFreezes />
+            </div>
+            <ProcessTable processes={data.processes} />
+            <Panel title="Events">
+              <EventFeed filter={{}} limit={30} />
+            </Panel>
+          </div>
+        )}
+      </Answer>
+    </>
+  );
+}
+
+function Dependencies({ system }: { system: System }) {
+  const rows: [string, System["redis"], string][] = [
+    ["Prometheus", system.prometheus, "Without it nothing is measured, and every decision holds."],
+    ["Redis", system.redis, "Without it pushes wait in the outbox; nodes still fetch their settings by themselves."],
+  ];
+  return (
+    <Panel title="What it rests on">
+      <ul className="stack" style={{ gap: 12 }}>
+        {rows.map(([name, { ok, detail }, meaning]) => (
+          <li key={name}>
+            <div className="row spread">
+              <strong>{name}</strong>
+              <Tag
+                look={
+                  ok
+                    ? { tone: "ok", icon: CheckIcon, text: "reachable" }
+                    : { tone: "bad", icon: WarnIcon, text: "not reachable" }
+                }
+              />
+            </div>
+            <p className="small muted">{ok ? detail : `${detail} ${meaning}`}</p>
+          </li>
+        ))}
+      </ul>
+    </Panel>
+  );
+}
+
+function PoolFreezes() {
+  const pools = usePools();
+  return (
+    <Panel title="Tuning per pool">
+      <Answer query={pools}>
+        {({ items }) => (
+          <ul className="stack" style={{ gap: 10 }}>
+            {items.map((pool) => (
+              <li key={pool.id} className="row spread">
+                <div>
+                  <strong>{pool.name}</strong>
+                  <p className="small muted">
+                    {pool.frozen ? (
+                      <>
+                        Frozen <When at={pool.frozen.at} />: {pool.frozen.reason}
+                      </>
+                    ) : (
+                      "Tuned as its policy allows"
+                    )}
+                  </p>
+                </div>
+                <FreezeControl pool={pool} />
+              </li>
+            ))}
+          </ul>
+        )}
+      </Answer>
+    </Panel>
+  );
+}
