@@ -1,13 +1,13 @@
 """First tables.
 
-Revision 8848073b83ab, after nothing, 2026-11-22 21:49:41.547990.
+Revision 9a1b104b7046, after nothing, 2026-11-22 22:01:37.393363.
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision = "8848073b83ab"
+revision = "9a1b104b7046"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -288,6 +288,10 @@ def upgrade() -> None:
         sa.Column("step", sa.Integer(), nullable=False),
         sa.Column("plan", JSON, nullable=False),
         sa.Column("request", sa.String(length=24), nullable=True),
+        sa.Column("request_actor", sa.String(length=128), nullable=True),
+        sa.Column("request_reason", sa.Text(), nullable=True),
+        sa.Column("paused_from", sa.String(length=24), nullable=True),
+        sa.Column("paused_by", sa.String(length=16), nullable=True),
         sa.Column("paused_reason", sa.Text(), nullable=True),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("outcome", sa.Text(), nullable=True),
@@ -334,6 +338,7 @@ def upgrade() -> None:
         sa.Column("wave", sa.Integer(), nullable=False),
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("generation", sa.Integer(), nullable=True),
+        sa.Column("instance_id", sa.String(length=64), nullable=True),
         sa.Column("dispatched_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("applied_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("detail", sa.Text(), nullable=True),
@@ -342,9 +347,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_rollout_nodes")),
         sa.UniqueConstraint("rollout_id", "node_id", name=op.f("uq_rollout_nodes_rollout_id_node_id")),
     )
+    op.create_table(
+        "rollout_windows",
+        sa.Column("id", BIG_ID, autoincrement=True, nullable=False),
+        sa.Column("rollout_id", sa.String(length=36), nullable=False),
+        sa.Column("node_id", sa.String(length=36), nullable=False),
+        sa.Column("window_end", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("window_s", sa.Double(), nullable=False),
+        sa.Column("quality", sa.String(length=16), nullable=False),
+        sa.Column("facts", JSON, nullable=False),
+        sa.ForeignKeyConstraint(["node_id"], ["nodes.id"], name=op.f("fk_rollout_windows_node_id_nodes")),
+        sa.ForeignKeyConstraint(["rollout_id"], ["rollouts.id"], name=op.f("fk_rollout_windows_rollout_id_rollouts")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rollout_windows")),
+        sa.UniqueConstraint(
+            "rollout_id", "node_id", "window_end", name=op.f("uq_rollout_windows_rollout_id_node_id_window_end")
+        ),
+    )
 
 
 def downgrade() -> None:
+    op.drop_table("rollout_windows")
     op.drop_table("rollout_nodes")
     with op.batch_alter_table("analyses", schema=None) as batch_op:
         batch_op.drop_index("ix_analyses_rollout_id_at")
