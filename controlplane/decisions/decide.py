@@ -7,7 +7,7 @@ the objectives the order is: least quality loss, then the smallest change; when 
 from dataclasses import dataclass, replace
 
 from controlplane.decisions import explain
-from controlplane.decisions.decision import Candidate, Constraint, Decision, DecisionInputs
+from controlplane.decisions.decision import Candidate, Constraint, Decision, DecisionInputs, Predicted
 from controlplane.decisions.guardrails import Block, barred_settings, change_blocks, relaxing_blocks, world_blocks
 from controlplane.decisions.objective import distance, predict, projection_of, violation
 from controlplane.decisions.optimizer import Proposal, autonomy_of, propose
@@ -18,6 +18,7 @@ from controlplane.decisions.situation import Situation, assess
 from inference_node.contract.settings import KNOBS, EngineSettings
 
 _RECORDED = 8  # candidates kept in the record, beside the settings in force
+_MOST = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ def decide(inputs: DecisionInputs) -> Decision:
         text = explain.blocked(block.constraint.detail, situation)
         return _hold(inputs, situation, block.reason, text, constraints=(block.constraint,))
     threatened = situation.projection.breach_probability >= inputs.policy.objective.breach_probability
+    if situation.slo_broken is not None and not threatened and situation.recovering:
+        return _hold(inputs, situation, Reason.RECOVERING, explain.recovering(situation, inputs))
     if threatened or situation.slo_broken is not None:
         return _protect(inputs, situation)
     return _relax(inputs, situation)
@@ -73,14 +76,14 @@ def _protect(inputs: DecisionInputs, situation: Situation) -> Decision:
             Trigger.PROTECTIVE,
             constraints=notes,
         )
-    chosen = _choose(open_)
+    chosen = _choose(open_, now)
     notes = () if chosen.likely_violation == 0 else _shortage(situation, chosen)
     if chosen.autonomy is not Autonomy.AUTO:
         automatic = [w for w in open_ if w.autonomy is Autonomy.AUTO]
         if automatic:
             # A person's answer may come late: what may be done at once is done, and the rest is said.
             notes = (*notes, explain.also_advised(chosen.candidate, inputs.settings))
-            chosen = _choose(automatic)
+            chosen = _choose(automatic, now)
     reason = Reason.BREACH_PREDICTED if situation.slo_broken is None else Reason.SLO_BROKEN
     text = explain.protective(situation, inputs, chosen.candidate, notes)
     return _propose(inputs, situation, chosen, shown, Trigger.PROTECTIVE, reason, text, notes)
@@ -92,8 +95,7 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
         return _hold(inputs, situation, Reason.WITHIN_SLO, text)
     missing = relaxing_blocks(inputs, situation.projection.breach_probability, situation.model.step.error_ratio)
     if missing is not None:
-        note = Constraint("relaxing", "blocks", f"Not relaxed towards the settings that people chose: {missing}.")
-        return _hold(inputs, situation, Reason.WITHIN_SLO, text, constraints=(note,))
+        return _hold(inputs, situation, Reason.WITHIN_SLO, text, constraints=(missing,))
     weighed = _weigh(inputs, situation, situation.load.planned_rps * (1 + inputs.policy.guardrails.hysteresis))
     now, barred = weighed[0], barred_settings(inputs)
     fit = [
@@ -142,19 +144,23 @@ def _improves(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> boo
     least = inputs.policy.objective.min_gain
     if candidate.autonomy is Autonomy.OFF:
         return False
+    if candidate.likely_violation > now.likely_violation:
+        return False  # what may come is not answered by breaking what is
     return candidate.candidate.violation < now.candidate.violation * (1 - least)
 
 
-def _choose(weighed: list[_Weighed]) -> _Weighed:
-    """Feasible under the planned load; else under the likely one; else the least violation. Ties go to the smaller change."""
+def _choose(weighed: list[_Weighed], now: _Weighed) -> _Weighed:
+    """Feasible under the planned load; else under the likely one; else whatever misses least.
+
+    Where none is feasible, the smallest change that brings most of what can be gained at all is better than the largest one.
+    """
     feasible = [w for w in weighed if w.candidate.feasible]
-    if feasible:
-        return min(feasible, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)))
-    likely = [w for w in weighed if w.likely_violation == 0]
-    return min(
-        likely or weighed,
-        key=lambda w: (round(w.candidate.violation, 3), w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)),
-    )
+    if not feasible:
+        fit = [w for w in weighed if w.likely_violation == 0] or weighed
+        least = min(w.candidate.violation for w in fit)
+        enough = least + (1 - _MOST) * (now.candidate.violation - least)
+        feasible = [w for w in fit if w.candidate.violation <= enough]
+    return min(feasible, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)))
 
 
 def _key(weighed: _Weighed) -> str:
@@ -193,9 +199,11 @@ def _record(
     inputs: DecisionInputs, situation: Situation, weighed: list[_Weighed], barred: frozenset[str]
 ) -> tuple[Candidate, ...]:
     """The settings in force and the best others, with verdicts and breach probabilities."""
-    others = sorted(weighed[1:], key=lambda w: (w.candidate.violation, w.distance, _key(w)))
+    others: dict[Predicted, _Weighed] = {}  # of settings that come to the same, the nearest
+    for each in sorted(weighed[1:], key=lambda w: (w.candidate.violation, w.distance, _key(w))):
+        others.setdefault(each.candidate.predicted, each)
     found = []
-    for each in [weighed[0], *others[:_RECORDED]]:
+    for each in [weighed[0], *list(others.values())[:_RECORDED]]:
         probability = round(projection_of(each.model, situation.load, inputs.policy).breach_probability, 4)
         found.append(
             replace(

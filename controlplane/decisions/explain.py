@@ -24,6 +24,13 @@ def within_slo(situation: Situation, inputs: DecisionInputs) -> str:
     return f"Within the objectives: {ttft}{itl}. {_outlook(situation)}"
 
 
+def recovering(situation: Situation, inputs: DecisionInputs) -> str:
+    return (
+        f"{_threat(situation, inputs)} The queue is getting shorter and the settings in force are expected to work it off, "
+        "so nothing more is changed."
+    )
+
+
 def protective(situation: Situation, inputs: DecisionInputs, chosen: Candidate, notes: tuple[Constraint, ...]) -> str:
     """Why something is changed against a threat, and what the change is expected to bring."""
     said = " ".join(note.detail for note in notes)

@@ -79,8 +79,18 @@ def barred_settings(inputs: DecisionInputs) -> frozenset[str]:
     )
 
 
-def relaxing_blocks(inputs: DecisionInputs, breach_probability: float, error_ratio: float) -> str | None:
-    """Relaxing needs every signal. Returns the first that is missing, in words, or None."""
+def relaxing_blocks(inputs: DecisionInputs, breach_probability: float, error_ratio: float) -> Constraint | None:
+    """Relaxing needs every signal. Returns the first that is missing, or None."""
+    recent = change_blocks(inputs, Trigger.RELAXING)
+    if recent is not None:
+        return recent.constraint
+    missing = _missing_signal(inputs, breach_probability, error_ratio)
+    if missing is None:
+        return None
+    return Constraint("relaxing", BLOCKS, f"Not relaxed towards the settings that people chose: {missing}.")
+
+
+def _missing_signal(inputs: DecisionInputs, breach_probability: float, error_ratio: float) -> str | None:
     policy = inputs.policy
     since = inputs.now - timedelta(seconds=policy.guardrails.cooldown_relaxing_s)
     windows = [seen for seen in inputs.history if seen.window_end > since]

@@ -10,6 +10,8 @@ from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.projection import Projection, lasting_q90, project
 from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
 
+_BEYOND_SEEN = 1.5
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -26,11 +28,16 @@ class Load:
         return len(self.forecast.points) * self.forecast.step_s
 
 
-def load_of(forecast: Forecast, window_s: float, waiting: float, recent_peak_rps: float) -> Load:
-    """planned_rps covers the 90 % quantile of the load that lasts, and what was really offered lately."""
+def load_of(forecast: Forecast, window_s: float, waiting: float, recent_peak_rps: float, highest_rps: float) -> Load:
+    """planned_rps covers the 90 % quantile of the load that lasts, and what was really offered lately.
+
+    The quantile counts up to half again the highest load in sight: after a jump the band expects another of its size, for which
+    one jump is thin evidence.
+    """
     likely = max(point.q50 for point in forecast.points)
     upper = max(lasting_q90(point, window_s) for point in forecast.points)
-    return Load(forecast, window_s, waiting, likely, max(likely, upper, recent_peak_rps))
+    bounded = min(upper, _BEYOND_SEEN * max(likely, highest_rps))
+    return Load(forecast, window_s, waiting, likely, max(likely, bounded, recent_peak_rps))
 
 
 def projection_of(model: PoolModel, load: Load, policy: Policy) -> Projection:

@@ -121,13 +121,14 @@ class PoolModel:
         """95 % quantile of waiting for a row, by chance alone.
 
         Each node is a queue of its own with a row per server. Erlang-C in Sakasegawa's approximation (Annals of the Institute of
-        Statistical Mathematics 29, 1977) with an exponential tail, times Allen and Cunneen's (ca2 + cs2) / 2: answer lengths vary
-        about as an exponential does (cs2 = 1), and spreading Poisson arrivals in turn over n nodes leaves ca2 = 1 / n.
-        Bounded by how far a random walk of arrivals and completions can have got in `elapsed_s`.
+        Statistical Mathematics 29, 1977) with an exponential tail, times Allen and Cunneen's (ca2 + cs2) / 2: spreading Poisson
+        arrivals in turn over n nodes leaves ca2 = 1 / n, and answers are cut at a maximum, which leaves cs2 about 0.5.
+        Bounded by how far a random walk of arrivals and completions gets in `elapsed_s`, once it has filled the free rows.
         """
         node_rate, node_capacity = max(rate, 0.0) / self.nodes, self.capacity_rps / self.nodes
-        variation = (1 / self.nodes + 1) / 2
-        drift = 1.645 * math.sqrt(2 * variation * node_rate * elapsed_s) / node_capacity
+        variation = (1 / self.nodes + 0.5) / 2
+        free = self._rows - self.running_rows(rate)
+        drift = max(0.0, 1.645 * math.sqrt(2 * variation * node_rate * elapsed_s) - free) / node_capacity
         busy = node_rate / node_capacity
         if busy >= _ALMOST_FULL:
             return drift

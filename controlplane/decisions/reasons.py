@@ -29,6 +29,7 @@ class Reason(StrEnum):
     FROZEN = "frozen"
     COOLDOWN = "cooldown"
     TOO_MANY_CHANGES = "too_many_changes"
+    RECOVERING = "recovering"
     NO_BETTER_CANDIDATE = "no_better_candidate"
     AUTONOMY = "autonomy"
     # REJECT

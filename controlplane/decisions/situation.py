@@ -13,6 +13,7 @@ from inference_node.contract.settings import EngineSettings, Precision
 
 # A load that lasted over so many windows counts as a peak; a single window of few arrivals is chance.
 _PEAK_WINDOWS = 3
+_SHRINKS = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Situation:
     projection: Projection
     steps: dict[Precision, StepTime]
     slo_broken: str | None
+    recovering: bool
 
     def model_for(self, settings: EngineSettings, step_time_ratio: float) -> PoolModel | None:
         """The pool under other settings, or None when nothing is known of their precision."""
@@ -79,8 +81,11 @@ def assess(inputs: DecisionInputs) -> Situation | str:
     if forecast is None or not forecast.points or seen is None or not seen.usable:
         return "The load of the newest windows is not known well enough to forecast it."
     model = _model(inputs, step, workload, nodes)
-    load = load_of(forecast, seen.window_s, seen.waiting or 0.0, recent_peak_rps(inputs))
-    return Situation(model, load, projection_of(model, load, inputs.policy), steps, slo_broken(inputs))
+    peak = recent_peak_rps(inputs)
+    load = load_of(forecast, seen.window_s, seen.waiting or 0.0, peak, max(peak, seen.offered_rps or 0.0))
+    return Situation(
+        model, load, projection_of(model, load, inputs.policy), steps, slo_broken(inputs), _recovering(inputs)
+    )
 
 
 def _model(inputs: DecisionInputs, step: StepTime, workload: Workload, nodes: int) -> PoolModel:
@@ -106,3 +111,9 @@ def slo_broken(inputs: DecisionInputs) -> str | None:
     if seen.itl_p95_s is not None and seen.itl_p95_s > slo.itl_p95_s:
         return f"p95 ITL is {1000 * seen.itl_p95_s:.0f} ms, over its objective of {1000 * slo.itl_p95_s:.0f} ms"
     return None
+
+
+def _recovering(inputs: DecisionInputs) -> bool:
+    """Whether the queue is gone or clearly shrinking: latencies of those who waited in it still come in for a while."""
+    waiting = [seen.waiting for seen in inputs.history[-_PEAK_WINDOWS:] if seen.waiting is not None]
+    return len(waiting) >= 2 and (waiting[-1] == 0 < waiting[0] or waiting[-1] < _SHRINKS * waiting[0])

@@ -19,7 +19,7 @@ FORECASTERS: tuple[Forecaster, ...] = (LastValue(), LastValue(window=6), Seasona
 _TIE = 0.02  # forecasting design: last-value wins ties within 2 %
 _ENOUGH = 20  # residuals from which an empirical 90 % quantile stands on its own
 _ENOUGH_TO_JUDGE = 8
-_FAR = 2.5  # standard deviations: about one false shift in a hundred windows, which only widens what is looked at
+_FAR = 2.5  # standard deviations: about one false shift in a hundred windows, each gone with the next
 
 
 def select_forecast(series: Series, steps: int, forecasters: Sequence[Forecaster] = FORECASTERS) -> Forecast:
@@ -41,7 +41,9 @@ def select_forecast(series: Series, steps: int, forecasters: Sequence[Forecaster
     if name != baseline.name and _has_shifted(chosen):
         # The level has moved and the chosen method has not seen it yet: what is there now says more than what it learned.
         now = LastValue(window=2).fit(series.values)(series.values, steps)
-        return _forecast(series, now, tested[baseline.name].residuals, f"{baseline.name} after a shift", scores)
+        # How far off it usually was, before the shift: with the shift itself the band would promise another one.
+        before = [residuals[:-2] for residuals in tested[baseline.name].residuals]
+        return _forecast(series, now, before, f"{baseline.name} after a shift", scores)
     return _forecast(series, chosen.predictor(series.values, steps), chosen.residuals, name, scores)
 
 
@@ -64,15 +66,23 @@ def _forecast(
 ) -> Forecast:
     points = []
     for step, value in enumerate(ahead):
-        low, high = _band(value, residuals[step])
+        low, high = _band(value, residuals, step)
         at = series.end + timedelta(seconds=(step + 1) * series.step_s)
         points.append(ForecastPoint(at, q10=max(0.0, value + low), q50=value, q90=value + high))
     return Forecast(series.metric, series.end, series.step_s, tuple(points), model, scores)
 
 
-def _band(value: float, residuals: Sequence[float]) -> tuple[float, float]:
-    """Offsets of the 10 % and 90 % quantile. Few residuals are widened, none at all means half the value."""
-    if not residuals:
+def _band(value: float, residuals: Sequence[Sequence[float]], step: int) -> tuple[float, float]:
+    """Offsets of the 10 % and 90 % quantile of the residuals at this step; none at all means half the value.
+
+    Where too few origins reach so far ahead, the steps before it help out, and what is missing still widens the band.
+    """
+    known: list[float] = []
+    for nearer in range(step, -1, -1):
+        known.extend(residuals[nearer])
+        if len(known) >= _ENOUGH:
+            break
+    if not known:
         return -0.5 * value, 0.5 * value
-    widen = max(1.0, math.sqrt(_ENOUGH / len(residuals)))
-    return min(0.0, quantile(residuals, 0.1)) * widen, max(0.0, quantile(residuals, 0.9)) * widen
+    widen = max(1.0, math.sqrt(_ENOUGH / len(known)))
+    return min(0.0, quantile(known, 0.1)) * widen, max(0.0, quantile(known, 0.9)) * widen

@@ -27,9 +27,10 @@ def series_of(history: Sequence[Observation], metric: str) -> Series | None:
 
     The step is the usual distance of two windows, which may overlap (a window of 10 s each 5 s).
     """
-    if len(history) < 2:
+    if not history:
         return None
-    step_s = median((b.window_end - a.window_end).total_seconds() for a, b in pairwise(history))
+    gaps = [(b.window_end - a.window_end).total_seconds() for a, b in pairwise(history)]
+    step_s = median(gaps) if gaps else history[0].window_s
     if step_s <= 0:
         return None
     end = history[-1].window_end
