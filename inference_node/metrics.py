@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from inference_node.contract import metrics as names
@@ -28,6 +29,7 @@ _FINISHED: Final = {
 }
 # Causes of 5xx answers; the engine's own words for a failed step are all `engine`, since a label must stay bounded.
 ERROR_CAUSES: Final = ("engine", "starting", "draining", "internal")
+_OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _OUTCOMES: Final = (*(outcome.value for outcome in AckOutcome), *(code.value for code in RejectCode))
 _NUMBERS: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind != "choice")
 _CHOICES: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind == "choice")
@@ -47,22 +49,26 @@ class NodeMetrics:
 
     # What the server binds and tells ----------------------------------------------------------------------------
 
-    def bind(self, stats: Callable[[], EngineStats], hardware: NodeHardware, settings: EngineSettings) -> None:
+    def bind(
+        self,
+        stats: Callable[[], EngineStats],
+        generation: Callable[[], int],
+        hardware: NodeHardware,
+        settings: EngineSettings,
+    ) -> None:
         """Read the engine's gauges at each scrape from now on. `stats` must be cheap and safe from any thread."""
         now = stats()
         self._gauge(names.NUM_REQUESTS_RUNNING).set_function(lambda: stats().running)
         self._gauge(names.NUM_REQUESTS_WAITING).set_function(lambda: stats().waiting)
         self._gauge(names.KV_CACHE_USAGE).set_function(lambda: stats().kv_usage)
         self._gauge(names.PRUNED_RATIO).set_function(lambda: stats().pruned_ratio)
+        self._gauge(names.SETTINGS_GENERATION).set_function(generation)
         self._set_info(names.CACHE_CONFIG, (str(now.block_size), str(now.blocks_total)))
         self._set_info(names.BUILD, (self._version, hardware.device))
         self.on_settings_applied(settings, now.step, ())
 
     def bind_ready(self, is_ready: Callable[[], bool]) -> None:
         self._gauge(names.READY).set_function(lambda: float(is_ready()))
-
-    def set_generation(self, generation: int) -> None:
-        self._gauge(names.SETTINGS_GENERATION).set(generation)
 
     def count_change(self, outcome: str) -> None:
         """A push or edit was answered; outcome is an AckOutcome's or a RejectCode's word."""
@@ -74,9 +80,11 @@ class NodeMetrics:
 
     def expose(self, accept: str, prefix: str = "") -> tuple[bytes, str]:
         """(body, content type) in the format that `accept` asks for; only names that start with `prefix`."""
-        encoder, content_type = choose_encoder(accept)
         registry: CollectorRegistry | _Only = _Only(self.registry, prefix) if prefix else self.registry
-        return encoder(registry), content_type
+        if "application/openmetrics-text" in accept:
+            # Not by the library's own choice: prometheus_client 0.26 there turns the colon of vLLM's names into an underscore.
+            return openmetrics.generate_latest(registry, escaping=openmetrics.ALLOWUTF8), _OPENMETRICS  # type: ignore[no-untyped-call]
+        return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
     # EngineListener ---------------------------------------------------------------------------------------------
 

@@ -83,6 +83,11 @@ class Agent:
                 except* NotEnrolled:
                     log.info("enrolment_lost", node_id=self.node_id)
                     self._credentials = None
+                except* (
+                    Exception
+                ) as errors:  # a bug of ours must cost the node neither its clients nor its control plane
+                    log.error("agent_failed", exc_info=errors)
+                    await asyncio.sleep(self._backoff_cap_s)
 
     @property
     def node_id(self) -> str | None:

@@ -3,11 +3,10 @@
 All or nothing: a push that breaks one rule changes nothing. The rules hold for both ways in, `PUT` and long poll.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Self
-
-from pydantic import ValidationError
 
 from inference_node.contract.messages import NodeCapabilities, RejectCode, SettingsPush
 from inference_node.contract.settings import KNOBS, EngineSettings, KnobBounds
@@ -146,12 +145,14 @@ def check_bounds(bounds: dict[str, KnobBounds], settings: EngineSettings) -> Non
             )
 
 
-def rejection_of(error: ValidationError) -> PushRejected:
-    """A malformed document as a rejection that names the knob, from pydantic's account of it."""
-    first: dict[str, Any] = dict(error.errors(include_url=False, include_input=False)[0])
-    path = [str(part) for part in first["loc"]]
+def rejection_of(errors: Sequence[Any]) -> PushRejected:
+    """A malformed document as a rejection that names the knob, from pydantic's account of it (`ValidationError.errors()`)."""
+    first = errors[0]
+    path = [str(part) for part in first["loc"] if part != "body"]
     knob = next((part for part in path if part in KNOBS), None)
     where = ".".join(path) or "document"
+    if first["type"] == "json_invalid":
+        return PushRejected(RejectCode.INVALID, "the body is not valid JSON")
     if first["type"] == "extra_forbidden":
         return PushRejected(RejectCode.NOT_SUPPORTED, f"{where}: this node knows no such knob", path[-1])
     code = RejectCode.OUT_OF_BOUNDS if knob else RejectCode.INVALID

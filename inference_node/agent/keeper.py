@@ -76,6 +76,7 @@ class SettingsKeeper:
         self._engine, self._store, self._count = engine, store, count
         self._preparing_after_s = preparing_after_s
         self._desired = stored.desired if stored else None
+        self._resumed_generation: int | None = None
         self._epoch_seen = stored.epoch_seen if stored else 0
         known = stored.observed() if stored else Observed(settings=engine.settings)
         # A node that could not start with what it had stored runs on something else, and says so.
@@ -143,7 +144,7 @@ class SettingsKeeper:
                 try:
                     settings = self._engine.settings.replace(**changes)
                 except ValidationError as error:
-                    raise rejection_of(error) from None
+                    raise rejection_of(error.errors()) from None
                 check_offered(settings, self._engine.capabilities)
                 underway = self._start(_Change(settings, self._observed.bounds, False, None))
             outcome = await self._outcome(underway)
@@ -161,7 +162,8 @@ class SettingsKeeper:
         stored = await asyncio.to_thread(self._store.load_settings)
         if stored is None or stored.desired_retried:
             return
-        await self._save(retried=True)
+        self._resumed_generation = desired.generation
+        await self._save()
         log.info("change_resumed", generation=desired.generation)
         try:
             await self.apply_push(desired)
@@ -253,7 +255,7 @@ class SettingsKeeper:
             settings=settings,
         )
 
-    async def _save(self, *, retried: bool = False) -> None:
+    async def _save(self) -> None:
         observed = self._observed
         state = StoredSettings(
             settings=observed.settings,
@@ -265,7 +267,7 @@ class SettingsKeeper:
             bounds=observed.bounds,
             drifted=observed.drifted,
             desired=self._desired,
-            desired_retried=retried,
+            desired_retried=self._desired is not None and self._desired.generation == self._resumed_generation,
         )
         try:
             await asyncio.to_thread(self._store.save_settings, state)

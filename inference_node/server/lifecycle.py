@@ -101,6 +101,7 @@ class Lifecycle:
             self._on_signal,
         )
         serving = asyncio.create_task(server.serve([self._sock]), name="http")
+        log.info("node_listening", name=self._node.config.name, url=self._node.config.base_url)
         starting = asyncio.create_task(self._start(), name="start")
         stopping = asyncio.create_task(self._stop.wait(), name="wait for stop")
         agent: asyncio.Task[None] | None = None

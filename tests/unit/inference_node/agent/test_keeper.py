@@ -1,0 +1,192 @@
+"""Settings over time: pushed, prepared, overtaken, refused, edited, restarted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from inference_node.agent.desired import Preparing, PushRejected
+from inference_node.agent.keeper import SettingsKeeper
+from inference_node.agent.store import NodeStore
+from inference_node.contract.messages import AckOutcome, RejectCode
+from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.engine.errors import SettingsRefused
+from tests.support.fake_controlplane import eventually, push_of
+from tests.support.fake_engine import FakeEngine
+
+SMALL = EngineSettings(max_batch_size=4)
+LARGE = EngineSettings(max_batch_size=6)
+INT8 = EngineSettings(precision=Precision.INT8)
+
+
+class Setup:
+    def __init__(self, folder: Path) -> None:
+        self.engines: list[FakeEngine] = []
+        self.engine = self.new_engine()
+        self.store = NodeStore(folder)
+        self.counted: list[str] = []
+        self.keeper = self.restart()
+
+    def new_engine(self) -> FakeEngine:
+        self.engine = FakeEngine()
+        self.engine.start()
+        self.engines.append(self.engine)
+        return self.engine
+
+    def restart(self) -> SettingsKeeper:
+        self.keeper = SettingsKeeper(
+            self.engine, self.store, self.store.load_settings(), preparing_after_s=0.02, count=self.counted.append
+        )
+        return self.keeper
+
+
+@pytest.fixture
+async def setup(tmp_path: Path) -> AsyncIterator[Setup]:
+    setup = Setup(tmp_path)
+    yield setup
+    for engine in setup.engines:
+        engine.prepare.set()
+    await asyncio.sleep(0.01)  # what is still being prepared ends here
+
+
+class TestApplyPush:
+    async def test_acknowledges_with_the_step(self, setup: Setup) -> None:
+        ack = await setup.keeper.apply_push(push_of(SMALL, 1))
+        assert (ack.outcome, ack.generation, ack.settings) == (AckOutcome.APPLIED, 1, SMALL)
+        assert ack.applied_step == setup.keeper.observed.applied_step == 1
+        assert ack.config_hash == SMALL.content_hash()
+
+    async def test_twice_applies_once(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(SMALL, 1))
+        again = await setup.keeper.apply_push(push_of(SMALL, 1))
+        assert again.outcome is AckOutcome.UNCHANGED
+        assert setup.engine.applied == [SMALL]
+
+    async def test_duplicates_at_once_apply_once(self, setup: Setup) -> None:
+        acks = await asyncio.gather(*(setup.keeper.apply_push(push_of(SMALL, 1)) for _ in range(8)))
+        assert setup.engine.applied == [SMALL]
+        assert {ack.generation for ack in acks} == {1}
+
+    async def test_out_of_order_generations_end_with_the_newest(self, setup: Setup) -> None:
+        pushes = [push_of(EngineSettings(max_batch_size=n), n) for n in (3, 1, 5, 2, 4)]
+        results = await asyncio.gather(*map(setup.keeper.apply_push, pushes), return_exceptions=True)
+        assert setup.engine.settings.max_batch_size == 5
+        assert setup.keeper.observed.generation == 5
+        assert [type(result) for result in results].count(PushRejected) == 3
+
+    async def test_a_refused_push_changes_nothing_and_is_told(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(SMALL, 1))
+        with pytest.raises(PushRejected):
+            await setup.keeper.apply_push(push_of(EngineSettings(max_batch_size=500), 2))
+        assert setup.keeper.observed.generation == 1
+        assert setup.keeper.rejected is not None and setup.keeper.rejected.generation == 2
+        assert setup.counted == ["applied", "out_of_bounds"]
+
+    async def test_what_the_engine_refuses_carries_its_code(self, setup: Setup) -> None:
+        setup.engine.refuse = SettingsRefused(RejectCode.OUT_OF_MEMORY, "precision", "needs 1 GB more")
+        with pytest.raises(PushRejected, match="1 GB") as caught:
+            await setup.keeper.apply_push(push_of(INT8, 1))
+        assert caught.value.code is RejectCode.OUT_OF_MEMORY
+        assert setup.keeper.known_generation == 1  # not asked for again and again
+
+    async def test_a_stale_epochs_generation_never_counts_as_known(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(SMALL, 1, epoch=5))
+        with pytest.raises(PushRejected):
+            await setup.keeper.apply_push(push_of(LARGE, 99, epoch=4))
+        assert setup.keeper.known_generation == 1
+
+
+class TestPreparing:
+    async def test_is_told_at_once_and_finished_later(self, setup: Setup) -> None:
+        setup.engine.prepare.clear()
+        ack = await setup.keeper.apply_push(push_of(INT8, 1))
+        assert (ack.outcome, ack.applied_step) == (AckOutcome.PREPARING, None)
+        assert ack.settings.precision is Precision.BF16  # still in force
+        preparing = setup.keeper.preparing
+        assert preparing == Preparing(1, INT8.content_hash())
+        assert setup.keeper.observed.generation == 0
+        setup.engine.prepare.set()
+        await eventually(lambda: setup.keeper.observed.generation == 1)
+        assert setup.keeper.preparing is None
+
+    async def test_the_same_push_again_is_still_preparing(self, setup: Setup) -> None:
+        setup.engine.prepare.clear()
+        await setup.keeper.apply_push(push_of(INT8, 1))
+        assert (await setup.keeper.apply_push(push_of(INT8, 1))).outcome is AckOutcome.PREPARING
+        setup.engine.prepare.set()
+        await eventually(lambda: setup.engine.applied == [INT8])
+
+    async def test_a_newer_push_overtakes_it(self, setup: Setup) -> None:
+        setup.engine.prepare.clear()
+        await setup.keeper.apply_push(push_of(INT8, 1))
+        assert (await setup.keeper.apply_push(push_of(SMALL, 2))).outcome is AckOutcome.APPLIED
+        setup.engine.prepare.set()
+        await asyncio.sleep(0.01)
+        assert setup.engine.applied == [SMALL]
+        assert setup.keeper.observed.generation == 2 and setup.keeper.rejected is None
+
+    async def test_a_late_refusal_is_told(self, setup: Setup) -> None:
+        setup.engine.prepare.clear()
+        await setup.keeper.apply_push(push_of(INT8, 1))
+        setup.engine._newest_apply += 1  # the engine drops it
+        setup.engine.prepare.set()
+        await eventually(lambda: setup.keeper.rejected is not None)
+        assert setup.keeper.preparing is None
+
+
+class TestEdit:
+    async def test_marks_the_node_as_drifted_until_the_push_comes_again(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(SMALL, 1))
+        await setup.keeper.edit({"max_queue": 9})
+        edited = setup.keeper.observed
+        assert edited.drifted and setup.engine.settings.max_queue == 9
+        assert setup.engine.settings.max_batch_size == 4
+        ack = await setup.keeper.apply_push(push_of(SMALL, 1))
+        assert ack.outcome is AckOutcome.APPLIED and not setup.keeper.observed.drifted
+        assert setup.engine.settings == SMALL
+
+    async def test_before_any_push_there_is_nothing_to_drift_from(self, setup: Setup) -> None:
+        await setup.keeper.edit({"max_queue": 9})
+        assert not setup.keeper.observed.drifted
+
+    @pytest.mark.parametrize(
+        "changes", [{"max_batch_size": 0}, {"max_batch_size": "many"}, {"no_such": 1}, {"precision": "fp8"}]
+    )
+    async def test_a_wrong_edit_changes_nothing(self, setup: Setup, changes: dict[str, int | str]) -> None:
+        with pytest.raises(PushRejected) as caught:
+            await setup.keeper.edit(changes)
+        assert caught.value.knob == next(iter(changes))
+        assert setup.engine.applied == []
+
+
+class TestRestart:
+    async def test_remembers_generation_epoch_and_settings(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(SMALL, 4, epoch=2))
+        observed = setup.restart().observed
+        assert (observed.generation, observed.epoch, observed.settings) == (4, 2, SMALL)
+        with pytest.raises(PushRejected):
+            await setup.keeper.apply_push(push_of(LARGE, 5, epoch=1))
+
+    async def test_runs_on_something_else_than_stored_and_says_so(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(INT8, 4))
+        setup.new_engine()
+        assert setup.restart().observed.drifted
+
+    async def test_takes_up_a_change_that_was_cut_off_once(self, setup: Setup) -> None:
+        setup.engine.prepare.clear()
+        await setup.keeper.apply_push(push_of(INT8, 1))  # and the process dies here
+        setup.new_engine()
+        first = setup.restart()
+        await first.resume()
+        assert setup.engine.applied == [INT8] and first.observed.generation == 1
+
+    async def test_a_change_that_stops_the_node_twice_is_let_go(self, setup: Setup) -> None:
+        setup.engine.prepare.clear()
+        await setup.keeper.apply_push(push_of(INT8, 1))
+        setup.new_engine()
+        setup.engine.prepare.clear()
+        await setup.restart().resume()  # dies again in the same change
+        setup.new_engine()
+        await setup.restart().resume()
+        assert setup.engine.applied == []
