@@ -1,0 +1,1 @@
+"""`trimtab up`: starts, watches and stops a whole fleet on this machine, on loopback only."""
