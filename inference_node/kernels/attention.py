@@ -1,11 +1,12 @@
 """Attention of a step's tokens over paged keys and values, in groups that one call of torch's fused CPU kernel can take.
 
-Letters: S sequences of a group, T tokens of each, G query heads per key head, R = T * G rows, N key places, D head dim. The G heads that
-share a key head are folded into the rows (0.25 ms against 0.39 ms for torch's own grouped form at S=32, N=192, cpu-baselines).
+Letters: S sequences of a group, T tokens of each, G query heads per key head, R = T * G rows, N key places, D head dim.
+The G heads that share a key head are folded into the rows (0.25 ms against 0.39 ms for torch's own grouped form at S=32,
+N=192, cpu-baselines).
 
-What keeps a token's result the same whatever runs beside it (measured, docs/adr/0002): N is a multiple of 16, so that a key keeps its
-SIMD lane in the sum of weights; no product has 1 or 2 rows; and in fp32 a key block's width does not cross 384, where MKL
-starts to split the sum over keys.
+What keeps a token's result the same whatever runs beside it (measured, docs/adr/0002): N is a multiple of 32, so that a key
+keeps its SIMD lane in the sum of weights and AMX has no ragged end; no product has 1 or 2 rows; and in fp32 a key block's
+width does not cross 384, where MKL starts to split the sum over keys.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ PREFILL_TILE = 128
 # torch's kernel walks over keys in blocks of this many.
 _KEY_BLOCK = 512
 _MKL_SPLIT = 384
-_LANES = 16
+_LANES = 32
 # Decode rows whose key counts differ by more than this share are not padded to one another.
 _WASTE = 1.5
 
@@ -76,7 +77,10 @@ def plan_groups(
 
 
 def attend(q: Tensor, kv: Tensor, groups: Sequence[AttentionGroup]) -> Tensor:
-    """q: [M, Hq, D]; kv: one layer's pool [blocks, block_size, 2, Hkv, D], q's dtype. Returns [M, Hq * D]; rows in no group are 0."""
+    """q: [M, Hq, D]; kv: one layer's pool [blocks, block_size, 2, Hkv, D], q's dtype.
+
+    Returns [M, Hq * D]; rows that are in no group are 0.
+    """
     num_rows, query_heads, dim = q.shape
     key_heads = kv.shape[3]
     fold = query_heads // key_heads

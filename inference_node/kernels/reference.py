@@ -5,7 +5,10 @@ from torch import Tensor
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x: [M, C]. Statistics in fp32, result in x's dtype. Source: Zhang & Sennrich, "Root Mean Square Layer Normalization" (2019)."""
+    """x: [M, C]. Statistics in fp32, result in x's dtype.
+
+    Source: Zhang & Sennrich, "Root Mean Square Layer Normalization" (2019), eq. 4.
+    """
     wide = x.float()
     scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
     return weight * (wide * scale).to(x.dtype)
@@ -19,7 +22,10 @@ def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
-    """One sequence. q: [T, Hq, D] at positions start .. start+T-1; k, v: [N, Hkv, D], positions from 0. Returns [T, Hq, D], fp32."""
+    """One sequence. q: [T, Hq, D] at positions start .. start+T-1; k, v: [N, Hkv, D] from position 0.
+
+    Returns [T, Hq, D], fp32.
+    """
     group = q.shape[1] // k.shape[1]
     keys = k.float().repeat_interleave(group, dim=1)
     values = v.float().repeat_interleave(group, dim=1)

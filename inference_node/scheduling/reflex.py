@@ -15,9 +15,9 @@ _STRONGEST_CUT = 0.5
 class LatencyReflex:
     """Shrinks fast, grows slowly: by the ratio of target to smoothed latency, bounded, and only on evidence.
 
-    A cap is judged only by steps that ran under it: while a lowered cap still drains, latency says nothing about it. It grows
-    by one (or a sixteenth) and only when the cap is what holds requests back. Method: after Pang et al., "Optimizing LLM Inference
-    Throughput via Memory-aware and SLA-constrained Dynamic Batching" (2025), with bounds of our own.
+    A cap is judged only by steps that ran under it: while a lowered cap still drains, latency says nothing about it. It
+    grows by one (or a sixteenth) and only when the cap is what holds requests back. Method: after Pang et al., "Optimizing
+    LLM Inference Throughput via Memory-aware and SLA-constrained Dynamic Batching" (2025), with bounds of our own.
     """
 
     target_s: float

@@ -1,0 +1,1 @@
+"""A model's weights, KV tensors and forward pass: a ScheduledBatch in, token ids out."""

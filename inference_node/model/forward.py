@@ -1,0 +1,153 @@
+"""One forward pass over the tokens of a step, prompts and single tokens alike.
+
+Letters: M rows of the step (padded), R rows that need logits, C hidden size, H heads, D head dim, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from inference_node.kernels.attention import AttentionGroup, Run, attend, plan_groups
+from inference_node.kernels.rms_norm import rms_norm
+from inference_node.kernels.rotary import RotaryTable, rotate_pairs
+from inference_node.model.kv_cache import KvCache
+from inference_node.model.spec import ModelSpec
+from inference_node.model.weights import HEAD_ROWS, LayerWeights, WeightStore
+from inference_node.pruning.thresholds import Site
+
+
+class ActivationHook(Protocol):
+    """Sees, and may change, what goes into each matrix: see pruning.prune."""
+
+    def begin(self, rows: int) -> None: ...
+
+    def __call__(self, layer: int, site: Site, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StepInputs:
+    """tokens, positions, slots: [M] int64; sampled: [R] int64, rows whose logits are wanted; `real` rows are no padding."""
+
+    tokens: Tensor
+    positions: Tensor
+    slots: Tensor
+    groups: tuple[AttentionGroup, ...]
+    sampled: Tensor
+    real: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRun:
+    """Consecutive tokens of one sequence to compute; block_table covers them and all before."""
+
+    tokens: Sequence[int]
+    start: int
+    block_table: Sequence[int]
+    samples: bool
+
+
+def plan_step(runs: Sequence[TokenRun], store: WeightStore, kv: KvCache, spec: ModelSpec) -> StepInputs:
+    """Lays the runs out as rows, pads them to a size that every product has, and groups them for attention."""
+    tokens: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    sampled: list[int] = []
+    attention: list[Run] = []
+    size = kv.block_size
+    for run in runs:
+        attention.append(Run(len(tokens), run.start, len(run.tokens), run.block_table))
+        tokens += run.tokens
+        span = range(run.start, run.start + len(run.tokens))
+        positions += span
+        slots += [run.block_table[position // size] * size + position % size for position in span]
+        if run.samples:
+            sampled.append(len(tokens) - 1)
+    real = len(tokens)
+    padding = store.rows.pad(real) - real
+    groups = plan_groups(attention, dtype=kv.dtype, block_size=size, heads_per_key=spec.num_heads // spec.num_key_heads)
+    return StepInputs(
+        tokens=torch.tensor(tokens + [0] * padding),
+        positions=torch.tensor(positions + [0] * padding),
+        slots=torch.tensor(slots + [kv.scratch_slot] * padding),
+        groups=groups,
+        sampled=torch.tensor(sampled, dtype=torch.int64),
+        real=real,
+    )
+
+
+class Forward:
+    """The forward of one model. Holds no weights: each call names the store to run with."""
+
+    def __init__(self, spec: ModelSpec, rotary: RotaryTable) -> None:
+        self._spec = spec
+        self._rotary = rotary
+
+    @torch.inference_mode()
+    def __call__(
+        self, inputs: StepInputs, store: WeightStore, kv: KvCache, hook: ActivationHook | None = None
+    ) -> Tensor:
+        """Writes the step's keys and values, returns logits [R, V] fp32 of the sampled rows."""
+        if hook is not None:
+            hook.begin(inputs.real)
+        turns = self._rotary.at(inputs.positions)
+        x = store.embedding.index_select(0, inputs.tokens).to(store.arithmetic.activations)
+        for index, layer in enumerate(store.layers):
+            x = self._attention(x, turns, inputs, index, layer, kv, hook)
+            x = self._mlp(x, index, layer, hook)
+        return self._logits(x.index_select(0, inputs.sampled), store)
+
+    def _attention(
+        self,
+        x: Tensor,
+        turns: Tensor,
+        inputs: StepInputs,
+        index: int,
+        layer: LayerWeights,
+        kv: KvCache,
+        hook: ActivationHook | None,
+    ) -> Tensor:
+        spec = self._spec
+        h = rms_norm(x, layer.attention_norm, spec.norm_eps)
+        if hook is not None:
+            h = hook(index, Site.ATTENTION_IN, h)
+        heads, key_heads = spec.num_heads, spec.num_key_heads
+        qkv = layer.qkv(h).view(-1, heads + 2 * key_heads, spec.head_dim)
+        turning = qkv[:, : heads + key_heads]
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q_norm = rms_norm(turning[:, :heads], layer.q_norm, spec.norm_eps)
+            turning = torch.cat((q_norm, rms_norm(turning[:, heads:], layer.k_norm, spec.norm_eps)), dim=1)
+        turned = rotate_pairs(turning, turns)
+        keys_values = torch.empty(x.shape[0], 2, key_heads, spec.head_dim, dtype=kv.dtype)
+        keys_values[:, 0] = turned[:, heads:]
+        keys_values[:, 1] = qkv[:, heads + key_heads :]
+        kv.write(index, inputs.slots, keys_values)
+        mixed = attend(turned[:, :heads].to(kv.dtype), kv.pages[index], inputs.groups).to(x.dtype)
+        if hook is not None:
+            mixed = hook(index, Site.ATTENTION_OUT, mixed)
+        return x + layer.output(mixed)
+
+    def _mlp(self, x: Tensor, index: int, layer: LayerWeights, hook: ActivationHook | None) -> Tensor:
+        h = rms_norm(x, layer.mlp_norm, self._spec.norm_eps)
+        if hook is not None:
+            h = hook(index, Site.MLP_IN, h)
+        gate, up = layer.gate_up(h).chunk(2, dim=-1)
+        middle = functional.silu(gate).mul_(up)
+        if hook is not None:
+            middle = hook(index, Site.MLP_MIDDLE, middle)
+        return x + layer.down(middle)
+
+    def _logits(self, x: Tensor, store: WeightStore) -> Tensor:
+        rows = x.shape[0]
+        if rows == 0:
+            return torch.empty(0, self._spec.vocab_size)
+        x = rms_norm(x, store.norm, self._spec.norm_eps)
+        pieces: list[Tensor] = []
+        for part in torch.split(x, HEAD_ROWS):
+            padding = store.head_rows.pad(part.shape[0]) - part.shape[0]
+            padded = functional.pad(part, (0, 0, 0, padding)) if padding else part
+            pieces.append(store.head(padded)[: part.shape[0]].float())
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)

@@ -1,0 +1,1 @@
+"""Dropping small activations: where to cut, and how much was really dropped."""

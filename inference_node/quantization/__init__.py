@@ -1,0 +1,1 @@
+"""Narrower weight formats and their products."""
