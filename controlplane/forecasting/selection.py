@@ -40,7 +40,7 @@ def select_forecast(series: Series, steps: int, forecasters: Sequence[Forecaster
     chosen = tested[name]
     if name != baseline.name and _has_shifted(chosen):
         # The level has moved and the chosen method has not seen it yet: what is there now says more than what it learned.
-        now = LastValue(window=2).fit(series.values)(series.values, steps)
+        now = baseline.fit(series.values)(series.values, steps)
         # How far off it usually was, before the shift: with the shift itself the band would promise another one.
         before = [residuals[:-2] for residuals in tested[baseline.name].residuals]
         return _forecast(series, now, before, f"{baseline.name} after a shift", scores)
