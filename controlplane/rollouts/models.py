@@ -14,7 +14,8 @@ class Rollout(Base):
     """A change from one revision to another. Every move is a compare-and-set on (phase, version) under the writer's epoch.
 
     `active_pool_id` is the pool while the rollout is under way and empty after its end: its unique key keeps a pool to one.
-    `request*` is a person's wish that the controller has not met yet; `paused_*` say where a pause leads back to, and what lifts it.
+    `request*` is a person's wish that the controller has not met yet; `paused_*` say where a pause leads back to, and what
+    lifts it.
     """
 
     __tablename__ = "rollouts"
