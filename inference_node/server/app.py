@@ -1,6 +1,5 @@
 """The node's doors: `create_app` puts the API together, `run_node` and `serve` run it as a process or inside one."""
 
-import asyncio
 import threading
 from collections.abc import Callable
 from importlib import metadata
@@ -17,7 +16,7 @@ from inference_node.errors import NodeError
 from inference_node.metrics import NodeMetrics
 from inference_node.server import problems
 from inference_node.server.control_api import control_router
-from inference_node.server.lifecycle import Lifecycle, Load, bind
+from inference_node.server.lifecycle import Lifecycle, Load, bind, run_on_loop
 from inference_node.server.middleware import BodyLimit, RequestId
 from inference_node.server.node import Node
 from inference_node.server.openai_api import openai_router
@@ -58,7 +57,7 @@ def run_node(config: NodeConfig) -> int:
     try:
         with _Holding(config) as holding:
             lifecycle = holding.lifecycle(_loader(holding.node))
-            return asyncio.run(lifecycle.run())
+            return run_on_loop(lifecycle.run())
     except NodeError as error:
         log.error("node_cannot_start", reason=str(error))
         return 2
@@ -70,7 +69,7 @@ def serve(engine: ServingEngine, config: NodeConfig, *, metrics: NodeMetrics | N
     `metrics` are those that the engine was loaded with as its listener; without, the engine's counters stay at 0.
     """
     with _Holding(config, metrics) as holding:
-        return asyncio.run(holding.lifecycle(lambda settings, progress: engine).run())
+        return run_on_loop(holding.lifecycle(lambda settings, progress: engine).run())
 
 
 def serve_in_background(
@@ -86,7 +85,7 @@ class Served:
 
     def __init__(self, holding: "_Holding", lifecycle: Lifecycle, timeout_s: float) -> None:
         self._holding, self._lifecycle = holding, lifecycle
-        self._thread = threading.Thread(target=lambda: asyncio.run(lifecycle.run()), name="node", daemon=True)
+        self._thread = threading.Thread(target=lambda: run_on_loop(lifecycle.run()), name="node", daemon=True)
         self._thread.start()
         lifecycle.settled.wait(timeout_s)
         if not holding.node.is_ready:

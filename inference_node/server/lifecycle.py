@@ -36,6 +36,12 @@ class PortTaken(NodeError):
     """Host and port cannot be listened on."""
 
 
+def run_on_loop(work: Coroutine[Any, Any, int]) -> int:
+    """`asyncio.run` on the loop that uvicorn prefers: uvloop, where it is installed."""
+    with asyncio.Runner(loop_factory=uvicorn.Config(app="").get_loop_factory()) as runner:
+        return runner.run(work)
+
+
 def bind(host: str, port: int) -> socket.socket:
     """A bound, listening-to-be socket; port 0 picks a free one. Raises PortTaken, before anything heavy has been loaded."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -78,7 +84,7 @@ class Lifecycle:
 
     def stop(self) -> None:
         """Drain and end; from any thread, any number of times."""
-        if self._loop is not None:
+        if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._stop.set)
 
     def _on_signal(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 
 from inference_node.contract.messages import NodeState
 from tests.support.fake_controlplane import eventually
@@ -302,7 +303,9 @@ class TestFailures:
             raise KeyError("secret detail")
 
         monkeypatch.setattr(served.engine, "submit", broken)
-        response = await served.chat()
+        with structlog.testing.capture_logs() as logs:
+            response = await served.chat()
+        assert [entry["event"] for entry in logs] == ["request_crashed"]
         assert response.status_code == 500
         assert "secret" not in response.text and "Traceback" not in response.text
         assert await served.metric('inference_request_errors_total{cause="internal"}') == 1
