@@ -18,6 +18,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     MetaData,
+    Result,
     String,
     TypeDecorator,
     create_engine,
@@ -124,7 +125,12 @@ def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     session.flush()
     result = session.execute(insert(table).values(**values).on_conflict_do_nothing())
-    return bool(cast("CursorResult[Any]", result).rowcount == 1)
+    return rows_matched(result) == 1
+
+
+def rows_matched(result: Result[Any]) -> int:
+    """How many rows an UPDATE, DELETE or INSERT touched."""
+    return int(cast("CursorResult[Any]", result).rowcount)
 
 
 def database_now_ms(session: Session) -> int:

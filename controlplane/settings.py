@@ -34,6 +34,7 @@ class ControlPlaneSettings(BaseSettings):
         default=5.0, gt=0, description="what Prometheus scrapes at; rates need two scrapes"
     )
     reconcile_s: float = Field(default=1.0, gt=0, description="how often rollouts and desired settings are reconciled")
+    worker_concurrency: int = Field(default=2, ge=1, le=64, description="pushes that one worker process does at once")
     lease_s: float = Field(default=15.0, gt=0, description="how long a controller leads without renewing")
     heartbeat_timeout_s: float = Field(
         default=15.0, gt=0, description="silence after which a node counts as unreachable"

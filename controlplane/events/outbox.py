@@ -1,0 +1,91 @@
+"""The life of a debt in the outbox: due, published, claimed, and then done, tried again, or dead.
+
+A hint in the queue may be lost or come twice at any time. So publishing is repeated until somebody finishes the row, and a
+claim, which only one can hold, makes a second hint harmless.
+"""
+
+import random
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Select, or_, select, update
+from sqlalchemy.orm import Session
+
+from controlplane.db import rows_matched
+from controlplane.events import service as events
+from controlplane.events.kinds import EventKind, Severity
+from controlplane.events.models import OutboxItem
+
+REPUBLISH_AFTER_S = 10.0
+CLAIM_S = 30.0
+MAX_ATTEMPTS = 6
+_BACKOFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+def has_due(session: Session, now: datetime) -> bool:
+    """Whether `take_due` would find anything: a read only, for those who ask often."""
+    return session.scalars(_due(now).limit(1)).first() is not None
+
+
+def take_due(session: Session, now: datetime, *, limit: int = 100) -> list[OutboxItem]:
+    """Rows whose hint is to be sent now, marked as published. Competing relays take different ones."""
+    items = list(session.scalars(_due(now).order_by(OutboxItem.id).limit(limit).with_for_update(skip_locked=True)))
+    for item in items:
+        item.published_at = now
+    session.flush()
+    return items
+
+
+def not_published(session: Session, ids: list[int]) -> None:
+    """Takes back the mark of hints that could not be sent."""
+    session.execute(update(OutboxItem).where(OutboxItem.id.in_(ids)).values(published_at=None))
+
+
+def claim(session: Session, item_id: int, now: datetime) -> OutboxItem | None:
+    """The row, held for CLAIM_S and counted as an attempt; None when it is finished, dead, not due or held by another."""
+    claimed = session.execute(
+        update(OutboxItem)
+        .where(OutboxItem.id == item_id, *_open(now))
+        .values(claimed_until=now + timedelta(seconds=CLAIM_S), attempts=OutboxItem.attempts + 1)
+    )
+    return session.get(OutboxItem, item_id, populate_existing=True) if rows_matched(claimed) else None
+
+
+def finish(session: Session, item_id: int, now: datetime, *, note: str | None = None) -> None:
+    """The debt is paid. `note` keeps a word on how, where that is not plain."""
+    session.execute(
+        update(OutboxItem)
+        .where(OutboxItem.id == item_id, OutboxItem.done_at.is_(None))
+        .values(done_at=now, claimed_until=None, last_error=note)
+    )
+
+
+def fail(session: Session, item_id: int, now: datetime, *, error: str) -> None:
+    """The attempt failed: again later, with growing and jittered pauses; after MAX_ATTEMPTS the row is dead, and said so."""
+    item = session.get_one(OutboxItem, item_id, populate_existing=True)
+    item.last_error, item.claimed_until, item.published_at = error, None, None
+    if item.attempts < MAX_ATTEMPTS:
+        pause_s = _BACKOFF_S[min(item.attempts, len(_BACKOFF_S)) - 1] * random.uniform(0.8, 1.2)
+        item.available_at = now + timedelta(seconds=pause_s)
+    else:
+        item.dead_at = now
+        events.record(
+            session, kind=EventKind.OUTBOX_DEAD, severity=Severity.WARNING, at=now, node_id=item.payload.get("node_id"),
+            rollout_id=item.payload.get("rollout_id"), message=f"Gave up on {item.key} after {item.attempts} tries: {error}",
+            data={"outbox_id": item.id, "kind": item.kind},
+        )  # fmt: skip
+    session.flush()
+
+
+def _open(now: datetime) -> tuple[ColumnElement[bool], ...]:
+    return (
+        OutboxItem.done_at.is_(None),
+        OutboxItem.dead_at.is_(None),
+        OutboxItem.available_at <= now,
+        or_(OutboxItem.claimed_until.is_(None), OutboxItem.claimed_until < now),
+    )
+
+
+def _due(now: datetime) -> Select[OutboxItem]:
+    stale = now - timedelta(seconds=REPUBLISH_AFTER_S)
+    hinted = or_(OutboxItem.published_at.is_(None), OutboxItem.published_at < stale)
+    return select(OutboxItem).where(*_open(now), hinted)

@@ -1,0 +1,42 @@
+"""How long what piles up is kept: windows, forecasts, paid debts and signs of life go; decisions, rollouts and events stay."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from controlplane.accounts.models import WebSession
+from controlplane.db import Base, rows_matched
+from controlplane.events.models import OutboxItem
+from controlplane.forecasting.models import ForecastRecord
+from controlplane.processes.models import ProcessHeartbeat, TaskSlot
+from controlplane.telemetry.models import ObservationRecord
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    table: type[Base]
+    kept: timedelta
+    counted_from: InstrumentedAttribute[datetime] | InstrumentedAttribute[datetime | None]
+
+
+_RULES = (
+    _Rule(ObservationRecord, timedelta(days=14), ObservationRecord.window_end),
+    _Rule(ForecastRecord, timedelta(days=2), ForecastRecord.made_at),
+    _Rule(OutboxItem, timedelta(days=1), OutboxItem.done_at),
+    _Rule(OutboxItem, timedelta(days=7), OutboxItem.dead_at),
+    _Rule(TaskSlot, timedelta(days=1), TaskSlot.taken_at),
+    _Rule(ProcessHeartbeat, timedelta(days=1), ProcessHeartbeat.at),
+    _Rule(WebSession, timedelta(days=1), WebSession.expires_at),
+)
+
+
+def prune(session: Session, now: datetime) -> dict[str, int]:
+    """Deletes what is past its time; returns the number of rows per table that lost any. Absent times never count as old."""
+    gone: dict[str, int] = {}
+    for rule in _RULES:
+        count = rows_matched(session.execute(delete(rule.table).where(rule.counted_from < now - rule.kept)))
+        if count:
+            gone[rule.table.__tablename__] = gone.get(rule.table.__tablename__, 0) + count
+    return gone

@@ -1,0 +1,126 @@
+"""The relay: a thread in each worker that turns debts in the outbox into hints in the queue, and rings the periodic tasks.
+
+It asks SQL, never Redis, what is to be done, so a queue that was wiped fills up again by itself.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError as BrokerDown
+from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
+
+from controlplane.db import session_scope
+from controlplane.events import outbox
+from controlplane.processes import service as processes
+from controlplane.processes.models import ProcessHeartbeat
+from workers.celery_app import HOUSEKEEPING, PUSH
+from workers.context import WorkerContext
+
+log = structlog.get_logger()
+
+POLL_S = 0.5
+BEAT_S = 15.0
+TIDY_S = 60.0
+STALLED_AFTER_S = 60.0
+# Outbox kinds, and who handles them: task name and queue.
+HANDLERS = {"push": ("trimtab.push", PUSH)}
+
+
+class Relay(threading.Thread):
+    """Polls the outbox every POLL_S. `on_stall` is called once if this worker has run no task for STALLED_AFTER_S though
+    the broker takes messages: Celery consumers have been seen to fall silent after a reconnect."""
+
+    def __init__(self, app: Celery, context: WorkerContext, *, on_stall: Callable[[], None]) -> None:
+        super().__init__(name="relay", daemon=True)
+        self._app = app
+        self._context = context
+        self._on_stall = on_stall
+        self._stop = threading.Event()
+        self._started_at = context.clock.now()
+        self._trouble: str | None = None
+        self._next_beat_s = 0.0
+        self._broker_up_since_s = time.monotonic()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def run(self) -> None:
+        while not self._stop.wait(POLL_S if self._trouble is None else 4 * POLL_S):
+            try:
+                self._publish()
+                self._ring()
+            except (BrokerDown, RedisError, ConnectionError) as error:
+                self._broker_up_since_s = time.monotonic()
+                self._note_trouble("redis_unreachable", error)
+            except SQLAlchemyError as error:
+                self._note_trouble("database_unreachable", error)
+            else:
+                self._note_recovery()
+                self._watch()
+
+    def _publish(self) -> None:
+        now = self._context.clock.now()
+        with session_scope(self._context.engine, read_only=True) as session:
+            if not outbox.has_due(session, now):
+                return
+        with session_scope(self._context.engine) as session:
+            due = [(item.id, item.kind) for item in outbox.take_due(session, now)]
+        for position, (item_id, kind) in enumerate(due):
+            task, queue = HANDLERS[kind]
+            try:
+                self._send(task, queue, item_id)
+            except Exception:
+                with session_scope(self._context.engine) as session:
+                    outbox.not_published(session, [i for i, _ in due[position:]])
+                raise
+
+    def _ring(self) -> None:
+        if time.monotonic() < self._next_beat_s:
+            return
+        # To the queue that only this worker reads: another's progress says nothing of ours.
+        self._send("trimtab.beat", own_queue(self._context.name), self._started_at.isoformat(), expires_s=BEAT_S)
+        self._next_beat_s = time.monotonic() + BEAT_S
+        now = self._context.clock.now()
+        with session_scope(self._context.engine) as session:
+            is_ours = processes.take_slot(session, "tidy", int(now.timestamp() // TIDY_S), now)
+        if is_ours:
+            self._send("trimtab.tidy", HOUSEKEEPING, expires_s=TIDY_S)
+
+    def _send(self, task: str, queue: str, *arguments: int | str, expires_s: float | None = None) -> None:
+        self._app.send_task(task, args=arguments, queue=queue, expires=expires_s, retry=False)
+
+    def _watch(self) -> None:
+        """Progress is the sign of life: no task of ours done for long, with the broker up all that time, is a stall."""
+        now = self._context.clock.now()
+        if time.monotonic() - self._broker_up_since_s < STALLED_AFTER_S:
+            return
+        with session_scope(self._context.engine, read_only=True) as session:
+            row = session.get(ProcessHeartbeat, self._context.name)
+            last: datetime = self._started_at if row is None else row.at
+        if now - last > timedelta(seconds=STALLED_AFTER_S):
+            log.error(
+                "worker_stalled", idle_s=round((now - last).total_seconds()), action="the worker ends; restart it"
+            )
+            self._stop.set()
+            self._on_stall()
+
+    def _note_trouble(self, what: str, error: Exception) -> None:
+        if self._trouble != what:
+            log.error(what, error=str(error), action="nothing is lost: debts wait in SQL; trying again")
+        self._trouble = what
+
+    def _note_recovery(self) -> None:
+        if self._trouble is not None:
+            log.info("recovered", **{"from": self._trouble})
+            self._trouble = None
+            self._next_beat_s = 0.0
+
+
+def own_queue(worker_name: str) -> str:
+    """The queue that only this worker reads."""
+    return f"worker.{worker_name}"

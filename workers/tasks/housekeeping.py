@@ -1,0 +1,32 @@
+"""Periodic small work: the worker's own sign of life, and throwing out what is past its time."""
+
+from datetime import datetime
+
+import structlog
+
+from controlplane.db import session_scope
+from controlplane.processes import service as processes
+from controlplane.retention import prune
+from workers.context import WorkerContext
+
+log = structlog.get_logger()
+
+
+def beat(context: WorkerContext, started_at: str) -> None:
+    """A sign of life from inside a task: written only by a worker that really gets and runs tasks."""
+    with session_scope(context.engine) as session:
+        processes.beat(
+            session,
+            name=context.name,
+            kind="worker",
+            now=context.clock.now(),
+            started_at=datetime.fromisoformat(started_at),
+            detail={"concurrency": context.settings.worker_concurrency},
+        )
+
+
+def tidy(context: WorkerContext) -> None:
+    with session_scope(context.engine) as session:
+        gone = prune(session, context.clock.now())
+    if gone:
+        log.info("housekeeping_done", **gone)
