@@ -59,7 +59,7 @@ def read(data_dir: Path) -> Connection | None:
         return None
     except PermissionError:
         raise CommandError(f"{path} belongs to another user; set {URL_VARIABLE} and {TOKEN_VARIABLE} instead") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CommandError(
             f"{path} cannot be read ({type(error).__name__}); restart `trimtab up` on that data folder"
         ) from None

@@ -64,7 +64,7 @@ def run(arguments: list[str] | None = None) -> int:
     except typer.Exit as ended:
         return ended.exit_code
     except TyperException as error:
-        return _say(f"{error.format_message()}; see `trimtab --help`", error.exit_code)
+        return _say(f"{error.format_message().rstrip('.')}; see `trimtab --help`", error.exit_code)
     except CommandError as error:
         return _say(str(error), error.exit_code)
     except (NodeError, ControlPlaneError) as error:

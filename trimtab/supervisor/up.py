@@ -122,9 +122,9 @@ class Supervisor:
             if work is not None and work.done():
                 work.result()
         finally:
-            if work is not None and not work.done():
+            if work is not None:
                 work.cancel()
-                await asyncio.wait([work])
+                await asyncio.gather(work, return_exceptions=True)
 
     # Start -------------------------------------------------------------------------------------------------------
 
@@ -306,7 +306,9 @@ async def _together(*parts: Coroutine[Any, Any, None]) -> None:
     """All at once; the first failure cancels the rest and is raised."""
     tasks = [asyncio.create_task(part) for part in parts]
     try:
-        await asyncio.gather(*tasks)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
     finally:
         for task in tasks:
             task.cancel()
