@@ -40,17 +40,17 @@ class Relay(threading.Thread):
         self._app = app
         self._context = context
         self._on_stall = on_stall
-        self._stop = threading.Event()
+        self._ended = threading.Event()
         self._started_at = context.clock.now()
         self._trouble: str | None = None
         self._next_beat_s = 0.0
         self._broker_up_since_s = time.monotonic()
 
     def stop(self) -> None:
-        self._stop.set()
+        self._ended.set()
 
     def run(self) -> None:
-        while not self._stop.wait(POLL_S if self._trouble is None else 4 * POLL_S):
+        while not self._ended.wait(POLL_S if self._trouble is None else 4 * POLL_S):
             try:
                 self._publish()
                 self._ring()
@@ -106,7 +106,7 @@ class Relay(threading.Thread):
             log.error(
                 "worker_stalled", idle_s=round((now - last).total_seconds()), action="the worker ends; restart it"
             )
-            self._stop.set()
+            self._ended.set()
             self._on_stall()
 
     def _note_trouble(self, what: str, error: Exception) -> None:

@@ -3,10 +3,12 @@
 import logging
 import secrets
 import time
+import warnings
 from typing import Any
 
 import structlog
 from celery import Celery, signals
+from celery.platforms import SecurityWarning
 from kombu import Queue
 from redis import Redis
 from redis.exceptions import RedisError
@@ -138,6 +140,8 @@ def _quieten_celery() -> None:
         return True
 
     logging.getLogger("celery.worker.consumer.consumer").addFilter(without_traceback)
+    # It warns of root because of pickled tasks; ours are JSON.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
 def _sign_off(context: WorkerContext) -> None:
