@@ -9,6 +9,7 @@ from controlplane.events import endpoints as events
 from controlplane.fleets import agent_endpoints, sd_endpoints
 from controlplane.fleets import endpoints as fleets
 from controlplane.forecasting import endpoints as forecasting
+from controlplane.rollouts import endpoints as rollouts
 from controlplane.telemetry import endpoints as telemetry
 
 ROUTERS = (
@@ -18,6 +19,7 @@ ROUTERS = (
     telemetry.router,
     forecasting.router,
     decisions.router,
+    rollouts.router,
     events.router,
     agent_endpoints.router,
     sd_endpoints.router,

@@ -58,7 +58,7 @@ def create_rollout(
     Raises RolloutActive, PoolFrozen (never for mode direct, which leads back), NothingToChange, NoNodeReady.
     """
     current = fleets.current_revision(session, pool)
-    check_possible(session, pool, current, to_revision, mode)
+    check_possible(session, pool, current, to_revision.content_hash, mode)
     plan = plan_for(session, pool, policy, now, heartbeat_timeout_s, mode)
     rollout_id = new_id()
     created = insert_if_absent(
@@ -79,10 +79,10 @@ def create_rollout(
 
 
 def check_possible(
-    session: Session, pool: Pool, current: SettingsRevision, wanted: SettingsRevision, mode: Mode = Mode.CANARY
+    session: Session, pool: Pool, current: SettingsRevision, wanted_hash: str, mode: Mode = Mode.CANARY
 ) -> None:
     """Raises RolloutActive, PoolFrozen or NothingToChange."""
-    if wanted.content_hash == current.content_hash:
+    if wanted_hash == current.content_hash:
         raise NothingToChange(f"pool {pool.name!r} runs these settings already, as revision {current.number}")
     active = active_rollout(session, pool.id)
     if active is not None:

@@ -1,0 +1,204 @@
+"""Rollouts over HTTP: plan, begin, watch, and ask for pause, resume, promote, abort, rollback."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Response
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from controlplane.accounts.dependencies import Operator, require
+from controlplane.accounts.roles import Role
+from controlplane.decisions.policy import Policy
+from controlplane.decisions.service import current_policy
+from controlplane.dependencies import Now, ProcessSettings, ReadSession, WriteSession
+from controlplane.errors import Invalid
+from controlplane.fleets import service as fleets
+from controlplane.fleets.models import Pool, SettingsRevision
+from controlplane.problem import declared
+from controlplane.processes import lease
+from controlplane.rollouts import service
+from controlplane.rollouts.ladder import ladder
+from controlplane.rollouts.phases import RolloutPhase, Verb
+from controlplane.rollouts.plan import RolloutPlan
+from controlplane.rollouts.schemas import (
+    PlannedNodeOut,
+    PlanOut,
+    RequestIn,
+    RolloutIn,
+    RolloutOut,
+    RungOut,
+    revision_short,
+    rollout_out,
+)
+from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_cursor
+from inference_node.contract.messages import NodeCapabilities
+from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
+
+router = APIRouter(tags=["rollouts"])
+
+_VIEWER = [require(Role.VIEWER)]
+_READ = declared(401, 403, 404, 422)
+_CHANGE = declared(401, 403, 404, 409, 422, 503)
+
+
+class InvalidSettings(Invalid):
+    title = "Settings are not possible"
+
+
+@router.get("/rollouts", dependencies=_VIEWER, responses=_READ)
+def list_rollouts(
+    session: ReadSession,
+    pool_id: str | None = None,
+    active: bool | None = None,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Page[RolloutOut]:
+    """Rollouts of all pools or one, newest first, without analyses and timeline."""
+    if pool_id is not None:
+        fleets.get_pool(session, pool_id)
+    before = None if cursor is None else decode_cursor(cursor)
+    rows = service.list_rollouts(session, limit=limit + 1, pool_id=pool_id, active=active, before_id=before)
+    page = [rollout_out(session, row, whole=False) for row in rows[:limit]]
+    return Page(items=page, next_cursor=encode_cursor(page[-1].id) if len(rows) > limit else None)
+
+
+@router.get("/rollouts/{rollout_id}", dependencies=_VIEWER, responses=_READ)
+def get_rollout(rollout_id: str, session: ReadSession) -> RolloutOut:
+    """One rollout, with its analyses and its timeline."""
+    return rollout_out(session, service.get_rollout(session, rollout_id), whole=True)
+
+
+@router.post("/rollouts", status_code=201, responses=_CHANGE)
+def create_rollout(
+    body: RolloutIn, who: Operator, session: WriteSession, settings: ProcessSettings, now: Now, response: Response
+) -> RolloutOut | PlanOut:
+    """Rolls out a change of settings, canary first; with `dry_run` it answers 200 and the plan."""
+    pool = fleets.get_pool(session, body.pool_id)
+    current = fleets.current_revision(session, pool)
+    wanted = _wanted(fleets.settings_of(current), body.settings)
+    _check_offered(session, pool, wanted)
+    policy, _ = current_policy(session, pool.id)
+    if body.dry_run:
+        response.status_code = 200
+        plan = service.plan_for(session, pool, policy, now, settings.heartbeat_timeout_s)
+        return _plan(session, pool, current, wanted, policy, plan)
+    revision = fleets.create_revision(session, pool, wanted, created_by=who.name, reason=body.reason, now=now)
+    rollout = service.create_rollout(
+        session, pool=pool, to_revision=revision, decision_id=None, policy=policy, epoch=_epoch(session),
+        created_by=who.name, reason=body.reason, now=now, heartbeat_timeout_s=settings.heartbeat_timeout_s,
+    )  # fmt: skip
+    response.headers["Location"] = f"/api/v1/rollouts/{rollout.id}"
+    return rollout_out(session, rollout, whole=True)
+
+
+def _verb_route(verb: Verb, summary: str) -> None:
+    def ask(
+        rollout_id: str, who: Operator, session: WriteSession, now: Now, body: RequestIn | None = None
+    ) -> RolloutOut:
+        row = service.get_rollout(session, rollout_id)
+        policy, _ = current_policy(session, row.pool_id)
+        reason = "" if body is None else body.reason
+        asked = service.request(
+            session, rollout_id, verb, who.name, now=now, reason=reason, policy=policy, epoch=_epoch(session)
+        )
+        return rollout_out(session, asked, whole=True)
+
+    ask.__doc__ = summary
+    ask.__name__ = f"{verb.value}_rollout"
+    router.post(f"/rollouts/{{rollout_id}}/{verb.value}", status_code=202, responses=_CHANGE)(ask)
+
+
+_verb_route(Verb.PAUSE, "Stops where it is, until it is resumed. Hard guards go on and may roll back.")
+_verb_route(Verb.RESUME, "Goes on where it was paused.")
+_verb_route(
+    Verb.PROMOTE, "Goes on to the other nodes without waiting for the verdict; ends the watch when all have it."
+)
+_verb_route(Verb.ABORT, "Gives up: nodes that have the new settings get the old ones back. Beats every other request.")
+_verb_route(
+    Verb.ROLLBACK,
+    "Under way: the same as abort. Completed: begins a new rollout straight back, also in a frozen pool, and answers with that.",
+)
+
+
+def _wanted(current: EngineSettings, wanted: Mapping[str, KnobValue]) -> EngineSettings:
+    """Raises InvalidSettings that names each knob and what it may be."""
+    try:
+        return service.merged_settings(current, dict(wanted))
+    except ValidationError as error:
+        errors = []
+        for row in error.errors():
+            knob = str(row["loc"][0]) if row["loc"] else "settings"
+            unknown = f"there is no such knob: there are {', '.join(KNOBS)}"
+            errors.append({"field": f"settings.{knob}", "message": unknown if knob not in KNOBS else row["msg"]})
+        text = "; ".join(f"{row['field']}: {row['message']}" for row in errors)
+        raise InvalidSettings(text, errors=errors) from None
+
+
+def _check_offered(session: Session, pool: Pool, wanted: EngineSettings) -> None:
+    """Raises InvalidSettings when a node of the pool says that it cannot be set so."""
+    for node in fleets.list_nodes(session, pool.id):
+        has = NodeCapabilities.model_validate(node.capabilities)
+        problems = {
+            "precision": None if wanted.precision in has.precisions else f"has {', '.join(has.precisions)}",
+            "kv_precision": None if wanted.kv_precision in has.kv_precisions else f"has {', '.join(has.kv_precisions)}",
+            "max_batch_size": None
+            if wanted.max_batch_size <= has.max_batch_size
+            else f"takes up to {has.max_batch_size}",
+            "max_batched_tokens": None
+            if wanted.max_batched_tokens <= has.max_batched_tokens
+            else f"takes up to {has.max_batched_tokens}",
+        }
+        for knob, limit in problems.items():
+            if limit is not None:
+                message = f"{getattr(wanted, knob)} is not possible: node {node.name} {limit}"
+                error = {"field": f"settings.{knob}", "message": message}
+                raise InvalidSettings(f"settings.{knob}: {message}", errors=[error])
+
+
+def _plan(
+    session: Session,
+    pool: Pool,
+    current: SettingsRevision,
+    wanted: EngineSettings,
+    policy: Policy,
+    plan: RolloutPlan,
+) -> PlanOut:
+    service.check_possible(session, pool, current, wanted.content_hash())
+    names = {node.id: node.name for node in fleets.list_nodes(session, pool.id)}
+    ids = [*plan.canary, *(node_id for wave in plan.waves for node_id in wave)]
+    return PlanOut(
+        pool_id=pool.id,
+        pool=pool.name,
+        from_revision=revision_short(current),
+        settings=wanted,
+        changes=fleets.settings_of(current).changed(wanted),
+        steps=[
+            RungOut.model_validate(rung).model_copy(update={"state": "pending"})
+            for rung in ladder(plan, RolloutPhase.VALIDATING, 0)
+        ],
+        nodes=[
+            PlannedNodeOut(node_id=id_, name=names[id_], role=plan.role_of(id_), wave=plan.wave_of(id_)) for id_ in ids
+        ],
+        canary_watch_s=plan.policy.settle_s + plan.policy.windows * plan.policy.window_s,
+        notes=_notes(plan, policy),
+    )
+
+
+def _notes(plan: RolloutPlan, policy: Policy) -> list[str]:
+    notes = []
+    if not plan.control:
+        notes.append(
+            "The pool has one node: its canary can be compared with its own past only, so a change of load misleads."
+        )
+    elif len(plan.canary) == 1:
+        notes.append(
+            f"One node is compared with one other over {plan.policy.windows} windows of {plan.policy.window_s:g} s: "
+            "small effects will stay inconclusive."
+        )
+    notes.append(f"When the comparison is inconclusive, the policy says: {policy.rollout.on_inconclusive.value}.")
+    return notes
+
+
+def _epoch(session: Session) -> int:
+    held = lease.current(session, lease.CONTROLLER)
+    return 0 if held is None else held.epoch
