@@ -46,9 +46,12 @@ def _explain(error: ValidationError) -> str:
     """All that is wrong with the configuration, by the names that a person can set."""
     lines = []
     for problem in error.errors():
-        name = str(problem["loc"][0]) if problem["loc"] else "settings"
-        option = f"--{name.replace('_', '-')} (NODE_{name.upper()})"
-        lines.append(f"{option}: {'is needed' if problem['type'] == 'missing' else problem['msg']}")
+        name = str(problem["loc"][0]) if problem["loc"] else ""
+        if name in NodeConfig.model_fields and name != "settings_json":
+            where = f"--{name.replace('_', '-')} (NODE_{name.upper()})"
+        else:  # EngineSettings are read inside, and complain in the names of knobs
+            where = f"--settings (NODE_SETTINGS_JSON){f', {name}' if name else ''}"
+        lines.append(f"{where}: {'is needed' if problem['type'] == 'missing' else problem['msg']}")
     return "; ".join(lines)
 
 

@@ -163,7 +163,7 @@ class SettingsKeeper:
         if stored is None or stored.desired_retried:
             return
         self._resumed_generation = desired.generation
-        await self._save()
+        await self._remember(self._observed)
         log.info("change_resumed", generation=desired.generation)
         try:
             await self.apply_push(desired)
@@ -187,12 +187,11 @@ class SettingsKeeper:
                 return self._underway
             case Verdict.UNCHANGED:
                 if newer_epoch:
-                    self._observed = replace(self._observed, epoch=push.epoch)
-                    await self._save()
+                    await self._remember(replace(self._observed, epoch=push.epoch))
                 return None
             case Verdict.APPLY:
                 self._desired = push
-                await self._save()
+                await self._remember(self._observed)
                 return self._start(_Change(push.settings, push.bounds, push.force, push))
 
     def _start(self, change: _Change) -> _Underway:
@@ -214,18 +213,16 @@ class SettingsKeeper:
                     self.note_rejection(push.generation, rejection)
             raise rejection from error
         async with self._lock:
-            self._forget(change)
+            # On disk first: what was reported once must not be forgotten by a crash.
             if push is None:
-                self._observed = replace(
-                    self._observed,
-                    settings=applied.settings,
-                    applied_step=applied.step,
-                    drifted=self._observed.generation > 0,
+                drifted = self._observed.generation > 0
+                await self._remember(
+                    replace(self._observed, settings=applied.settings, applied_step=applied.step, drifted=drifted)
                 )
             elif push.generation >= self._observed.generation:
-                self._observed = Observed.of_push(push, applied.step)
+                await self._remember(Observed.of_push(push, applied.step))
                 self.rejected = None
-            await self._save()
+            self._forget(change)
         self._changed.set()
         log.info(
             "settings_applied",
@@ -255,8 +252,8 @@ class SettingsKeeper:
             settings=settings,
         )
 
-    async def _save(self) -> None:
-        observed = self._observed
+    async def _remember(self, observed: Observed) -> None:
+        """`observed` is what holds from now on; written first, then told."""
         state = StoredSettings(
             settings=observed.settings,
             generation=observed.generation,
@@ -274,6 +271,7 @@ class SettingsKeeper:
         except OSError as error:
             # A full disk must not stop tuning: what is in force is in memory, and a restart asks the control plane anew.
             log.error("settings_not_saved", folder=str(self._store.folder), problem=str(error))
+        self._observed = observed
 
 
 def _rejection(error: NodeError) -> PushRejected:
