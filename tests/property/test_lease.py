@@ -1,0 +1,90 @@
+"""Whatever the holders do and however the clock runs: epochs only grow, and no two holders ever lead under the same one."""
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from controlplane.db import make_engine, session_scope
+from controlplane.errors import Fenced
+from controlplane.models import metadata
+from controlplane.processes import lease
+
+HOLDERS = st.sampled_from(["a", "b", "c"])
+LEASE_S = 10
+NAME = "controller"
+
+
+class LeaseMachine(RuleBasedStateMachine):
+    """`believed` is what each holder was last told: a paused one goes on believing it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = make_engine("sqlite://")
+        metadata.create_all(self.engine)
+        self.now_ms = 1_700_000_000_000
+        self.original = lease.database_now_ms
+        lease.database_now_ms = lambda _: self.now_ms
+        self.believed: dict[str, lease.Lease] = {}
+        self.leader_of_epoch: dict[int, str] = {}
+        self.highest = 0
+
+    @rule(holder=HOLDERS)
+    def acquire(self, holder: str) -> None:
+        with session_scope(self.engine) as session:
+            held = lease.acquire_or_renew(session, name=NAME, holder=holder, lease_s=LEASE_S)
+        if held is None:
+            others = [other for other in self.believed.values() if other.holder != holder]
+            assert any(other.expires_at_ms > self.now_ms for other in others), "refused though nobody's term runs"
+            return
+        assert self.leader_of_epoch.setdefault(held.epoch, holder) == holder
+        assert held.epoch >= self.highest
+        self.highest = held.epoch
+        self.believed[holder] = held
+
+    @rule(holder=HOLDERS)
+    def write_as_leader(self, holder: str) -> None:
+        """Only the latest epoch may write, whoever believes what."""
+        if holder not in self.believed:
+            return
+        epoch = self.believed[holder].epoch
+        try:
+            with session_scope(self.engine) as session:
+                lease.assert_leads(session, NAME, epoch)
+        except Fenced:
+            assert epoch != self.highest
+        else:
+            assert epoch == self.highest
+
+    @rule(holder=HOLDERS)
+    def release(self, holder: str) -> None:
+        with session_scope(self.engine) as session:
+            released = lease.release(session, name=NAME, holder=holder)
+        if released:
+            self.believed[holder] = lease.Lease(NAME, holder, self.believed[holder].epoch, 0)
+
+    @rule(above=st.integers(0, 30))
+    def raise_epoch(self, above: int) -> None:
+        with session_scope(self.engine) as session:
+            raised = lease.raise_epoch(session, NAME, above=above)
+        assert raised > above
+        assert raised >= self.highest
+        self.highest = raised
+
+    @rule(ms=st.integers(0, 2 * LEASE_S * 1000))
+    def wait(self, ms: int) -> None:
+        self.now_ms += ms
+
+    @invariant()
+    def at_most_one_term_runs(self) -> None:
+        running = [held for held in self.believed.values() if held.expires_at_ms > self.now_ms]
+        assert len(running) <= 1
+
+    def teardown(self) -> None:
+        lease.database_now_ms = self.original
+        self.engine.dispose()
+
+
+LeaseMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+TestLease: Any = LeaseMachine.TestCase
