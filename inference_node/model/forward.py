@@ -4,7 +4,7 @@ Letters: M rows of the step (padded), R rows that need logits, C hidden size, H 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -38,6 +38,10 @@ class StepInputs:
     groups: tuple[AttentionGroup, ...]
     sampled: Tensor
     real: int
+
+    def sampling_all(self) -> "StepInputs":
+        """The same step, with logits for every real row."""
+        return replace(self, sampled=torch.arange(self.real))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,387 @@
+"""The one thread that steps, and its queues to the event loop: requests and settings in, deltas out."""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Self
+
+from inference_node.config import NodeConfig
+from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware, StepProfile
+from inference_node.contract.settings import EngineSettings, KnobBounds
+from inference_node.engine.answer import Answer
+from inference_node.engine.engine import Change
+from inference_node.engine.errors import EngineStopped, PromptTooLong, QueueFull, RequestInvalid, Superseded
+from inference_node.engine.listener import EngineListener, SilentListener
+from inference_node.engine.load import Loaded, load
+from inference_node.engine.requests import EngineRequest, TokenDelta
+from inference_node.engine.serving import Applied, EngineStats
+from inference_node.engine.streams import TokenStream
+
+_SHORTEST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Add:
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Cancel:
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Apply:
+    change: Change
+    applied: asyncio.Future[Applied]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stop:
+    pass
+
+
+_Command = _Add | _Cancel | _Apply | _Stop
+
+
+class AsyncEngine:
+    """Implements `ServingEngine`. Made by `load` on any thread, then belongs to the event loop that calls `start`."""
+
+    def __init__(self, config: NodeConfig, loaded: Loaded, listener: EngineListener) -> None:
+        self._config = config
+        self._loaded = loaded
+        self._engine = loaded.engine
+        self._reconfigurer = loaded.reconfigurer
+        self._listener = listener
+        self._inbox: deque[_Command] = deque()
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._streams: dict[str, TokenStream] = {}
+        self._adding = 0  # requests in the inbox
+        self._accepting = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
+        self._applies: set[asyncio.Task[Applied]] = set()
+        self._apply_number = 0
+        self._wanted: EngineSettings = self._engine.settings
+        self._ordered: EngineSettings = self._engine.settings  # in force, or about to be
+        self._bounds: KnobBounds | None = None
+        self._preparing: EngineSettings | None = None
+
+    @classmethod
+    def load(
+        cls,
+        config: NodeConfig,
+        settings: EngineSettings,
+        *,
+        listener: EngineListener | None = None,
+        progress: Callable[[str, float], None] | None = None,
+    ) -> Self:
+        """Reads weights, prepares the precision, warms up and probes step times: seconds, blocking.
+
+        progress(what, share) with share from 0 to 1. Raises ModelNotFound, ModelInvalid, ModelUnsupported, ConfigInvalid,
+        SettingsRefused: each a NodeError whose text is for the operator.
+        """
+        hearing = listener or SilentListener()
+        return cls(config, load(config, settings, hearing, progress or (lambda what, share: None)), hearing)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._loaded.tokenizer
+
+    @property
+    def model_name(self) -> str:
+        return self._config.model_name
+
+    @property
+    def max_model_len(self) -> int:
+        return self._loaded.capabilities.max_model_len
+
+    @property
+    def capabilities(self) -> NodeCapabilities:
+        return self._loaded.capabilities
+
+    @property
+    def hardware(self) -> NodeHardware:
+        return self._loaded.hardware
+
+    @property
+    def settings(self) -> EngineSettings:
+        return self._engine.settings
+
+    @property
+    def last_error(self) -> str | None:
+        return self._engine.last_error
+
+    def start(self) -> None:
+        assert self._thread is None, "an engine starts once"
+        self._loop = asyncio.get_running_loop()
+        self._accepting = True
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    async def shutdown(self, drain_s: float) -> None:
+        """As in ServingEngine. Again does nothing."""
+        self._accepting = False
+        self._apply_number += 1  # gives up what is being prepared
+        if self._thread is not None and self._thread.is_alive():
+            try:
+                await asyncio.wait_for(self._idle.wait(), max(0.0, drain_s))
+            except TimeoutError:
+                log.warning("drain time is over, cancelling %d requests", len(self._streams))
+            self._send(_Stop())
+            await asyncio.to_thread(self._thread.join)
+            await asyncio.sleep(0)  # lets the last deltas, posted by the thread, reach their streams
+        for task in list(self._applies):
+            task.cancel()
+        self._preparer.shutdown(wait=False)
+
+    async def submit(self, request: EngineRequest) -> TokenStream:
+        prompt = request.prompt_token_ids
+        self._listener.on_request_offered(len(prompt))
+        try:
+            self._admit(request)
+        except (EngineStopped, QueueFull, PromptTooLong, RequestInvalid) as error:
+            self._listener.on_request_rejected(_REJECTIONS[type(error)])
+            raise
+        answer = Answer(
+            request,
+            self.tokenizer.backend_tokenizer,
+            eos=self._loaded.spec.eos_token_ids,
+            max_model_len=self.max_model_len,
+            arrived_s=time.monotonic(),
+        )
+        stream = TokenStream(request.request_id, lambda request_id: self._send(_Cancel(request_id)))
+        self._streams[request.request_id] = stream
+        self._idle.clear()
+        self._send(_Add(answer))
+        return stream
+
+    async def apply(
+        self, settings: EngineSettings, *, bounds: Mapping[str, KnobBounds] | None = None, force: bool = False
+    ) -> Applied:
+        self._require_running()
+        self._reconfigurer.check(settings)
+        self._apply_number += 1
+        self._wanted = settings
+        bound = (bounds or {}).get("max_batch_size")
+        if (settings, bound) == (self._ordered, self._bounds) and not self._applies:
+            return Applied(self._engine.step_number + 1, settings, AckOutcome.UNCHANGED)
+        if self._reconfigurer.is_ready(settings):
+            return await self._order(settings, bound)
+        task = asyncio.create_task(self._prepare_and_order(settings, bound, self._apply_number))
+        self._applies.add(task)
+        task.add_done_callback(self._forget_apply)
+        return await asyncio.shield(task)
+
+    def stats(self) -> EngineStats:
+        engine, blocks = self._engine, self._engine.blocks
+        used = blocks.num_used
+        return EngineStats(
+            running=engine.scheduler.num_running,
+            waiting=engine.scheduler.num_waiting + self._adding,
+            kv_usage=used / blocks.num_blocks,
+            blocks_total=blocks.num_blocks,
+            blocks_used=used,
+            blocks_cached=blocks.num_cached,
+            block_size=blocks.block_size,
+            step=engine.step_number,
+            batch_cap=engine.scheduler.batch_cap,
+            preemptions=engine.scheduler.num_preemptions,
+            pruned_ratio=engine.runner.pruned_ratio,
+            numerics=engine.scheduler.numerics,
+            accepting=self._accepting,
+            preparing=self._preparing,
+            failed_steps=engine.failed_steps,
+        )
+
+    def step_profile(self) -> StepProfile:
+        return self._loaded.times.snapshot()
+
+    def drop_unused_formats(self) -> None:
+        """Lets go of the weights of every precision but the running one."""
+        self._reconfigurer.drop_unused(self._engine.settings.precision)
+
+    # On the event loop ------------------------------------------------------------------------------------------------
+
+    def _require_running(self) -> None:
+        if not self._accepting:
+            raise EngineStopped("the engine takes nothing new: it is starting, draining or stopped")
+
+    def _admit(self, request: EngineRequest) -> None:
+        self._require_running()
+        prompt, vocabulary = request.prompt_token_ids, self._loaded.spec.vocab_size
+        if not prompt:
+            raise RequestInvalid("prompt", "must hold at least one token")
+        if len(prompt) >= self.max_model_len:
+            raise PromptTooLong(self.max_model_len - 1, len(prompt))
+        if min(prompt) < 0 or max(prompt) >= vocabulary:
+            raise RequestInvalid("prompt", f"holds a token id outside 0 to {vocabulary - 1}")
+        if request.request_id in self._streams:
+            raise RequestInvalid("request_id", f"{request.request_id!r} is being served already")
+        scheduler, settings = self._engine.scheduler, self._engine.settings
+        # Those that the next step can take do not queue.
+        room = max(0, scheduler.batch_cap - scheduler.num_running)
+        queued = scheduler.num_waiting + self._adding - room
+        if queued >= settings.max_queue:
+            wait = self._engine.service_s * (queued + 1) / scheduler.batch_cap
+            retry = float(math.ceil(min(max(wait, _SHORTEST_RETRY_S), _LONGEST_RETRY_S)))
+            raise QueueFull(queued, settings.max_queue, retry)
+
+    async def _prepare_and_order(self, settings: EngineSettings, bound: KnobBounds | None, number: int) -> Applied:
+        await self._prepare(settings, number)
+        if number != self._apply_number:
+            raise Superseded("newer settings took the place of these while they were being prepared")
+        return await self._order(settings, bound)
+
+    def _order(self, settings: EngineSettings, bound: KnobBounds | None) -> "asyncio.Future[Applied]":
+        """Queues settings that are ready, behind those queued before; the engine's thread applies them in this order."""
+        assert self._loop is not None
+        self._ordered, self._bounds = settings, bound
+        applied: asyncio.Future[Applied] = self._loop.create_future()
+        applied.add_done_callback(_see_exception)
+        self._send(_Apply(Change(settings, self._reconfigurer.numerics(settings), bound), applied))
+        return asyncio.shield(applied)
+
+    async def _prepare(self, settings: EngineSettings, number: int) -> None:
+        assert self._loop is not None
+        self._preparing = settings
+
+        def is_wanted() -> bool:
+            # A repeated push of the same precision goes on with what this one has begun.
+            return self._apply_number == number or (self._accepting and self._wanted.precision is settings.precision)
+
+        running = self._engine.settings.precision
+        try:
+            await self._loop.run_in_executor(
+                self._preparer, self._reconfigurer.prepare, settings, self._engine.runner, running, is_wanted
+            )
+        finally:
+            if self._preparing is settings:
+                self._preparing = None
+
+    def _forget_apply(self, task: asyncio.Task[Applied]) -> None:
+        self._applies.discard(task)
+        _see_exception(task)
+
+    def _deliver(self, deltas: list[TokenDelta]) -> None:
+        for delta in deltas:
+            stream = self._streams.get(delta.request_id)
+            if stream is None:
+                continue
+            if delta.finish_reason is not None:
+                del self._streams[delta.request_id]
+            stream.put(delta)
+        if not self._streams:
+            self._idle.set()
+
+    def _send(self, command: _Command) -> None:
+        with self._wake:
+            self._inbox.append(command)
+            self._adding += isinstance(command, _Add)
+            self._wake.notify()
+
+    # On the engine's thread -------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        engine = self._engine
+        while True:
+            with self._wake:
+                while not self._inbox and not engine.has_work:
+                    self._wake.wait()
+                commands, self._inbox = self._inbox, deque()
+            while commands:
+                command = commands.popleft()
+                if isinstance(command, _Stop):
+                    self._finish(commands)
+                    return
+                self._handle(command)
+            if (delay := engine.gather_delay_s()) > 0:
+                with self._wake:
+                    if not self._inbox:
+                        self._wake.wait(delay)
+                continue
+            self._step()
+
+    def _step(self) -> None:
+        try:
+            deltas = self._engine.step()
+        except Exception as error:  # a bug of ours outside the model: nobody may hang for it
+            log.exception("the engine failed between two steps")
+            self._engine.failed_steps += 1
+            self._engine.last_error = f"{type(error).__name__}: {error}"
+            deltas = self._engine.fail_all()
+        if deltas:
+            self._post(self._deliver, deltas)
+
+    def _handle(self, command: _Command) -> None:
+        match command:
+            case _Add(answer):
+                self._engine.add(answer)
+                with self._wake:
+                    self._adding -= 1
+            case _Cancel(request_id):
+                if deltas := self._engine.cancel(request_id):
+                    self._post(self._deliver, deltas)
+            case _Apply(change, applied):
+                self._post(_resolve, applied, self._apply_change(change))
+            case _Stop():
+                raise AssertionError("handled by the loop")
+
+    def _apply_change(self, change: Change) -> Applied | Exception:
+        try:
+            return Applied(self._engine.apply(change), change.settings, AckOutcome.APPLIED)
+        except Exception as error:
+            log.exception("settings could not be applied")
+            return error
+
+    def _finish(self, commands: deque[_Command]) -> None:
+        for command in commands:
+            match command:
+                case _Add(answer):
+                    self._engine.add(answer)
+                case _Apply(_, applied):
+                    self._post(
+                        _resolve, applied, EngineStopped("the engine was stopped before it applied these settings")
+                    )
+        self._post(self._deliver, self._engine.cancel_all())
+
+    def _post(self, callback: Callable[..., object], *arguments: object) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(callback, *arguments)
+        except RuntimeError:  # the loop is closed: nobody is left to hear it
+            log.warning("the event loop ended before the engine")
+
+
+_REJECTIONS: dict[type[Exception], str] = {
+    EngineStopped: "stopped",
+    QueueFull: "queue_full",
+    PromptTooLong: "prompt_too_long",
+    RequestInvalid: "invalid",
+}
+
+
+def _resolve(future: asyncio.Future[Applied], outcome: Applied | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Exception):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
+
+
+def _see_exception(future: asyncio.Future[Applied]) -> None:
+    """Marks a failure as seen: whoever asked may have gone, and asyncio would complain that nobody heard of it."""
+    if not future.cancelled():
+        future.exception()

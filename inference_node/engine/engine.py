@@ -1,0 +1,190 @@
+"""Engine.step: schedule, run, hand out tokens. Synchronous and on one thread; `async_engine` gives it that thread."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inference_node.contract.settings import EngineSettings, KnobBounds
+from inference_node.engine.answer import Answer, StepStamp
+from inference_node.engine.listener import EngineListener, RequestRecord, StepRecord
+from inference_node.engine.profile import StepTimes
+from inference_node.engine.requests import FinishReason, TokenDelta
+from inference_node.model.runner import ModelRunner, Numerics
+from inference_node.scheduling.batch import ScheduledBatch
+from inference_node.scheduling.block_manager import BlockManager
+from inference_node.scheduling.scheduler import Scheduler
+
+# Weight of the newest request in the smoothed time that one is served for, which Retry-After is made of.
+_SERVICE_SMOOTHING = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Settings to bring into force, with the arithmetic they ask for already in memory."""
+
+    settings: EngineSettings
+    numerics: Numerics
+    bounds: KnobBounds | None
+
+
+class Engine:
+    """All requests of one model. Every method is for the one thread that steps; counters may be read from others."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        settings: EngineSettings,
+        listener: EngineListener,
+        times: StepTimes,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.runner = runner
+        self.blocks = BlockManager(runner.kv.num_blocks, runner.kv.block_size)
+        self.scheduler = Scheduler(self.blocks, settings, settings.numerics_key())
+        self.settings = settings
+        self.step_number = 0
+        self.failed_steps = 0
+        self.last_error: str | None = None
+        self.service_s = 1.0
+        self._answers: dict[str, Answer] = {}
+        self._listener = listener
+        self._times = times
+        self._clock = clock
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._answers)
+
+    def gather_delay_s(self) -> float:
+        """How long to wait for more requests before the next step."""
+        return self.scheduler.gather_delay_s(self._clock())
+
+    def add(self, answer: Answer) -> None:
+        self._answers[answer.request.request_id] = answer
+        self.scheduler.add(answer.sequence)
+
+    def cancel(self, request_id: str) -> list[TokenDelta]:
+        """Ends a request; its last delta, or nothing when it has already ended."""
+        answer = self._answers.get(request_id)
+        if answer is None:
+            return []
+        self.scheduler.finish(answer.sequence, FinishReason.CANCELLED)
+        return [self._close(answer.end(FinishReason.CANCELLED, self._stamp()), answer)]
+
+    def fail_all(self) -> list[TokenDelta]:
+        """Ends every request with an error, after `last_error` was set."""
+        return [self._end_in_error(answer, self._stamp()) for answer in list(self._answers.values())]
+
+    def cancel_all(self) -> list[TokenDelta]:
+        return [delta for request_id in list(self._answers) for delta in self.cancel(request_id)]
+
+    def apply(self, change: Change) -> int:
+        """Brings settings into force. Returns the number of the first step that will run under them."""
+        before, self.settings = self.settings, change.settings
+        if self.runner.switch(change.numerics, self.blocks.used_blocks()):
+            # What is cached was kept in the other format only for running sequences, and rounding may have changed it.
+            self.blocks.forget_cached()
+        self.scheduler.apply(change.settings, change.settings.numerics_key(), change.bounds)
+        step = self.step_number + 1
+        self._listener.on_settings_applied(change.settings, step, tuple(before.changed(change.settings)))
+        return step
+
+    def step(self) -> list[TokenDelta]:
+        """One step. Deltas for the requests that moved; empty when there is nothing to do. Does not raise for a failed step."""
+        started = self._clock()
+        batch = self.scheduler.schedule(started)
+        if not batch.rows:
+            return []
+        self.step_number += 1
+        try:
+            seeds = [self._answers[row.sequence.request_id].seed for row in batch.rows]
+            tokens = self.runner.run(batch, seeds)
+        except Exception as error:  # noqa: BLE001 - whatever broke, only this batch pays for it
+            return self._fail(batch, error)
+        self.scheduler.complete(batch)
+        stamp = self._stamp()
+        first: list[float] = []
+        between: list[float] = []
+        deltas: list[TokenDelta] = []
+        for sequence, token in tokens:
+            if sequence.last_token_s is None:
+                first.append(stamp.ended_s - sequence.arrived_s)
+            else:
+                between.append(stamp.ended_s - sequence.last_token_s)
+            answer = self._answers[sequence.request_id]
+            delta = answer.take(token, stamp)
+            if delta.finish_reason is not None:
+                self.scheduler.finish(sequence, delta.finish_reason)
+                self._close(delta, answer)
+            deltas.append(delta)
+        duration = stamp.ended_s - started
+        self.scheduler.observe(duration, batch.num_decode_rows)
+        self._times.add(self.settings.precision, batch.num_decode_rows, batch.num_prefill_tokens, duration)
+        self._report(batch, started, duration, len(tokens), first, between)
+        return deltas
+
+    def _fail(self, batch: ScheduledBatch, error: Exception) -> list[TokenDelta]:
+        self.failed_steps += 1
+        self.last_error = f"step {self.step_number}: {type(error).__name__}: {error}"
+        stamp = self._stamp()
+        return [self._end_in_error(self._answers[row.sequence.request_id], stamp) for row in batch.rows]
+
+    def _end_in_error(self, answer: Answer, stamp: StepStamp) -> TokenDelta:
+        self.scheduler.finish(answer.sequence, FinishReason.ERROR)
+        return self._close(answer.end(FinishReason.ERROR, stamp, error=self.last_error), answer)
+
+    def _close(self, delta: TokenDelta, answer: Answer) -> TokenDelta:
+        del self._answers[delta.request_id]
+        assert delta.timing is not None and delta.finish_reason is not None
+        if delta.timing.first_scheduled_s is not None:
+            served = delta.timing.finished_s - delta.timing.first_scheduled_s
+            self.service_s += _SERVICE_SMOOTHING * (served - self.service_s)
+        self._listener.on_request_finished(
+            RequestRecord(
+                request_id=delta.request_id,
+                finish_reason=delta.finish_reason,
+                timing=delta.timing,
+                num_prompt_tokens=delta.num_prompt_tokens,
+                num_cached_tokens=delta.num_cached_tokens,
+                num_generated_tokens=delta.num_generated_tokens,
+                num_preemptions=answer.sequence.num_preemptions,
+                error="step_failed" if delta.finish_reason is FinishReason.ERROR else None,
+            )
+        )
+        return delta
+
+    def _report(
+        self,
+        batch: ScheduledBatch,
+        started: float,
+        duration: float,
+        generated: int,
+        first: list[float],
+        between: list[float],
+    ) -> None:
+        if first or between:
+            self._listener.on_token_times(first, between)
+        self._listener.on_step(
+            StepRecord(
+                step=self.step_number,
+                started_s=started,
+                duration_s=duration,
+                precision=self.settings.precision,
+                decode_rows=batch.num_decode_rows,
+                prefill_tokens=batch.num_prefill_tokens,
+                prefill_rows=len(batch.rows) - batch.num_decode_rows,
+                generated_tokens=generated,
+                preemptions=len(batch.preempted),
+                prefix_queries=batch.prefix_queries,
+                prefix_hits=batch.prefix_hits,
+                running=self.scheduler.num_running,
+                waiting=self.scheduler.num_waiting,
+                blocks_used=self.blocks.num_used,
+                blocks_total=self.blocks.num_blocks,
+                batch_cap=self.scheduler.batch_cap,
+                pruned_ratio=self.runner.pruned_ratio,
+            )
+        )
+
+    def _stamp(self) -> StepStamp:
+        return StepStamp(self.step_number, self._clock(), self.scheduler.numerics)

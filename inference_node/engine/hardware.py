@@ -1,0 +1,94 @@
+"""The machine below: what it is, how much memory is left, and how this process should use it."""
+
+import contextlib
+import ctypes
+import os
+import platform
+from pathlib import Path
+
+import psutil
+import torch
+
+from inference_node.contract.messages import NodeHardware
+
+_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+    "i8mm",
+)
+_CGROUP = Path("/sys/fs/cgroup")
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEEP_BYTES = 1 << 30
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe(threads: int) -> NodeHardware:
+    model, flags = _cpu()
+    return NodeHardware(
+        device="cpu",
+        cpu_model=model,
+        cpu_cores=usable_cores(),
+        threads=threads,
+        memory_bytes=total_bytes(),
+        features=tuple(name for name in _FEATURES if name in flags),
+    )
+
+
+def total_bytes() -> int:
+    """Memory of the machine, or of the container when that is less."""
+    return min(psutil.virtual_memory().total, _cgroup_limit() or psutil.virtual_memory().total)
+
+
+def available_bytes() -> int:
+    """Memory that this process could still take without swapping or being killed."""
+    free = psutil.virtual_memory().available
+    limit = _cgroup_limit()
+    if limit is None:
+        return free
+    with contextlib.suppress(OSError, ValueError):
+        return min(free, max(0, limit - int((_CGROUP / "memory.current").read_text())))
+    return free
+
+
+def use_threads(count: int) -> None:
+    """Threads of each torch operation. Process-wide."""
+    torch.set_num_threads(count)
+
+
+def keep_freed_memory() -> None:
+    """Keeps large freed buffers in the heap. By default glibc gives them back, and a prefill step faults every page in again:
+    0.83 against 0.33 ms for one RMSNorm of 512 rows (measured). Without glibc, nothing happens."""
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+
+
+def _cpu() -> tuple[str, frozenset[str]]:
+    model, flags = platform.processor(), frozenset[str]()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                model = value.strip()
+            elif key.strip() in ("flags", "Features"):
+                flags = frozenset(value.split())
+    return model, flags
+
+
+def _cgroup_limit() -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        return int((_CGROUP / "memory.max").read_text())
+    return None

@@ -1,0 +1,117 @@
+"""From a model folder to an engine ready to step: reads, prepares the first precision, sizes the cache, warms up and probes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from inference_node.config import ConfigInvalid, NodeConfig
+from inference_node.contract.messages import NodeCapabilities, NodeHardware
+from inference_node.contract.settings import KNOBS, EngineSettings, Precision
+from inference_node.engine import hardware
+from inference_node.engine.engine import Change, Engine
+from inference_node.engine.listener import EngineListener
+from inference_node.engine.profile import StepTimes, probe
+from inference_node.engine.reconfigure import Reconfigurer
+from inference_node.model.checkpoint import Checkpoint
+from inference_node.model.errors import ModelInvalid
+from inference_node.model.runner import ModelRunner
+from inference_node.model.spec import ModelSpec
+from inference_node.model.weights import ARITHMETIC, build, supported_precisions
+from inference_node.pruning.calibrate import TEXT
+
+Progress = Callable[[str, float], None]
+
+# Of the memory that is free before loading, the KV cache may take this share, counted in the widest precision.
+_KV_SHARE = 0.4
+_CALIBRATION_TOKENS = 384
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """All that an AsyncEngine is made of."""
+
+    engine: Engine
+    reconfigurer: Reconfigurer
+    tokenizer: Any
+    spec: ModelSpec
+    capabilities: NodeCapabilities
+    hardware: NodeHardware
+    times: StepTimes
+
+
+def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener, progress: Progress) -> Loaded:
+    """Seconds of work; call it from a thread that may block.
+
+    Raises ModelNotFound, ModelInvalid, ModelUnsupported, ConfigInvalid, SettingsRefused.
+    """
+    progress("reading the model", 0.0)
+    spec = ModelSpec.from_folder(config.model)
+    checkpoint = Checkpoint.open(config.model)
+    tokenizer = load_tokenizer(config)
+    threads = config.threads or hardware.usable_cores()
+    hardware.use_threads(threads)
+    hardware.keep_freed_memory()
+
+    max_model_len = min(config.max_model_len, spec.max_positions)
+    num_blocks = _num_blocks(config, spec, max_model_len)
+    capabilities = NodeCapabilities(
+        precisions=supported_precisions(),
+        max_batch_size=int(KNOBS["max_batch_size"].maximum or 1),
+        max_batched_tokens=int(KNOBS["max_batched_tokens"].maximum or 64),
+        max_model_len=max_model_len,
+        kv_tokens=num_blocks * config.block_size,
+    )
+    reconfigurer = Reconfigurer(
+        checkpoint,
+        spec,
+        capabilities,
+        calibration_dir=config.data_dir / "calibration",
+        calibration_tokens=tokenizer(TEXT)["input_ids"][: min(_CALIBRATION_TOKENS, max_model_len)],
+    )
+    reconfigurer.check(settings)
+    progress(f"preparing {settings.precision} weights", 0.1)
+    store = build(
+        checkpoint,
+        spec,
+        settings.precision,
+        lambda share: progress(f"preparing {settings.precision} weights", 0.1 + 0.6 * share),
+    )
+    reconfigurer.adopt(store)
+    runner = ModelRunner(spec, store, num_blocks=num_blocks, block_size=config.block_size, max_model_len=max_model_len)
+    times = StepTimes()
+    progress("warming up", 0.7)
+    probe(runner, times, max_model_len=max_model_len, progress=lambda share: progress("warming up", 0.7 + 0.3 * share))
+    engine = Engine(runner, settings, listener, times)
+    if settings.pruning_threshold > 0:
+        reconfigurer.prepare(settings, runner, settings.precision, lambda: True)
+        engine.apply(Change(settings, reconfigurer.numerics(settings), None))
+    progress("ready", 1.0)
+    return Loaded(engine, reconfigurer, tokenizer, spec, capabilities, hardware.describe(threads), times)
+
+
+def load_tokenizer(config: NodeConfig) -> Any:
+    """The folder's own tokenizer; nothing is fetched and no code of the model's runs. Raises ModelInvalid."""
+    try:
+        return AutoTokenizer.from_pretrained(config.model, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - transformers raises anything here, down to its Rust parts' bare Exception
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelInvalid(f"the tokenizer in {config.model} cannot be loaded: {reason}") from None
+
+
+def _num_blocks(config: NodeConfig, spec: ModelSpec, max_model_len: int) -> int:
+    widest = max(spec.kv_bytes_per_token(ARITHMETIC[p].kv) for p in supported_precisions() if p is not Precision.INT8)
+    affordable = int(_KV_SHARE * hardware.available_bytes()) // widest
+    num_tokens = min(config.kv_tokens, affordable)
+    if num_tokens < max_model_len:
+        why = (
+            f"kv_tokens={config.kv_tokens}"
+            if config.kv_tokens <= affordable
+            else f"the free memory, {affordable} tokens,"
+        )
+        raise ConfigInvalid(
+            f"max_model_len={max_model_len} does not fit into the KV cache: {why} is less. "
+            "Lower NODE_MAX_MODEL_LEN, raise NODE_KV_TOKENS, or free memory."
+        )
+    return num_tokens // config.block_size

@@ -1,0 +1,138 @@
+"""New settings for a running engine: whether this node can run them, and the memory they need prepared beside what runs."""
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from inference_node.contract.messages import NodeCapabilities, RejectCode
+from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
+from inference_node.engine.errors import SettingsRefused, Superseded
+from inference_node.engine.hardware import available_bytes, total_bytes
+from inference_node.model.checkpoint import Checkpoint
+from inference_node.model.runner import ModelRunner, Numerics
+from inference_node.model.spec import ModelSpec
+from inference_node.model.weights import WeightStore, build, estimate_bytes
+from inference_node.pruning.calibrate import load_or_learn
+from inference_node.pruning.prune import Observer, Pruner
+from inference_node.pruning.thresholds import PruningTable
+
+# Memory that stays free after a preparation, as a share of the machine's.
+_HEADROOM = 0.05
+_WHY_NOT = {
+    Precision.FP16: "this CPU has no fast fp16 arithmetic in torch (0.37 TFLOP/s against 2.6 in bf16)",
+    Precision.FP8: "CPUs have no fp8 arithmetic",
+    Precision.INT4: "int4 weights are not built yet",
+    Precision.INT8: "this torch has no oneDNN int8 product",
+}
+
+
+class Reconfigurer:
+    """Keeps the formats that are in memory. `check` and `is_ready` are quick; `prepare` takes seconds, on a thread of its own."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        spec: ModelSpec,
+        capabilities: NodeCapabilities,
+        *,
+        calibration_dir: Path,
+        calibration_tokens: Sequence[int],
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._spec = spec
+        self._capabilities = capabilities
+        self._stores: dict[Precision, WeightStore] = {}
+        self._table: PruningTable | None = None
+        self._calibration = calibration_dir / f"{checkpoint.fingerprint}.json"
+        self._tokens = tuple(calibration_tokens)
+        # One preparation at a time: two at once would need the memory of both.
+        self._building = threading.Lock()
+
+    @property
+    def resident(self) -> tuple[Precision, ...]:
+        """Precisions whose weights are in memory."""
+        return tuple(self._stores)
+
+    def adopt(self, store: WeightStore) -> None:
+        self._stores[store.precision] = store
+
+    def check(self, settings: EngineSettings) -> None:
+        """Raises SettingsRefused when this node cannot run them, ever."""
+        limits = self._capabilities
+        if settings.precision not in limits.precisions:
+            have = ", ".join(limits.precisions)
+            why = _WHY_NOT.get(settings.precision, "it is not available here")
+            raise _refused(RejectCode.NOT_SUPPORTED, "precision", f"{settings.precision}: {why}; this node has {have}")
+        if settings.kv_precision is not KvPrecision.MODEL:
+            message = f"{settings.kv_precision}: a narrower KV cache is not built yet; this node has model"
+            raise _refused(RejectCode.NOT_SUPPORTED, "kv_precision", message)
+        for knob in ("max_batch_size", "max_batched_tokens"):
+            value, limit = getattr(settings, knob), getattr(limits, knob)
+            if value > limit:
+                raise _refused(RejectCode.OUT_OF_BOUNDS, knob, f"{value} is above this node's {limit}")
+
+    def is_ready(self, settings: EngineSettings) -> bool:
+        """Whether they could be applied between two steps right now."""
+        return settings.precision in self._stores and (settings.pruning_threshold == 0 or self._table is not None)
+
+    def numerics(self, settings: EngineSettings) -> Numerics:
+        """The arithmetic of settings that are ready."""
+        pruner = None
+        if settings.pruning_threshold > 0:
+            assert self._table is not None
+            pruner = Pruner(self._table.cutoffs(settings.pruning_threshold))
+        return Numerics(self._stores[settings.precision], pruner)
+
+    def prepare(
+        self, settings: EngineSettings, runner: ModelRunner, running: Precision, is_wanted: Callable[[], bool]
+    ) -> None:
+        """Builds what is missing, beside the engine that goes on serving.
+
+        Raises SettingsRefused when memory is short, Superseded as soon as is_wanted() says that nobody needs it any more.
+        """
+        with self._building:
+            if settings.precision not in self._stores:
+                self._make_room(settings.precision, running)
+                self._stores[settings.precision] = build(
+                    self._checkpoint, self._spec, settings.precision, lambda share: _stop_unless(is_wanted)
+                )
+            _stop_unless(is_wanted)
+            if settings.pruning_threshold > 0 and self._table is None:
+                self._table = self._learn(runner, self._stores[running])
+
+    def drop_unused(self, running: Precision) -> None:
+        """Lets go of every format but the running one. Going back to it later is a preparation again."""
+        for precision in [p for p in self._stores if p is not running]:
+            del self._stores[precision]
+
+    def _make_room(self, precision: Precision, running: Precision) -> None:
+        needed = estimate_bytes(self._spec, precision) + int(_HEADROOM * total_bytes())
+        if available_bytes() < needed:
+            self.drop_unused(running)
+        if (free := available_bytes()) < needed:
+            raise _refused(
+                RejectCode.OUT_OF_MEMORY,
+                "precision",
+                f"{precision} beside {running} needs {needed / 1e6:.0f} MB free to be prepared, {free / 1e6:.0f} MB are",
+            )
+
+    def _learn(self, runner: ModelRunner, store: WeightStore) -> PruningTable:
+        def run(tokens: Sequence[int], observer: Observer) -> None:
+            runner.logits_apart(tokens, store, observer, every_token=False)
+
+        return load_or_learn(
+            self._calibration,
+            fingerprint=self._checkpoint.fingerprint,
+            num_layers=self._spec.num_layers,
+            tokens=self._tokens,
+            run=run,
+        )
+
+
+def _refused(code: RejectCode, knob: str, message: str) -> SettingsRefused:
+    return SettingsRefused(code, knob, message)
+
+
+def _stop_unless(is_wanted: Callable[[], bool]) -> None:
+    if not is_wanted():
+        raise Superseded("newer settings took the place of these while they were being prepared")
