@@ -7,10 +7,14 @@ import typer
 from trimtab.cli.output import DataDir
 from trimtab.connection import default_data_dir, read, resolve
 from trimtab.errors import UsageError
+from trimtab.traffic.schedule import FIRST_SURGE_S
 
 
 def demo_traffic(
     data_dir: DataDir = None,
+    calm_s: Annotated[
+        float, typer.Option("--calm-s", help="Before the first surge, in seconds.", min=0)
+    ] = FIRST_SURGE_S,
     seed: Annotated[
         int | None, typer.Option(help="For the same arrivals and prompts again.", show_default="random")
     ] = None,
@@ -22,4 +26,4 @@ def demo_traffic(
     connection = resolve(data_dir) if data_dir is not None else (read(default_data_dir()) or resolve(None))
     if not connection.nodes:
         raise UsageError("demo traffic goes to the nodes of a local `trimtab up`; none is known here")
-    raise typer.Exit(run_demo_traffic(connection, data_dir or default_data_dir(), seed))
+    raise typer.Exit(run_demo_traffic(connection, data_dir or default_data_dir(), calm_s, seed))

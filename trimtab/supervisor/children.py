@@ -70,6 +70,7 @@ class Child:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     restarts: int = 0
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _log_start: int = 0
 
     @property
     def pid(self) -> int | None:
@@ -140,10 +141,10 @@ class Child:
             self.report.note(self.spec.name, f"process {process.pid} does not end even when killed")
 
     def last_words(self) -> str:
-        """The end of its log, for a message."""
+        """The end of what its last process logged, for a message."""
         try:
             with self.log.open("rb") as handle:
-                handle.seek(max(0, self.log.stat().st_size - 8192))
+                handle.seek(max(self._log_start, self.log.stat().st_size - 8192))
                 lines = handle.read().decode(errors="replace").splitlines()[-TAIL_LINES:]
         except OSError:
             lines = []
@@ -153,6 +154,7 @@ class Child:
     async def _spawn(self) -> asyncio.subprocess.Process:
         rotate(self.log)
         with self.log.open("ab") as out:
+            self._log_start = out.tell()
             process = await asyncio.create_subprocess_exec(
                 *launched(self.spec.command),
                 stdin=asyncio.subprocess.DEVNULL,

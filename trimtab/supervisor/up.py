@@ -14,7 +14,7 @@ from controlplane.decisions.policy import demo_policy
 from trimtab import connection
 from trimtab.client import ApiClient
 from trimtab.connection import Connection
-from trimtab.errors import CommandError
+from trimtab.errors import CommandError, UsageError
 from trimtab.supervisor import credentials, ports, prometheus, redis
 from trimtab.supervisor.children import BAD_INPUT, Child, Spec
 from trimtab.supervisor.folder import DataFolder
@@ -43,6 +43,8 @@ class UpOptions:
 def run_up(options: UpOptions) -> int:
     """Blocks until a signal asks for the end. Returns the exit code; raises CommandError when the start or a component fails."""
     report = Reporter(options.as_json)
+    if options.model is not None and not options.model.is_dir():
+        raise UsageError(f"--model: {options.model} is no folder; it should hold config.json and weights")
     folder = DataFolder(options.data_dir.expanduser().resolve())
     folder.make()
     with folder.held():

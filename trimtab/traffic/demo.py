@@ -27,25 +27,28 @@ TIMEOUT_S = 120.0
 REPORT_EVERY_S = 30.0
 
 
-def run_demo_traffic(connection: Connection, data_dir: Path, seed: int | None = None) -> int:
-    """Until SIGINT, SIGTERM, or the end of the process that started this one. Returns the exit code."""
+def run_demo_traffic(connection: Connection, data_dir: Path, calm_s: float, seed: int | None = None) -> int:
+    """Until SIGINT, SIGTERM, or the end of the process that started this one. Returns the exit code.
+
+    calm_s: from the end of the measurement to the first surge, in seconds.
+    """
     token_file = data_dir / "nodes" / connection.nodes[0][0] / "admin_token"
     try:
         admin_token = token_file.read_text().strip()
     except OSError as error:
         raise CommandError(f"the node's admin token cannot be read from {token_file}: {error.strerror}") from None
-    asyncio.run(_main(connection, admin_token, random.Random(seed)))
+    asyncio.run(_main(connection, admin_token, Surges(first_s=calm_s), random.Random(seed)))
     return 0
 
 
-async def _main(connection: Connection, admin_token: str, source: random.Random) -> None:
+async def _main(connection: Connection, admin_token: str, surges: Surges, source: random.Random) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=MAX_IN_FLIGHT)
     async with httpx2.AsyncClient(timeout=TIMEOUT_S, limits=limits, trust_env=False) as client:
         nodes = Nodes(client, [url for _, url in connection.nodes])
-        work = asyncio.create_task(_drive(nodes, connection, admin_token, source))
+        work = asyncio.create_task(_drive(nodes, connection, admin_token, surges, source))
         watching = [asyncio.create_task(stop.wait()), asyncio.create_task(_parent_is_gone()), work]
         await asyncio.wait(watching, return_when=asyncio.FIRST_COMPLETED)
         for task in watching:
@@ -61,7 +64,7 @@ async def _parent_is_gone() -> None:
         await asyncio.sleep(1.0)
 
 
-async def _drive(nodes: Nodes, connection: Connection, admin_token: str, source: random.Random) -> None:
+async def _drive(nodes: Nodes, connection: Connection, admin_token: str, surges: Surges, source: random.Random) -> None:
     while (model := await nodes.model()) is None:  # noqa: ASYNC110 (it asks other processes)
         await asyncio.sleep(1.0)
     capacity_rps = await calibrate(nodes, model, source)
@@ -73,7 +76,7 @@ async def _drive(nodes: Nodes, connection: Connection, admin_token: str, source:
         f"{gain or ASSUMED_GAIN:.2f} times that ({'measured' if gain else 'assumed'}). Calm {rates.calm_rps:.2f}, surge "
         f"{rates.surge_rps:.2f} requests/s"
     )
-    await offer(nodes, model, rates, Surges(), source)
+    await offer(nodes, model, rates, surges, source)
 
 
 async def calibrate(nodes: Nodes, model: str, source: random.Random, seconds: float = CALIBRATION_S) -> float:

@@ -3,12 +3,14 @@
 import random
 from dataclasses import dataclass
 
+FIRST_SURGE_S = 70.0
+
 
 @dataclass(frozen=True, slots=True)
 class Surges:
     """Shape over time, in seconds: calm, ramp up, plateau, decline, calm, and again from the ramp after `period_s`."""
 
-    first_s: float = 70.0
+    first_s: float = FIRST_SURGE_S
     ramp_s: float = 25.0
     plateau_s: float = 75.0
     decline_s: float = 20.0
