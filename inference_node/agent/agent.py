@@ -21,6 +21,7 @@ from inference_node.agent.desired import PushRejected
 from inference_node.agent.keeper import SettingsKeeper
 from inference_node.agent.store import Credentials, NodeStore
 from inference_node.contract.messages import Heartbeat, NodeRegistration, NodeState
+from inference_node.engine.errors import EngineStopped
 from inference_node.engine.serving import ServingEngine
 
 BACKOFF_FIRST_S, BACKOFF_CAP_S = 0.5, 15.0
@@ -187,6 +188,8 @@ class Agent:
             return
         try:
             await self._keeper.apply_push(push)
+        except EngineStopped:
+            await asyncio.sleep(REFUSED_PAUSE_S)  # draining: there is nothing to apply it to any more
         except PushRejected:
             # The keeper has logged it, and the heartbeat tells it. One that still counts as new would come again at once.
             if push.generation > self._keeper.known_generation:

@@ -23,7 +23,7 @@ from inference_node.agent.desired import (
 from inference_node.agent.store import NodeStore, StoredSettings
 from inference_node.contract.messages import AckOutcome, RejectCode, SettingsAck, SettingsPush
 from inference_node.contract.settings import EngineSettings, KnobBounds, KnobValue
-from inference_node.engine.errors import SettingsRefused, Superseded
+from inference_node.engine.errors import EngineStopped, SettingsRefused, Superseded
 from inference_node.engine.serving import Applied, ServingEngine
 from inference_node.errors import NodeError
 
@@ -120,7 +120,7 @@ class SettingsKeeper:
         self._changed.clear()
 
     async def apply_push(self, push: SettingsPush) -> SettingsAck:
-        """Bring a push into force, or say that it is being prepared. Raises PushRejected; then nothing was changed.
+        """Bring a push into force, or say that it is being prepared. Raises PushRejected, EngineStopped: nothing was changed.
 
         Safe to call twice and at once with the same push: both get the same answer and it is applied once.
         """
@@ -141,8 +141,10 @@ class SettingsKeeper:
         """An operator's change of some knobs at the node itself; from then on the node is drifted. Raises PushRejected."""
         try:
             async with self._lock:
+                # Upon what is on its way, if something is: two edits in a row shall both come true.
+                base = self._underway.change.settings if self._underway else self._engine.settings
                 try:
-                    settings = self._engine.settings.replace(**changes)
+                    settings = base.replace(**changes)
                 except ValidationError as error:
                     raise rejection_of(error.errors()) from None
                 check_offered(settings, self._engine.capabilities)
@@ -205,7 +207,12 @@ class SettingsKeeper:
         push = change.push
         try:
             applied = await self._engine.apply(change.settings, bounds=change.bounds, force=change.force)
-        except NodeError as error:
+        except EngineStopped:
+            self._forget(change)  # nothing was decided about it: whoever asked may ask again after the restart
+            raise
+        except Exception as error:
+            if not isinstance(error, NodeError):
+                log.error("settings_crashed", problem=f"{type(error).__name__}: {error}", exc_info=error)
             rejection = _rejection(error)
             async with self._lock:
                 self._forget(change)
@@ -274,11 +281,15 @@ class SettingsKeeper:
         self._observed = observed
 
 
-def _rejection(error: NodeError) -> PushRejected:
+def _rejection(error: Exception) -> PushRejected:
     match error:
         case SettingsRefused():
             return PushRejected(error.code, error.message, error.knob)
         case Superseded():
             return PushRejected(RejectCode.STALE_GENERATION, "a newer change overtook this one while it was prepared")
-        case _:
+        case NodeError():
             return PushRejected(RejectCode.CONFLICT, str(error))
+        case _:
+            return PushRejected(
+                RejectCode.CONFLICT, "the engine could not apply these settings; the node's log says why"
+            )

@@ -142,25 +142,29 @@ class NodeStore:
     def _save(self, name: str, body: Any) -> None:
         data = json.dumps({"checksum": _checksum(body), "body": body}, indent=1).encode()
         _write_atomically(self.folder / f"{name}.json", data)
-        _write_atomically(self.folder / f"{name}.last-good.json", data)
+        # Of the two, one must be on the disk when we return; flushing costs some milliseconds each.
+        _write_atomically(self.folder / f"{name}.last-good.json", data, flush=False)
 
 
 def _checksum(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _write_atomically(path: Path, data: bytes) -> None:
+def _write_atomically(path: Path, data: bytes, *, flush: bool = True) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mkstemp makes it 0600
     try:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(data)
             handle.flush()
-            os.fsync(handle.fileno())
+            if flush:
+                os.fsync(handle.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    if not flush:
+        return
     directory = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(directory)  # the rename itself must survive a power loss

@@ -38,7 +38,7 @@ class PortTaken(NodeError):
 
 def run_on_loop(work: Coroutine[Any, Any, int]) -> int:
     """`asyncio.run` on the loop that uvicorn prefers: uvloop, where it is installed."""
-    with asyncio.Runner(loop_factory=uvicorn.Config(app="").get_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=uvicorn.Config(app="", log_config=None).get_loop_factory()) as runner:
         return runner.run(work)
 
 
@@ -172,6 +172,8 @@ class Lifecycle:
         result: asyncio.Future[ServingEngine] = loop.create_future()
 
         def tell(what: str, share: float) -> None:
+            if what != self._node.doing:
+                log.info("node_loading", doing=what, progress=round(share, 2))
             self._node.doing, self._node.progress = what, share
 
         def work() -> None:

@@ -49,8 +49,8 @@ class ServedApp:
 
 
 @asynccontextmanager
-async def served_app(folder: Path, *, ready: bool = True) -> AsyncIterator[ServedApp]:
-    """A ready node on `folder`; with ready=False it is still loading."""
+async def served_app(folder: Path, *, ready: bool = True, preparing_after_s: float = 30) -> AsyncIterator[ServedApp]:
+    """A ready node on `folder`; with ready=False it is still loading. preparing_after_s as in SettingsKeeper."""
     engine = FakeEngine()
     store = NodeStore(folder)
     metrics = NodeMetrics(engine.model_name, "0.0.0")
@@ -60,7 +60,7 @@ async def served_app(folder: Path, *, ready: bool = True) -> AsyncIterator[Serve
     if ready:
         engine.listener = metrics
         engine.start()
-        keeper = SettingsKeeper(engine, store, preparing_after_s=0.05, count=metrics.count_change)
+        keeper = SettingsKeeper(engine, store, preparing_after_s=preparing_after_s, count=metrics.count_change)
         metrics.bind(engine.stats, lambda: keeper.observed.generation, engine.hardware, engine.settings)
         node.engine, node.keeper, node.state = engine, keeper, NodeState.READY
     transport = httpx2.ASGITransport(app=create_app(node), raise_app_exceptions=False)

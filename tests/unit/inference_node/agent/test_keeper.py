@@ -9,9 +9,9 @@ import pytest
 from inference_node.agent.desired import Preparing, PushRejected
 from inference_node.agent.keeper import SettingsKeeper
 from inference_node.agent.store import NodeStore
-from inference_node.contract.messages import AckOutcome, RejectCode
+from inference_node.contract.messages import AckOutcome, RejectCode, SettingsAck, SettingsPush
 from inference_node.contract.settings import EngineSettings, Precision
-from inference_node.engine.errors import SettingsRefused
+from inference_node.engine.errors import EngineStopped, SettingsRefused
 from tests.support.fake_controlplane import eventually, push_of
 from tests.support.fake_engine import FakeEngine
 
@@ -36,9 +36,18 @@ class Setup:
 
     def restart(self) -> SettingsKeeper:
         self.keeper = SettingsKeeper(
-            self.engine, self.store, self.store.load_settings(), preparing_after_s=0.02, count=self.counted.append
+            self.engine, self.store, self.store.load_settings(), preparing_after_s=30, count=self.counted.append
         )
         return self.keeper
+
+    async def push_unprepared(self, push: SettingsPush) -> SettingsAck:
+        """A push whose preparation does not end before it is answered."""
+        self.engine.prepare.clear()
+        self.keeper._preparing_after_s = 0.01
+        try:
+            return await self.keeper.apply_push(push)
+        finally:
+            self.keeper._preparing_after_s = 30
 
 
 @pytest.fixture
@@ -90,6 +99,30 @@ class TestApplyPush:
         assert caught.value.code is RejectCode.OUT_OF_MEMORY
         assert setup.keeper.known_generation == 1  # not asked for again and again
 
+    async def test_a_crash_of_the_engine_is_a_refusal_and_blocks_nothing(
+        self, setup: Setup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def crashes(*_: object, **__: object) -> None:
+            raise RuntimeError("a bug")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(setup.engine, "apply", crashes)
+            with pytest.raises(PushRejected, match="log says why"):
+                await setup.keeper.apply_push(push_of(SMALL, 1))
+        assert setup.keeper.preparing is None
+        assert (await setup.keeper.apply_push(push_of(SMALL, 2))).outcome is AckOutcome.APPLIED
+
+    async def test_a_stopped_engine_leaves_the_push_undecided(
+        self, setup: Setup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def stopped(*_: object, **__: object) -> None:
+            raise EngineStopped("draining")
+
+        monkeypatch.setattr(setup.engine, "apply", stopped)
+        with pytest.raises(EngineStopped):
+            await setup.keeper.apply_push(push_of(SMALL, 1))
+        assert setup.keeper.rejected is None and setup.keeper.preparing is None
+
     async def test_a_stale_epochs_generation_never_counts_as_known(self, setup: Setup) -> None:
         await setup.keeper.apply_push(push_of(SMALL, 1, epoch=5))
         with pytest.raises(PushRejected):
@@ -99,8 +132,7 @@ class TestApplyPush:
 
 class TestPreparing:
     async def test_is_told_at_once_and_finished_later(self, setup: Setup) -> None:
-        setup.engine.prepare.clear()
-        ack = await setup.keeper.apply_push(push_of(INT8, 1))
+        ack = await setup.push_unprepared(push_of(INT8, 1))
         assert (ack.outcome, ack.applied_step) == (AckOutcome.PREPARING, None)
         assert ack.settings.precision is Precision.BF16  # still in force
         preparing = setup.keeper.preparing
@@ -111,15 +143,13 @@ class TestPreparing:
         assert setup.keeper.preparing is None
 
     async def test_the_same_push_again_is_still_preparing(self, setup: Setup) -> None:
-        setup.engine.prepare.clear()
-        await setup.keeper.apply_push(push_of(INT8, 1))
-        assert (await setup.keeper.apply_push(push_of(INT8, 1))).outcome is AckOutcome.PREPARING
+        await setup.push_unprepared(push_of(INT8, 1))
+        assert (await setup.push_unprepared(push_of(INT8, 1))).outcome is AckOutcome.PREPARING
         setup.engine.prepare.set()
         await eventually(lambda: setup.engine.applied == [INT8])
 
     async def test_a_newer_push_overtakes_it(self, setup: Setup) -> None:
-        setup.engine.prepare.clear()
-        await setup.keeper.apply_push(push_of(INT8, 1))
+        await setup.push_unprepared(push_of(INT8, 1))
         assert (await setup.keeper.apply_push(push_of(SMALL, 2))).outcome is AckOutcome.APPLIED
         setup.engine.prepare.set()
         await asyncio.sleep(0.01)
@@ -127,8 +157,7 @@ class TestPreparing:
         assert setup.keeper.observed.generation == 2 and setup.keeper.rejected is None
 
     async def test_a_late_refusal_is_told(self, setup: Setup) -> None:
-        setup.engine.prepare.clear()
-        await setup.keeper.apply_push(push_of(INT8, 1))
+        await setup.push_unprepared(push_of(INT8, 1))
         setup.engine._newest_apply += 1  # the engine drops it
         setup.engine.prepare.set()
         await eventually(lambda: setup.keeper.rejected is not None)
@@ -145,6 +174,14 @@ class TestEdit:
         ack = await setup.keeper.apply_push(push_of(SMALL, 1))
         assert ack.outcome is AckOutcome.APPLIED and not setup.keeper.observed.drifted
         assert setup.engine.settings == SMALL
+
+    async def test_two_in_a_row_both_come_true(self, setup: Setup) -> None:
+        setup.engine.prepare.clear()
+        setup.keeper._preparing_after_s = 0.01
+        await setup.keeper.edit({"precision": "int8"})
+        await setup.keeper.edit({"max_queue": 9})
+        setup.engine.prepare.set()
+        await eventually(lambda: setup.engine.settings == INT8.replace(max_queue=9))
 
     async def test_before_any_push_there_is_nothing_to_drift_from(self, setup: Setup) -> None:
         await setup.keeper.edit({"max_queue": 9})
@@ -174,19 +211,18 @@ class TestRestart:
         assert setup.restart().observed.drifted
 
     async def test_takes_up_a_change_that_was_cut_off_once(self, setup: Setup) -> None:
-        setup.engine.prepare.clear()
-        await setup.keeper.apply_push(push_of(INT8, 1))  # and the process dies here
+        await setup.push_unprepared(push_of(INT8, 1))  # and the process dies here
         setup.new_engine()
         first = setup.restart()
         await first.resume()
         assert setup.engine.applied == [INT8] and first.observed.generation == 1
 
     async def test_a_change_that_stops_the_node_twice_is_let_go(self, setup: Setup) -> None:
-        setup.engine.prepare.clear()
-        await setup.keeper.apply_push(push_of(INT8, 1))
+        await setup.push_unprepared(push_of(INT8, 1))
         setup.new_engine()
         setup.engine.prepare.clear()
-        await setup.restart().resume()  # dies again in the same change
+        setup.restart()._preparing_after_s = 0.01
+        await setup.keeper.resume()  # dies again in the same change
         setup.new_engine()
         await setup.restart().resume()
         assert setup.engine.applied == []

@@ -67,7 +67,11 @@ class TestPush:
         assert await served.metric("inference_settings_generation") == 1
         assert await served.metric('inference_settings_changes_total{outcome="applied"}') == 1
 
-    async def test_of_a_background_knob_is_202(self, served: ServedApp) -> None:
+    async def test_of_a_background_knob_is_202(self, tmp_path: Path) -> None:
+        async with served_app(tmp_path, preparing_after_s=0.01) as served:
+            await self.prepares(served)
+
+    async def prepares(self, served: ServedApp) -> None:
         served.engine.prepare.clear()
         status, body = await put(served, push_of(EngineSettings(precision=Precision.INT8), 1))
         assert (status, body["outcome"], body["applied_step"]) == (202, "preparing", None)
