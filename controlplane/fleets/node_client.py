@@ -1,5 +1,6 @@
-"""Pushes settings to a node over HTTP: one PUT, one answer, no retries (the outbox has those)."""
+"""The control plane's hand at a node: pushes settings over HTTP. No database in here."""
 
+from http import HTTPStatus
 from types import TracebackType
 from typing import Self
 
@@ -9,65 +10,68 @@ from pydantic import ValidationError
 from controlplane.errors import ControlPlaneError, Unavailable
 from inference_node.contract.messages import SettingsAck, SettingsPush, SettingsReject
 
-MAX_ANSWER_BYTES = 64_000
-_PATH = "/admin/v1/settings"
-
 
 class NodeUnreachable(Unavailable):
-    """No answer, or one that says that the node is ill or still loading. Trying again later may help."""
+    """The node did not answer, or not as a node does; nothing is known of what became of the push."""
 
-    title = "The node does not answer"
+    title = "Node unreachable"
 
 
 class NodeRejected(ControlPlaneError):
-    """The node refused the push and changed nothing; `reject` says why."""
+    """The node refused the push and changed nothing. `reject` tells why."""
 
-    title = "The node refused the settings"
+    title = "Node refused the settings"
 
     def __init__(self, reject: SettingsReject) -> None:
-        super().__init__(f"{reject.code.value}: {reject.message}")
+        super().__init__(reject.message, code=reject.code)
         self.reject = reject
 
 
 class NodeClient:
-    """One per process or thread; keeps connections to many nodes. `timeout_s` bounds connecting and each wait for bytes."""
+    """Pushes settings to nodes. Keeps connections open between pushes; not for use by several threads at once.
 
-    def __init__(self, *, timeout_s: float = 5.0, transport: httpx2.BaseTransport | None = None) -> None:
-        # Proxies of the environment are not for us, and a redirect would carry the node's token elsewhere.
-        self._http = httpx2.Client(timeout=timeout_s, trust_env=False, follow_redirects=False, transport=transport)
+    timeout_s: for connecting and for each wait for bytes; a node answers a push within about a second even when it goes
+    on preparing weights, so a longer silence is a fault.
+    """
+
+    def __init__(self, *, timeout_s: float) -> None:
+        # trust_env: a proxy of the environment is for the world outside, nodes are ours.
+        self._http = httpx2.Client(timeout=timeout_s, trust_env=False, follow_redirects=False)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
     def close(self) -> None:
         self._http.close()
 
     def push(self, url: str, admin_token: str, push: SettingsPush) -> SettingsAck:
-        """Raises NodeUnreachable, NodeRejected."""
-        headers = {"authorization": f"Bearer {admin_token}", "content-type": "application/json"}
+        """Puts the desired settings to the node at `url`. Safe to repeat: a node applies a generation once.
+
+        Raises NodeRejected when the node says no, NodeUnreachable for everything that leaves its answer unknown.
+        """
+        target = f"{url.rstrip('/')}/admin/v1/settings"
         try:
-            response = self._http.put(f"{url.rstrip('/')}{_PATH}", content=push.model_dump_json(), headers=headers)
-        except httpx2.TimeoutException as error:
-            raise NodeUnreachable(f"{url} did not answer in time ({type(error).__name__})") from error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            raise NodeUnreachable(f"{url} cannot be reached: {error}") from error
-        if len(response.content) > MAX_ANSWER_BYTES:
-            raise NodeUnreachable(f"{url} answered with {len(response.content)} bytes: that is no node of ours")
-        if response.status_code in (409, 422):
-            raise NodeRejected(_parse_reject(url, response))
-        if response.status_code not in (200, 202):
-            raise NodeUnreachable(f"{url} answered with status {response.status_code}: {response.text[:200]}")
-        try:
-            return SettingsAck.model_validate_json(response.content)
-        except ValidationError as error:
-            raise NodeUnreachable(f"{url} answered, but not as a node does: {error.errors()[0]['msg']}") from None
+            response = self._http.put(
+                target,
+                content=push.model_dump_json(),
+                headers={"Authorization": f"Bearer {admin_token}", "Content-Type": "application/json"},
+            )
+        except httpx2.HTTPError as error:
+            raise NodeUnreachable(f"{target} does not answer: {error or type(error).__name__}") from None
+        return _read(target, response)
 
 
-def _parse_reject(url: str, response: httpx2.Response) -> SettingsReject:
+def _read(target: str, response: httpx2.Response) -> SettingsAck:
     try:
-        return SettingsReject.model_validate_json(response.content)
+        if response.status_code in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
+            return SettingsAck.model_validate_json(response.content)
+        if response.status_code in {HTTPStatus.CONFLICT, HTTPStatus.UNPROCESSABLE_ENTITY}:
+            raise NodeRejected(SettingsReject.model_validate_json(response.content))
     except ValidationError:
-        raise NodeUnreachable(f"{url} answered with status {response.status_code}: {response.text[:200]}") from None
+        raise NodeUnreachable(f"{target} answered {response.status_code} with something that no node says") from None
+    if response.status_code == HTTPStatus.UNAUTHORIZED:
+        raise NodeUnreachable(f"{target} does not know our admin token; the node sends it anew when it registers")
+    raise NodeUnreachable(f"{target} answered {response.status_code}")

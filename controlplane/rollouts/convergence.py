@@ -1,4 +1,4 @@
-"""Anti-entropy: whatever got lost on its way to a node is owed again, and a node that fell out of its pool's settings is brought back.
+"""Anti-entropy: what got lost on its way to a node is owed again, and a node outside its pool's settings is brought back.
 
 Level-triggered: it compares what is desired with what is observed, afresh each time, and does not care how they came apart.
 """
@@ -16,7 +16,7 @@ from controlplane.processes import lease
 from controlplane.rollouts.models import Rollout
 
 PATIENCE_S = 5.0
-# A repeated push of the same wish gets a key of its own once in so many seconds: a node that never agrees costs two rows a minute.
+# A repeated push of the same wish gets its own key once in so many seconds: a node that never agrees costs two rows a minute.
 REPEAT_S = 30
 
 
@@ -51,8 +51,11 @@ def converge(session: Session, strays: Strays, *, epoch: int, now: datetime) -> 
     owed = 0
     for node_id in strays.astray:
         node = fleets.get_node(session, node_id)
-        fleets.set_desired(session, node, fleets.current_revision(session, node.pool), epoch=epoch, now=now)
-        owed += 1
+        target = fleets.current_revision(session, node.pool)
+        busy = select(Rollout.id).where(Rollout.active_pool_id == node.pool_id)
+        if node.desired_revision_id != target.id and session.scalar(busy) is None:  # one may have begun meanwhile
+            fleets.set_desired(session, node, target, epoch=epoch, now=now)
+            owed += 1
     for node_id in strays.behind:
         node = fleets.get_node(session, node_id)
         if _is_behind(node, now) and not _is_owed(session, node):

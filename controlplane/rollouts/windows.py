@@ -13,6 +13,7 @@ from controlplane.rollouts.phases import RolloutPhase
 from controlplane.rollouts.snapshot import KEPT_LOOKS, RolloutSnapshot
 from controlplane.telemetry.collector import Collector
 from controlplane.telemetry.observation import NodeRef, Observation, PoolRef
+from controlplane.telemetry.prometheus import PrometheusUnavailable as PrometheusUnavailable
 
 P = RolloutPhase
 _JUDGED = {P.ANALYZING, P.PROMOTING, P.BAKING}

@@ -1,0 +1,278 @@
+"""The controller process: whoever holds the lease observes, decides and moves rollouts; the others wait for it.
+
+Thin on purpose: leadership, two loops and their bookkeeping. What is decided stands in `tick.py` and `rollouts/reconcile.py`.
+"""
+
+import secrets
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from controlplane import models as models
+from controlplane import schema
+from controlplane.clock import Clock, SystemClock
+from controlplane.db import make_engine, session_scope
+from controlplane.errors import Conflict, ControlPlaneError, Fenced
+from controlplane.fleets import service as fleets
+from controlplane.fleets.health import is_silent
+from controlplane.leadership import Leadership
+from controlplane.processes import lease
+from controlplane.processes import service as processes
+from controlplane.rollouts import convergence
+from controlplane.rollouts import service as rollouts
+from controlplane.rollouts.drive import Driver
+from controlplane.settings import ControlPlaneSettings
+from controlplane.telemetry.collector import Collector
+from controlplane.telemetry.prometheus import Prometheus, PrometheusUnavailable
+from controlplane.tick import StageFailed, Ticker, TickOverran
+
+log = structlog.get_logger(__name__)
+
+BEAT_S = 5.0
+# A loop that has not come round for so long hangs in something that has no deadline of its own: a fresh process is the way out.
+STUCK_S = 120.0
+# A window is observed so long after its end: the last scrape in it must have arrived.
+LAG_S = 0.5
+STOP_S = 10.0
+
+
+class Changes:
+    """Logs a condition when it begins, changes or ends, and not in between; knows which hold now."""
+
+    def __init__(self) -> None:
+        self._now: dict[str, str] = {}
+
+    def set(self, about: str, trouble: str | None) -> None:
+        before = self._now.get(about)
+        if trouble == before:
+            return
+        if trouble is None:
+            del self._now[about]
+            log.info("trouble_over", about=about)
+        else:
+            self._now[about] = trouble
+            if before is None:
+                log.warning("trouble", about=about, reason=trouble)
+
+    def current(self) -> dict[str, str]:
+        return dict(self._now)
+
+
+class Controller:
+    """One process. `start()` returns at once; `check()` raises when a loop has died or hangs; `stop()` ends in good order."""
+
+    def __init__(self, settings: ControlPlaneSettings, engine: Engine, clock: Clock) -> None:
+        self._settings, self._engine, self._clock = settings, engine, clock
+        self.name = processes.process_name("controller")
+        holder = f"{self.name}:{secrets.token_hex(4)}"
+        self.leadership = Leadership(engine, holder, settings.lease_s)
+        # Each loop has a client of its own: the library's session belongs to one thread.
+        self._clients = [Prometheus(settings.prometheus_url, timeout_s=settings.prometheus_timeout_s) for _ in range(2)]
+        collectors = [Collector(client, scrape_interval_s=settings.scrape_interval_s) for client in self._clients]
+        self._ticker = Ticker(engine, settings, clock, collectors[0])
+        self._driver = Driver(engine, clock, collectors[1], heartbeat_timeout_s=settings.heartbeat_timeout_s)
+        self._stop = threading.Event()
+        self._troubles = Changes()
+        self._tick_s: float | None = None
+        self._round_at: dict[str, float] = {}
+        self._threads = [
+            threading.Thread(target=self._loop, args=("reconcile", self.reconcile), name="reconcile", daemon=True),
+            threading.Thread(target=self._loop, args=("tick", self.tick), name="tick", daemon=True),
+        ]
+
+    def start(self) -> None:
+        self.leadership.start()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        deadline = time.monotonic() + STOP_S
+        for thread in self._threads:
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        self.leadership.stop()
+        for client in self._clients:
+            client.close()
+
+    def check(self) -> None:
+        """Raises RuntimeError when a loop is no longer alive or has not come round for too long."""
+        for thread in self._threads:
+            age_s = time.monotonic() - self._round_at.get(thread.name, time.monotonic())
+            if not thread.is_alive():
+                raise RuntimeError(f"the loop {thread.name} has died; its log says why")
+            if age_s > STUCK_S:
+                raise RuntimeError(f"the loop {thread.name} has not come round for {age_s:.0f} s")
+
+    def detail(self) -> dict[str, Any]:
+        """What people see of this process in `GET /system`."""
+        epoch = self.leadership.epoch
+        found: dict[str, Any] = {"leading": epoch is not None, "epoch": epoch, "troubles": self._troubles.current()}
+        return found if self._tick_s is None else {**found, "tick_s": round(self._tick_s, 3)}
+
+    # One round of each loop -----------------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Every pool once. What fails in one pool does not touch the next."""
+        self._sleep_until_next_tick()
+        epoch = self.leadership.epoch
+        if epoch is None or self._stop.is_set():
+            return
+        began = time.monotonic()
+        at = datetime.fromtimestamp(self._clock.now().timestamp() // self._settings.tick_s * self._settings.tick_s, UTC)
+        with session_scope(self._engine, read_only=True) as session:
+            pools = [(pool.id, pool.name) for pool in fleets.list_pools(session)]
+        for pool_id, name in pools:
+            try:
+                ticked = self._ticker.tick(pool_id, at, epoch)
+            except (StageFailed, TickOverran) as error:
+                self._failed(f"tick of pool {name}", error)
+                continue
+            self._troubles.set(f"tick of pool {name}", None)
+            self._troubles.set("prometheus", ticked.unavailable)
+            if ticked.rollout_id is not None:
+                log.info("rollout_begun", pool=name, rollout_id=ticked.rollout_id, reason=ticked.decision.reason.value)
+        self._tick_s = time.monotonic() - began
+
+    def reconcile(self) -> None:
+        """Silent nodes, strays, and every rollout that is under way."""
+        self._stop.wait(self._settings.reconcile_s)
+        epoch = self.leadership.epoch
+        if epoch is None or self._stop.is_set():
+            return
+        self._note_silence(epoch)
+        self._converge(epoch)
+        with session_scope(self._engine, read_only=True) as session:
+            active = [rollout.id for rollout in rollouts.active_rollouts(session)]
+        for rollout_id in active:
+            self._drive(rollout_id, epoch)
+        for about in self._troubles.current():
+            if about.startswith("rollout ") and about.removeprefix("rollout ") not in active:
+                self._troubles.set(about, None)
+
+    def _drive(self, rollout_id: str, epoch: int) -> None:
+        about = f"rollout {rollout_id}"
+        try:
+            self._driver.drive(rollout_id, epoch)
+        except Fenced:
+            raise
+        except Conflict:
+            return  # somebody wrote in between: the next round sees what
+        except PrometheusUnavailable as error:
+            self._troubles.set(about, error.detail)
+        except Exception as error:  # noqa: BLE001 (one rollout's trouble is kept and told, and the others go on)
+            self._failed(about, error)
+        else:
+            self._troubles.set(about, None)
+
+    def _note_silence(self, epoch: int) -> None:
+        now, timeout_s = self._clock.now(), self._settings.heartbeat_timeout_s
+        with session_scope(self._engine, read_only=True) as session:
+            nodes = fleets.list_nodes(session)
+        if any(node.unreachable_since is None and is_silent(node, now, timeout_s) for node in nodes):
+            with session_scope(self._engine) as session:
+                lease.assert_leads(session, lease.CONTROLLER, epoch)
+                fleets.mark_unreachable(session, now=now, timeout_s=timeout_s)
+
+    def _converge(self, epoch: int) -> None:
+        now = self._clock.now()
+        with session_scope(self._engine, read_only=True) as session:
+            strays = convergence.find_strays(session, now=now, heartbeat_timeout_s=self._settings.heartbeat_timeout_s)
+        if strays:
+            with session_scope(self._engine) as session:
+                owed = convergence.converge(session, strays, epoch=epoch, now=now)
+            if owed:
+                log.info("pushes_owed_again", nodes=owed)
+
+    # What keeps them going --------------------------------------------------------------------------------------------
+
+    def _loop(self, name: str, work: Callable[[], None]) -> None:
+        while not self._stop.is_set():
+            self._round_at[name] = time.monotonic()
+            try:
+                work()
+            except Fenced as error:
+                log.info("fenced", loop=name, detail=error.detail)
+                self.leadership.check_now()
+            except Exception as error:  # noqa: BLE001 (the loop outlives what a round raises; it is kept and told)
+                self._failed(f"loop {name}", error)
+                self._stop.wait(self._settings.reconcile_s)
+            else:
+                self._troubles.set(f"loop {name}", None)
+
+    def _failed(self, about: str, error: Exception) -> None:
+        """Kept and told once; the traceback is for bugs of ours, not for what depends on others."""
+        trouble = f"{type(error).__name__}: {error}"
+        if about not in self._troubles.current() and not isinstance(error, SQLAlchemyError | ControlPlaneError):
+            log.error("failed", about=about, exc_info=error)
+        self._troubles.set(about, trouble)
+
+    def _sleep_until_next_tick(self) -> None:
+        now, tick_s = self._clock.now().timestamp(), self._settings.tick_s
+        self._stop.wait((now // tick_s + 1) * tick_s + LAG_S - now if (now % tick_s) > LAG_S else LAG_S - now % tick_s)
+
+
+def run_controller(settings: ControlPlaneSettings) -> int:
+    """Runs until SIGINT or SIGTERM, and hands the lease back. Returns the exit code: 1 when a loop died or hung.
+
+    Raises SchemaOlder, SchemaNewer, or Unavailable before anything has begun.
+    """
+    engine = make_engine(settings.database_url)
+    schema.check(engine)
+    clock = SystemClock()
+    controller = Controller(settings, engine, clock)
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    started_at = clock.now()
+    controller.start()
+    log.info("controller_started", name=controller.name, tick_s=settings.tick_s, reconcile_s=settings.reconcile_s)
+    code = 0
+    while not stopping.is_set():
+        try:
+            controller.check()
+        except RuntimeError as error:
+            log.critical("controller_stuck", reason=str(error))
+            code = 1
+            break
+        _beat(engine, clock, controller, started_at)
+        stopping.wait(BEAT_S)
+    controller.stop()
+    _sign_off(engine, controller.name)
+    engine.dispose()
+    log.info("controller_stopped")
+    return code
+
+
+def _beat(engine: Engine, clock: Clock, controller: Controller, started_at: datetime) -> None:
+    try:
+        with session_scope(engine) as session:
+            processes.beat(
+                session,
+                name=controller.name,
+                kind="controller",
+                now=clock.now(),
+                detail=controller.detail(),
+                started_at=started_at,
+            )
+    except SQLAlchemyError as error:
+        log.warning("beat_failed", error=str(error))
+
+
+def _sign_off(engine: Engine, name: str) -> None:
+    try:
+        with session_scope(engine) as session:
+            processes.sign_off(session, name)
+    except SQLAlchemyError as error:
+        log.warning("sign_off_failed", error=str(error))  # the row grows old by itself
