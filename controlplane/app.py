@@ -1,9 +1,9 @@
 """The API process: `create_app()` puts the rooms together, `serve()` runs them under uvicorn."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from types import FrameType
 from typing import Any
 
 import structlog
@@ -31,6 +31,7 @@ from controlplane.version import program_version
 log = structlog.get_logger(__name__)
 
 BEAT_S = 10.0
+GRACE_S = 3  # after a signal, for requests under way
 
 
 class _Api(FastAPI):
@@ -132,17 +133,26 @@ def _operation_id(route: APIRoute) -> str:
     return route.name
 
 
-class _Server(uvicorn.Server):
-    """Ends what waits as soon as the signal comes: uvicorn tells the application only once all connections are closed."""
+class Server(uvicorn.Server):
+    """Ends what waits before uvicorn waits for it: it tells the application only once all connections are closed."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI, settings: ControlPlaneSettings) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_S,
+            )
+        )
         self._app = app
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.started and self.servers:
-            self.servers[0].get_loop().call_soon_threadsafe(close_waiting, self._app)
-        super().handle_exit(sig, frame)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        close_waiting(self._app)
+        await super().shutdown(sockets)
 
 
 def serve(settings: ControlPlaneSettings) -> None:
@@ -152,14 +162,4 @@ def serve(settings: ControlPlaneSettings) -> None:
         schema.check(engine)
     finally:
         engine.dispose()
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=3,
-    )
-    _Server(config, app).run()
+    Server(create_app(settings), settings).run()

@@ -124,8 +124,9 @@ def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool
     """
     insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
     session.flush()
-    result = session.execute(insert(table).values(**values).on_conflict_do_nothing())
-    return rows_matched(result) == 1
+    # What comes back says whether there was a row to insert; drivers differ in what they count.
+    statement = insert(table).values(**values).on_conflict_do_nothing().returning(*table.__table__.primary_key)
+    return session.execute(statement).first() is not None
 
 
 def rows_matched(result: Result[Any]) -> int:

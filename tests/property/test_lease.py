@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -24,8 +25,8 @@ class LeaseMachine(RuleBasedStateMachine):
         self.engine = make_engine("sqlite://")
         metadata.create_all(self.engine)
         self.now_ms = 1_700_000_000_000
-        self.original = lease.database_now_ms
-        lease.database_now_ms = lambda _: self.now_ms
+        self.clock = pytest.MonkeyPatch()
+        self.clock.setattr(lease, "database_now_ms", lambda _: self.now_ms)
         self.believed: dict[str, lease.Lease] = {}
         self.leader_of_epoch: dict[int, str] = {}
         self.highest = 0
@@ -82,7 +83,7 @@ class LeaseMachine(RuleBasedStateMachine):
         assert len(running) <= 1
 
     def teardown(self) -> None:
-        lease.database_now_ms = self.original
+        self.clock.undo()
         self.engine.dispose()
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import httpx2
-import uvicorn
+import structlog
 
-from controlplane.app import create_app
+from controlplane.app import Server, create_app
 from controlplane.settings import ControlPlaneSettings
 from tests.support.postgres import free_port
 
@@ -43,10 +43,8 @@ def api_server(database_url: str, **settings: Any) -> Iterator[Api]:
         "prometheus_url": "http://127.0.0.1:1",
     }
     made = ControlPlaneSettings(**(options | settings))
-    config = uvicorn.Config(
-        create_app(made), host="127.0.0.1", port=port, log_config=None, access_log=False, timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
+    _log_plainly()
+    server = Server(create_app(made), made)
     thread = threading.Thread(target=server.run, name="api under test", daemon=True)
     thread.start()
     try:
@@ -63,7 +61,21 @@ def api_server(database_url: str, **settings: Any) -> Iterator[Api]:
         thread.join(START_TIMEOUT_S)
 
 
-def _wait_until_started(server: uvicorn.Server, thread: threading.Thread) -> None:
+def _log_plainly() -> None:
+    """Into pytest's capture. Left alone, structlog would draw each traceback with all local variables, for half a minute."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+def _wait_until_started(server: Server, thread: threading.Thread) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not server.started:
         if not thread.is_alive() or time.monotonic() > deadline:

@@ -45,7 +45,7 @@ def postgres_server() -> Iterator[str]:
     server: subprocess.Popen[bytes] | None = None
     try:
         # Without fsync a power cut would lose data, which here is made anew each time.
-        initdb = [
+        initdb: list[str | Path] = [
             binaries / "initdb",
             "-D",
             folder / "data",
@@ -65,7 +65,7 @@ def postgres_server() -> Iterator[str]:
             f"port={port}",
             "max_connections=120",
         ]
-        command = [binaries / "postgres", "-D", folder / "data", "-k", folder]
+        command: list[str | Path] = [binaries / "postgres", "-D", folder / "data", "-k", folder]
         command += [part for option in options for part in ("-c", option)]
         with (folder / "log").open("wb") as log:
             server = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
