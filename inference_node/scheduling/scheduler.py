@@ -14,7 +14,7 @@ from inference_node.scheduling.sequence import FinishReason, Sequence, SequenceS
 AGING_BOUND_S = 10.0
 # Of a long queue, the policy `prefix` looks up only the oldest: a look-up hashes the whole prompt.
 _PREFIX_WINDOW = 64
-# When decode rows alone would fill the budget, this share is kept for prompts already begun.
+# When decode rows alone would fill the budget, this part of it is kept for prompts.
 _PREFILL_SHARE = 8
 
 
@@ -92,7 +92,8 @@ class Scheduler:
         decoding = [sequence for sequence in self.running if sequence.is_decoding]
         prefilling = [sequence for sequence in self.running if not sequence.is_decoding]
         room = building.budget
-        if prefilling and len(decoding) >= room:
+        has_starters = bool(prefilling) or (bool(self.waiting) and len(self.running) < self.batch_cap)
+        if has_starters and len(decoding) >= room:
             room -= max(1, room // _PREFILL_SHARE)
         if len(decoding) > room:  # the ones left out last time go first
             decoding = sorted(decoding, key=lambda sequence: sequence.last_scheduled_step)[:room]

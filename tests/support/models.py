@@ -1,0 +1,108 @@
+"""Models for tests: tiny random ones of every supported shape, and the real demo model, converted once and kept."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
+
+from inference_node.demo_model import ensure_demo_model
+
+EOS = 256
+VOCABULARY = 272  # 256 bytes, the end token, and some that stand for nothing
+
+_SMALL: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 512,
+    "bos_token_id": EOS,
+    "eos_token_id": EOS,
+    "pad_token_id": EOS,
+    "tie_word_embeddings": False,
+}
+_LLAMA3_ROPE = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+# One shape per option of the spec: grouped, single and equal heads, tied head, biases, rope scaling, norms per head.
+SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama-gqa": ("llama", {}),
+    "llama-mha-tied": ("llama", {"num_key_value_heads": 4, "tie_word_embeddings": True}),
+    "llama-mqa": ("llama", {"num_key_value_heads": 1}),
+    "llama-biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
+    "llama-rope-linear": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.0}}),
+    "llama-rope-llama3": ("llama", {"rope_parameters": _LLAMA3_ROPE}),
+    "qwen2": ("qwen2", {}),
+    "qwen3": ("qwen3", {}),
+}
+
+
+def save_tiny_model(
+    folder: Path, shape: str = "llama-gqa", *, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> Path:
+    """Writes a random model with a byte tokenizer into `folder` and returns it."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    family, options = SHAPES[shape]
+    config = AutoConfig.for_model(family, **(_SMALL | options))
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            # transformers starts biases at 0 and norms at 1, where a mix-up would not show.
+            if name.endswith("bias") or "norm" in name:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+            elif parameter.dim() == 2:
+                parameter.copy_(0.15 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    _save_byte_tokenizer(folder)
+    return folder
+
+
+def _save_byte_tokenizer(folder: Path) -> None:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={symbol: i for i, symbol in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<end>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "eos_token": "<end>",
+                "pad_token": "<end>",
+                "chat_template": "{% for m in messages %}{{ m['content'] }}{% endfor %}",
+            }
+        )
+    )
+
+
+def demo_model() -> Path:
+    """The real demo model's folder; converted on first use (some seconds), then kept for all test runs."""
+    cache = os.environ.get("TRIMTAB_TEST_CACHE") or str(Path.home() / ".cache" / "trimtab")
+    return ensure_demo_model(Path(cache))
+
+
+def oracle_logits(folder: Path, tokens: list[int], dtype: torch.dtype) -> Tensor:
+    """What transformers' own model computes: [T, V] fp32."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    with torch.no_grad():
+        logits: Tensor = model(torch.tensor([tokens])).logits[0].float()
+    return logits
