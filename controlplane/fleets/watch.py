@@ -56,4 +56,4 @@ class DesiredWatch:
 
     def _read(self) -> dict[str, int]:
         with session_scope(self._engine, read_only=True) as session:
-            return dict(session.execute(select(Node.id, Node.desired_generation)).tuples())
+            return dict(session.execute(select(Node.id, Node.desired_generation)).tuples().all())
