@@ -130,7 +130,7 @@ def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool
 
 
 def rows_matched(result: Result[Any]) -> int:
-    """How many rows an UPDATE, DELETE or INSERT touched."""
+    """How many rows an UPDATE or DELETE touched (of an INSERT drivers do not always know)."""
     return int(cast("CursorResult[Any]", result).rowcount)
 
 
