@@ -23,6 +23,12 @@ describe("staleAfter", () => {
   });
 });
 
+describe("reset", () => {
+  it("makes everything old, since an empty key is the beginning of every key", () => {
+    expect(staleAfter("reset")).toEqual([[]]);
+  });
+});
+
 describe("staleAfterAll", () => {
   it("names each query once", () => {
     const stale = staleAfterAll(["rollout.started", "rollout.analysis", "node.settings_applied"]);

@@ -4,21 +4,26 @@ import { keys } from "./keys";
 /** The kinds that the live stream names; a kind of a newer server is not among them and is caught by polling. */
 export const STREAM_KINDS = [
   "tick",
+  "reset",
   "forecast.breach_predicted",
   "forecast.breach_cleared",
   "decision.made",
   "rollout.created",
   "rollout.started",
+  "rollout.requested",
+  "rollout.canary_started",
   "rollout.canary_applied",
   "rollout.analysis",
   "rollout.paused",
   "rollout.resumed",
   "rollout.promoting",
+  "rollout.baking",
   "rollout.completed",
   "rollout.rolling_back",
   "rollout.rolled_back",
   "rollout.rollback_failed",
   "rollout.cancelled",
+  "rollout.rejected",
   "node.registered",
   "node.restarted",
   "node.unreachable",
@@ -26,6 +31,7 @@ export const STREAM_KINDS = [
   "node.drifted",
   "node.settings_applied",
   "node.settings_rejected",
+  "outbox.dead",
   "control.leader_changed",
   "pool.created",
   "pool.frozen",
@@ -39,6 +45,8 @@ export function staleAfter(kind: string): QueryKey[] {
   switch (family) {
     case "tick":
       return [keys.fleet, keys.pools, keys.nodes, keys.observations, keys.forecasts, keys.decisions, keys.system];
+    case "reset":
+      return [[]]; // more was missed than the stream replays: everything is old
     case "forecast":
       return [keys.forecasts, keys.fleet, keys.pools, keys.events];
     case "decision":

@@ -16,7 +16,7 @@ export const keys = {
   decisionsOf: (filter: Record<string, string>) => ["decisions", "list", filter] as const,
   decision: (id: string) => ["decisions", "one", id] as const,
   rollouts: ["rollouts"] as const,
-  rolloutsOf: (filter: Record<string, string>) => ["rollouts", "list", filter] as const,
+  rolloutsOf: (filter: Record<string, string | number | boolean>) => ["rollouts", "list", filter] as const,
   rollout: (id: string) => ["rollouts", "one", id] as const,
   events: ["events"] as const,
   eventsOf: (filter: Record<string, string>) => ["events", filter] as const,

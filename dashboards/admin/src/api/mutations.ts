@@ -1,7 +1,8 @@
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { send } from "./client";
+import { api, body } from "./client";
 import { keys } from "./keys";
-import type { EngineSettings, Rollout } from "./types";
+import { Problem } from "./problem";
+import type { EngineSettings, Rollout, RolloutPlan } from "./types";
 
 export type RolloutVerb = "pause" | "resume" | "promote" | "abort" | "rollback";
 
@@ -11,31 +12,48 @@ export interface RolloutOrder {
   reason: string;
 }
 
+/** A change; whatever came of it, what the page shows is asked for again. */
 function useChange<Input, Output>(change: (input: Input) => Promise<Output>) {
   const queries = useQueryClient();
   return useMutation({ mutationFn: change, onSettled: () => queries.invalidateQueries() });
 }
 
+/** Asks for a verb. The answer is the rollout; for the rollback of a completed one it is the new rollout that leads back. */
 export const useRolloutVerb = (id: string) =>
-  useChange((verb: RolloutVerb) => send<Rollout>("POST", `/rollouts/${id}/${verb}`));
+  useChange(({ verb, reason }: { verb: RolloutVerb; reason: string }): Promise<Rollout> => {
+    const params = { path: { rollout_id: id } };
+    return body(api.POST(`/api/v1/rollouts/{rollout_id}/${verb}`, { params, body: { reason } }));
+  });
 
-export const useCreateRollout = () => useChange((order: RolloutOrder) => send<Rollout>("POST", "/rollouts", order));
+export const useCreateRollout = () =>
+  useChange(async (order: RolloutOrder): Promise<Rollout> => {
+    const answer = await body(api.POST("/api/v1/rollouts", { body: { ...order, dry_run: false } }));
+    if ("dry_run" in answer) throw new Problem(-1, "The API answered with a plan", "A rollout was asked for.");
+    return answer;
+  });
 
 /** What a rollout would do; changes nothing. */
 export const usePlanRollout = () =>
   useMutation({
-    mutationFn: (order: RolloutOrder) => send<Partial<Rollout>>("POST", "/rollouts", { ...order, dry_run: true }),
+    mutationFn: async (order: RolloutOrder): Promise<RolloutPlan> => {
+      const answer = await body(api.POST("/api/v1/rollouts", { body: { ...order, dry_run: true } }));
+      if (!("dry_run" in answer)) throw new Problem(-1, "The API answered with a rollout", "A plan was asked for.");
+      return answer;
+    },
   });
 
 export const useFreeze = (poolId: string) =>
-  useChange((reason: string) => send<void>("POST", `/pools/${poolId}/freeze`, { reason }));
+  useChange((reason: string) =>
+    body(api.POST("/api/v1/pools/{pool_id}/freeze", { params: { path: { pool_id: poolId } }, body: { reason } })),
+  );
 
-export const useUnfreeze = (poolId: string) => useChange(() => send<void>("DELETE", `/pools/${poolId}/freeze`));
+export const useUnfreeze = (poolId: string) =>
+  useChange(() => body(api.DELETE("/api/v1/pools/{pool_id}/freeze", { params: { path: { pool_id: poolId } } })));
 
 export function useSignIn() {
   const queries = useQueryClient();
   return useMutation({
-    mutationFn: (token: string) => send<void>("POST", "/session", { token }),
+    mutationFn: (token: string) => body(api.POST("/api/v1/session", { body: { token } })),
     onSuccess: () => queries.invalidateQueries({ queryKey: keys.session }),
   });
 }
@@ -43,7 +61,7 @@ export function useSignIn() {
 export function useSignOut() {
   const queries = useQueryClient();
   return useMutation({
-    mutationFn: () => send<void>("DELETE", "/session"),
+    mutationFn: () => body(api.DELETE("/api/v1/session")),
     onSuccess: () => {
       queries.clear();
       window.location.assign("/");

@@ -1,29 +1,17 @@
 import { keepPreviousData, type UseQueryResult, useInfiniteQuery, useQueries, useQuery } from "@tanstack/react-query";
-import { get } from "./client";
+import { api, body } from "./client";
 import { keys } from "./keys";
 import { Problem } from "./problem";
-import type {
-  Decision,
-  Fleet,
-  Forecast,
-  Knob,
-  Node,
-  Observation,
-  Page,
-  Pool,
-  Replay,
-  Rollout,
-  Session,
-  System,
-  TimelineEvent,
-} from "./types";
+import type { Observation, Session } from "./types";
 
-export const useSession = () =>
+/** Who is signed in; null for nobody. `enabled` false while a sign-in is under way. */
+export const useSession = (enabled = true) =>
   useQuery({
     queryKey: keys.session,
+    enabled,
     queryFn: async ({ signal }): Promise<Session | null> => {
       try {
-        return await get<Session>("/session", undefined, signal);
+        return await body(api.GET("/api/v1/session", { signal }));
       } catch (error) {
         if (error instanceof Problem && error.status === 401) return null;
         throw error;
@@ -33,49 +21,58 @@ export const useSession = () =>
   });
 
 export const useSystem = () =>
-  useQuery({ queryKey: keys.system, queryFn: ({ signal }) => get<System>("/system", undefined, signal) });
+  useQuery({ queryKey: keys.system, queryFn: ({ signal }) => body(api.GET("/api/v1/system", { signal })) });
 
 export const useFleet = () =>
-  useQuery({ queryKey: keys.fleet, queryFn: ({ signal }) => get<Fleet>("/fleet", undefined, signal) });
+  useQuery({ queryKey: keys.fleet, queryFn: ({ signal }) => body(api.GET("/api/v1/fleet", { signal })) });
 
 export const usePools = () =>
-  useQuery({ queryKey: keys.pools, queryFn: ({ signal }) => get<Page<Pool>>("/pools", undefined, signal) });
+  useQuery({ queryKey: keys.pools, queryFn: ({ signal }) => body(api.GET("/api/v1/pools", { signal })) });
 
 export const usePool = (id: string) =>
   useQuery({
     queryKey: keys.pool(id),
-    queryFn: ({ signal }) => get<Pool>(`/pools/${id}`, undefined, signal),
+    queryFn: ({ signal }) => body(api.GET("/api/v1/pools/{pool_id}", { params: { path: { pool_id: id } }, signal })),
     enabled: id !== "",
   });
 
 export const useNodes = (poolId?: string) =>
   useQuery({
     queryKey: keys.nodesOf(poolId),
-    queryFn: ({ signal }) => get<Page<Node>>("/nodes", { pool_id: poolId }, signal),
+    queryFn: ({ signal }) =>
+      body(api.GET("/api/v1/nodes", { params: { query: poolId ? { pool_id: poolId } : {} }, signal })),
   });
 
 export const useNode = (id: string) =>
-  useQuery({ queryKey: keys.node(id), queryFn: ({ signal }) => get<Node>(`/nodes/${id}`, undefined, signal) });
-
-export type Span = { since: string; until?: string | undefined };
-
-async function readObservations(subject: Subject, span: () => Span, signal: AbortSignal): Promise<Observation[]> {
-  const { since, until } = span();
-  const page = await get<Page<Observation>>(
-    `/${subject.of}s/${subject.id}/observations`,
-    { since, until, limit: 2000 },
-    signal,
-  );
-  return page.items;
-}
+  useQuery({
+    queryKey: keys.node(id),
+    queryFn: ({ signal }) => body(api.GET("/api/v1/nodes/{node_id}", { params: { path: { node_id: id } }, signal })),
+  });
 
 export type Subject = { of: "pool" | "node"; id: string };
+export type Span = { since: string; until?: string | undefined };
+
+/** As many windows as the API gives at once. */
+const MOST_WINDOWS = 2000;
+
+async function readObservations({ of, id }: Subject, span: Span, signal: AbortSignal): Promise<Observation[]> {
+  const query = { since: span.since, ...(span.until ? { until: span.until } : {}), limit: MOST_WINDOWS };
+  const page =
+    of === "pool"
+      ? await body(
+          api.GET("/api/v1/pools/{pool_id}/observations", { params: { path: { pool_id: id }, query }, signal }),
+        )
+      : await body(
+          api.GET("/api/v1/nodes/{node_id}/observations", { params: { path: { node_id: id }, query }, signal }),
+        );
+  return page.items;
+}
 
 /** Windows of a pool or node, oldest first. `name` tells spans apart in the cache; `span` is read at each request, so that "the last 30 min" moves on. */
 export const useObservations = (subject: Subject, name: string, span: () => Span) =>
   useQuery({
     queryKey: keys.observationsOf(subject.id, name),
-    queryFn: ({ signal }) => readObservations(subject, span, signal),
+    queryFn: ({ signal }) => readObservations(subject, span(), signal),
     placeholderData: keepPreviousData,
     enabled: subject.id !== "",
   });
@@ -85,33 +82,44 @@ export const useObservationsOfNodes = (ids: string[], name: string, span: () => 
   useQueries({
     queries: ids.map((id) => ({
       queryKey: keys.observationsOf(id, name),
-      queryFn: ({ signal }: { signal: AbortSignal }) => readObservations({ of: "node", id }, span, signal),
+      queryFn: ({ signal }: { signal: AbortSignal }) => readObservations({ of: "node", id }, span(), signal),
       placeholderData: keepPreviousData,
     })),
-    combine: (results: UseQueryResult<Observation[]>[]) => results.map((result) => result.data ?? []),
+    combine: dataOfAll,
   });
+
+function dataOfAll(results: UseQueryResult<Observation[]>[]): Observation[][] {
+  return results.map((result) => result.data ?? []);
+}
 
 export const useLatestForecasts = (poolId: string) =>
   useQuery({
     queryKey: keys.forecastsOf(poolId, "latest"),
-    queryFn: ({ signal }) => get<Record<string, Forecast>>(`/pools/${poolId}/forecasts/latest`, undefined, signal),
+    queryFn: ({ signal }) =>
+      body(api.GET("/api/v1/pools/{pool_id}/forecasts/latest", { params: { path: { pool_id: poolId } }, signal })),
     enabled: poolId !== "",
   });
 
-export const useForecasts = (poolId: string, metric: string, limit: number) =>
+export const useForecasts = (poolId: string, metric: "offered_rps" | "ttft_p95_s" | "itl_p95_s", limit: number) =>
   useQuery({
     queryKey: keys.forecastsOf(poolId, `${metric}:${limit}`),
-    queryFn: ({ signal }) => get<Page<Forecast>>(`/pools/${poolId}/forecasts`, { metric, limit }, signal),
+    queryFn: ({ signal }) =>
+      body(
+        api.GET("/api/v1/pools/{pool_id}/forecasts", {
+          params: { path: { pool_id: poolId }, query: { metric, limit } },
+          signal,
+        }),
+      ),
     enabled: poolId !== "",
   });
 
-type Filter = Record<string, string>;
+export type DecisionFilter = { pool_id?: string; outcome?: "APPLY" | "HOLD" | "REJECT" | "ADVISE" };
 
-export const useDecisions = (filter: Filter, limit = 50) =>
+export const useDecisions = (filter: DecisionFilter, limit = 50) =>
   useInfiniteQuery({
     queryKey: keys.decisionsOf({ ...filter, limit: String(limit) }),
-    queryFn: ({ pageParam, signal }) =>
-      get<Page<Decision>>("/decisions", { ...filter, limit, cursor: pageParam }, signal),
+    queryFn: ({ pageParam: cursor, signal }) =>
+      body(api.GET("/api/v1/decisions", { params: { query: { ...filter, limit, cursor } }, signal })),
     initialPageParam: "",
     getNextPageParam: (page) => page.next_cursor || undefined,
     placeholderData: keepPreviousData,
@@ -120,51 +128,34 @@ export const useDecisions = (filter: Filter, limit = 50) =>
 export const useDecision = (id: string) =>
   useQuery({
     queryKey: keys.decision(id),
-    queryFn: ({ signal }) => get<Decision>(`/decisions/${id}`, undefined, signal),
+    queryFn: ({ signal }) =>
+      body(api.GET("/api/v1/decisions/{decision_id}", { params: { path: { decision_id: id } }, signal })),
   });
 
+/** A replay costs the server a decision, and its answer changes only with the code: asked for once. */
 export const useReplay = (id: string) =>
   useQuery({
     queryKey: ["replay", id],
-    queryFn: ({ signal }) => get<Replay>(`/decisions/${id}/replay`, undefined, signal),
+    queryFn: ({ signal }) =>
+      body(api.GET("/api/v1/decisions/{decision_id}/replay", { params: { path: { decision_id: id } }, signal })),
     staleTime: Number.POSITIVE_INFINITY,
     refetchInterval: false,
   });
 
-export const useRollouts = (filter: Filter, limit = 30) =>
-  useInfiniteQuery({
-    queryKey: keys.rolloutsOf({ ...filter, limit: String(limit) }),
-    queryFn: ({ pageParam, signal }) =>
-      get<Page<Rollout>>("/rollouts", { ...filter, limit, cursor: pageParam }, signal),
-    initialPageParam: "",
-    getNextPageParam: (page) => page.next_cursor || undefined,
-    placeholderData: keepPreviousData,
-  });
+export type EventFilter = { pool_id?: string; node_id?: string; rollout_id?: string };
 
-export const useRollout = (id: string) =>
-  useQuery({
-    queryKey: keys.rollout(id),
-    queryFn: ({ signal }) => get<Rollout>(`/rollouts/${id}`, undefined, signal),
-    enabled: id !== "",
-  });
-
-export const useEvents = (filter: Filter, limit = 20) =>
+export const useEvents = (filter: EventFilter, limit = 20) =>
   useQuery({
     queryKey: keys.eventsOf({ ...filter, limit: String(limit) }),
-    queryFn: ({ signal }) => get<Page<TimelineEvent>>("/events", { ...filter, limit }, signal),
+    queryFn: ({ signal }) => body(api.GET("/api/v1/events", { params: { query: { ...filter, limit } }, signal })),
     placeholderData: keepPreviousData,
   });
 
 export const useKnobs = () =>
   useQuery({
     queryKey: keys.knobs,
-    queryFn: ({ signal }) => get<Knob[] | Page<Knob> | Record<string, Knob>>("/knobs", undefined, signal),
-    select: (answer): Knob[] =>
-      Array.isArray(answer)
-        ? answer
-        : "items" in answer && Array.isArray(answer.items)
-          ? answer.items
-          : Object.values(answer),
+    queryFn: ({ signal }) => body(api.GET("/api/v1/knobs", { signal })),
+    select: (page) => page.items,
     staleTime: Number.POSITIVE_INFINITY,
     refetchInterval: false,
   });

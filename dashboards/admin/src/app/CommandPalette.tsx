@@ -1,6 +1,7 @@
 import { Spotlight, type SpotlightActionData, type SpotlightActionGroupData } from "@mantine/spotlight";
 import { useNavigate } from "react-router";
-import { useDecisions, useNodes, usePools, useRollouts } from "../api/queries";
+import { useDecisions, useNodes, usePools } from "../api/queries";
+import { useRollouts } from "../api/rollouts";
 import { DecisionIcon, NodeIcon, PoolIcon, RolloutIcon, SearchIcon } from "../components/icons";
 import { shortId, words } from "../lib/format";
 import { changesText } from "../lib/settings";

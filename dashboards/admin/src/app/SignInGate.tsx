@@ -18,7 +18,7 @@ let linkUsed = false;
 /** Shows the app to who is signed in, and the sign-in page to who is not. */
 export function SignInGate({ children }: { children: ReactNode }) {
   const [followsLink, setFollowsLink] = useState(tokenOfLink !== null && !linkUsed);
-  const session = useSession();
+  const session = useSession(!followsLink);
   const signIn = useSignIn();
 
   const { mutate } = signIn;

@@ -12,6 +12,7 @@ export const router = createBrowserRouter([
       </SignInGate>
     ),
     errorElement: <RouteFailed />,
+    HydrateFallback: () => null,
     children: [
       {
         errorElement: <RouteFailed />,

@@ -14,8 +14,22 @@ const tide: MantineColorsTuple = [
   "#07463f",
 ];
 
+/** Greys of the dark scheme with the hue of the tokens: text first, deepest last. */
+const dark: MantineColorsTuple = [
+  "#e4edf1",
+  "#c3d1d8",
+  "#9aafba",
+  "#6b808c",
+  "#3a4c57",
+  "#223039",
+  "#18232b",
+  "#10181f",
+  "#0c1319",
+  "#0a1015",
+];
+
 export const theme = createTheme({
-  colors: { tide },
+  colors: { tide, dark },
   primaryColor: "tide",
   primaryShade: { light: 7, dark: 4 },
   autoContrast: true,

@@ -10,7 +10,8 @@ interface ConfirmDialogProps {
   confirm: string;
   severe?: boolean;
   /** Asks for a reason that goes into the history. */
-  reasonLabel?: string;
+  reasonLabel?: string | undefined;
+  reasonOptional?: boolean;
   pending: boolean;
   error: Error | null;
   onConfirm: (reason: string) => void;
@@ -18,7 +19,19 @@ interface ConfirmDialogProps {
 
 /** Asks before something that reaches nodes. Focus starts on the way back. */
 export function ConfirmDialog(props: ConfirmDialogProps) {
-  const { opened, onClose, title, children, confirm, severe = false, reasonLabel, pending, error, onConfirm } = props;
+  const {
+    opened,
+    onClose,
+    title,
+    children,
+    confirm,
+    severe = false,
+    reasonLabel,
+    reasonOptional = false,
+    pending,
+    error,
+    onConfirm,
+  } = props;
   const [reason, setReason] = useState("");
   return (
     <Modal opened={opened} onClose={onClose} title={title} closeButtonProps={{ "aria-label": "Close" }}>
@@ -27,7 +40,7 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
         {reasonLabel && (
           <Textarea
             label={reasonLabel}
-            required
+            required={!reasonOptional}
             autosize
             minRows={2}
             value={reason}
@@ -42,7 +55,7 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
           <Button
             {...(severe ? { color: "red" } : {})}
             loading={pending}
-            disabled={reasonLabel !== undefined && !reason.trim()}
+            disabled={reasonLabel !== undefined && !reasonOptional && !reason.trim()}
             onClick={() => onConfirm(reason.trim())}
           >
             {confirm}

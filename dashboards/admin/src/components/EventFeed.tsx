@@ -1,5 +1,5 @@
 import { Link } from "react-router";
-import { useEvents } from "../api/queries";
+import { type EventFilter, useEvents } from "../api/queries";
 import type { TimelineEvent } from "../api/types";
 import classes from "./EventFeed.module.css";
 import { Answer, Empty } from "./States";
@@ -14,7 +14,15 @@ function target(event: TimelineEvent): string | null {
 }
 
 /** Events in words, newest first. */
-export function EventList({ events, links = true }: { events: TimelineEvent[]; links?: boolean }) {
+export function EventList({
+  events,
+  links = true,
+  brief = false,
+}: {
+  events: TimelineEvent[];
+  links?: boolean;
+  brief?: boolean;
+}) {
   if (events.length === 0) return <Empty title="Nothing has happened yet" />;
   return (
     <ol className={classes.feed}>
@@ -24,7 +32,7 @@ export function EventList({ events, links = true }: { events: TimelineEvent[]; l
         return (
           <li key={event.id} className={classes.event} data-tone={look.tone}>
             <span className={classes.dot} aria-hidden="true" />
-            <p className={classes.message}>
+            <p className={classes.message} data-brief={brief || undefined} title={brief ? event.message : undefined}>
               {event.severity !== "info" && <span className={classes.severity}>{look.text}: </span>}
               {to ? (
                 <Link to={to} className={classes.link}>
@@ -45,7 +53,15 @@ export function EventList({ events, links = true }: { events: TimelineEvent[]; l
   );
 }
 
-export function EventFeed({ filter, limit = 20 }: { filter: Record<string, string>; limit?: number }) {
+export function EventFeed({
+  filter,
+  limit = 20,
+  brief = false,
+}: {
+  filter: EventFilter;
+  limit?: number;
+  brief?: boolean;
+}) {
   const events = useEvents(filter, limit);
-  return <Answer query={events}>{(page) => <EventList events={page.items} />}</Answer>;
+  return <Answer query={events}>{(page) => <EventList events={page.items} brief={brief} />}</Answer>;
 }

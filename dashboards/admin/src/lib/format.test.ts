@@ -65,6 +65,7 @@ describe("names", () => {
   it("turns codes into words", () => {
     expect(words("breach_predicted")).toBe("Breach predicted");
     expect(words("ROLLING_BACK")).toBe("Rolling back");
+    expect(words("within_slo")).toBe("Within SLO");
     expect(plural(1, "node")).toBe("1 node");
     expect(plural(2, "node")).toBe("2 nodes");
     expect(shortId("0192f7a0-0000-7000-8000-00000abcdef1")).toBe("0abcdef1");

@@ -96,9 +96,15 @@ export function moment(iso: string | number): string {
   return new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 }
 
-/** breach_predicted and ROLLING_BACK as words: "Breach predicted", "Rolling back". */
+const ACRONYMS = new Set(["api", "cpu", "gpu", "itl", "kv", "slo", "ttft"]);
+
+/** breach_predicted and ROLLING_BACK as words: "Breach predicted", "Rolling back"; acronyms stay so: "Within SLO". */
 export function words(name: string): string {
-  const text = name.replaceAll(/[_.]/g, " ").toLowerCase();
+  const text = name
+    .toLowerCase()
+    .split(/[_.\s]+/)
+    .map((word) => (ACRONYMS.has(word) ? word.toUpperCase() : word))
+    .join(" ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 

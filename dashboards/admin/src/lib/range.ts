@@ -1,5 +1,5 @@
-/** Spans of time that charts offer; the choice stands in the URL as `?range=`. */
-export const RANGES = { "5m": 300, "15m": 900, "30m": 1800, "2h": 7200, "12h": 43_200 } as const;
+/** Spans of time that charts offer; the choice stands in the URL as `?range=`. The longest is what the API gives in one answer. */
+export const RANGES = { "5m": 300, "15m": 900, "30m": 1800, "2h": 7200 } as const;
 
 export type RangeName = keyof typeof RANGES;
 

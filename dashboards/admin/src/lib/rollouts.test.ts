@@ -8,7 +8,7 @@ function node(name: string, generation: number | null): RolloutNode {
     name,
     role: "canary",
     wave: 0,
-    state: "pending",
+    state: "PENDING",
     generation,
     dispatched_at: null,
     applied_at: null,
@@ -16,17 +16,32 @@ function node(name: string, generation: number | null): RolloutNode {
   };
 }
 
+const SETTINGS: Rollout["to_revision"]["settings"] = {
+  max_batch_size: 8,
+  batch_wait_ms: 0,
+  max_batched_tokens: 512,
+  target_itl_ms: 0,
+  precision: "bf16",
+  kv_precision: "model",
+  pruning_threshold: 0,
+  prefix_cache: true,
+  scheduling_policy: "fcfs",
+  max_queue: 256,
+};
+
 const ROLLOUT: Rollout = {
   id: "r",
   pool_id: "p",
   pool: "demo",
   decision_id: null,
   phase: "CANARY",
+  request: null,
+  paused_by: null,
   phase_since: "2026-01-01T00:00:00Z",
   step: 0,
   steps: [],
-  from_revision: { number: 3, settings: {} },
-  to_revision: { number: 4, settings: {} },
+  from_revision: { number: 3, settings: SETTINGS },
+  to_revision: { number: 4, settings: SETTINGS },
   changes: {},
   nodes: [node("a", 7), node("b", null)],
   paused_reason: null,
@@ -41,11 +56,12 @@ const ROLLOUT: Rollout = {
 
 describe("verbsFor", () => {
   it("offers only what makes sense in a phase", () => {
-    expect(verbsFor("CANARY")).toEqual(["pause", "promote", "abort"]);
-    expect(verbsFor("PAUSED")).toEqual(["resume", "promote", "abort"]);
-    expect(verbsFor("COMPLETED")).toEqual(["rollback"]);
-    expect(verbsFor("ROLLING_BACK")).toEqual([]);
-    expect(verbsFor("ROLLED_BACK")).toEqual([]);
+    expect(verbsFor({ phase: "CANARY" })).toEqual(["pause", "abort"]);
+    expect(verbsFor({ phase: "ANALYZING" })).toEqual(["pause", "promote", "abort"]);
+    expect(verbsFor({ phase: "PAUSED" })).toEqual(["resume", "promote", "abort"]);
+    expect(verbsFor({ phase: "COMPLETED" })).toEqual(["rollback"]);
+    expect(verbsFor({ phase: "ROLLING_BACK" })).toEqual([]);
+    expect(verbsFor({ phase: "ROLLED_BACK" })).toEqual([]);
   });
 });
 

@@ -2,15 +2,19 @@ import type { RolloutVerb } from "../api/mutations";
 import type { Rollout } from "../api/types";
 import { plural } from "./format";
 
-const ROLLING_BACK = "ROLLING_BACK";
-const ENDED = ["COMPLETED", "ROLLED_BACK", "ROLLBACK_FAILED", "REJECTED", "CANCELLED"];
+type Phase = Rollout["phase"];
 
-/** What a person may ask of a rollout in this phase; the API has the last word. */
-export function verbsFor(phase: string): RolloutVerb[] {
+/** Phases in which the canary runs the new settings and waits for its verdict. */
+const JUDGED: readonly Phase[] = ["ANALYZING", "PROMOTING", "BAKING", "PAUSED"];
+const OVER: readonly Phase[] = ["ROLLING_BACK", "ROLLED_BACK", "ROLLBACK_FAILED", "REJECTED", "CANCELLED"];
+
+/** What a person may ask of a rollout as it is; the API has the last word. */
+export function verbsFor({ phase }: Pick<Rollout, "phase">): RolloutVerb[] {
   if (phase === "COMPLETED") return ["rollback"];
-  if (phase === ROLLING_BACK || ENDED.includes(phase)) return [];
-  if (phase === "PAUSED") return ["resume", "promote", "abort"];
-  return ["pause", "promote", "abort"];
+  if (OVER.includes(phase)) return [];
+  const verbs: RolloutVerb[] = [phase === "PAUSED" ? "resume" : "pause"];
+  if (JUDGED.includes(phase)) verbs.push("promote");
+  return [...verbs, "abort"];
 }
 
 export interface Consequence {

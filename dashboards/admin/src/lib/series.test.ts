@@ -4,8 +4,36 @@ import { attainment, columnsOf, errorRate, fan, last, meanOver, merge, withinSlo
 
 const SLO: Slo = { ttft_p95_s: 1, itl_p95_s: 0.2, error_rate: 0.01 };
 
+const NOTHING: Observation = {
+  window_end: "",
+  window_s: 5,
+  quality: "ok",
+  offered_rps: null,
+  prompt_tokens_per_s: null,
+  generation_tokens_per_s: null,
+  requests: null,
+  errors: null,
+  rejected: null,
+  running: null,
+  waiting: null,
+  kv_usage: null,
+  ttft_p50_s: null,
+  ttft_p95_s: null,
+  itl_p50_s: null,
+  itl_p95_s: null,
+  e2e_p95_s: null,
+  queue_p95_s: null,
+  step_mean_s: null,
+  decode_rows_mean: null,
+  prefill_tokens_mean: null,
+  prefix_hit_ratio: null,
+  prompt_tokens_mean: null,
+  generation_tokens_mean: null,
+  nodes_up: null,
+};
+
 function seen(at_s: number, facts: Partial<Observation> = {}): Observation {
-  return { window_end: new Date(at_s * 1000).toISOString(), window_s: 5, quality: "ok", ...facts };
+  return { ...NOTHING, window_end: new Date(at_s * 1000).toISOString(), ...facts };
 }
 
 const FORECAST: Forecast = {

@@ -3,7 +3,7 @@ import { ABSENT, number } from "./format";
 
 /** Knobs that differ, as [from, to], in the order of `from`. */
 export function changesBetween(from: EngineSettings, to: EngineSettings): Changes {
-  const changes: Changes = {};
+  const changes: Record<string, [KnobValue, KnobValue]> = {};
   for (const name of new Set([...Object.keys(from), ...Object.keys(to)])) {
     const before = from[name];
     const after = to[name];

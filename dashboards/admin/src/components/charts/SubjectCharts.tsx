@@ -2,7 +2,7 @@ import { useMemo } from "react";
 import type { Subject } from "../../api/queries";
 import type { Slo } from "../../api/types";
 import { Failed, Loading } from "../States";
-import { itlChart, loadChart, queueChart, tokensChart, ttftChart } from "./models";
+import { itlChart, loadChart, queueChart, stepChart, tokensChart, ttftChart } from "./models";
 import { useRange } from "./RangePicker";
 import { TimeChart } from "./TimeChart";
 import { useChartData } from "./useChartData";
@@ -46,6 +46,8 @@ export function SubjectCharts({ subject, poolId, slo }: { subject: Subject; pool
   const queue = useMemo(() => queueChart(windows, { marks, span }), [windows, marks, span]);
   const tokens = useMemo(() => tokensChart(windows, { marks, span }), [windows, marks, span]);
 
+  const step = useMemo(() => stepChart(windows, { marks, span }), [windows, marks, span]);
+
   if (observations.isPending) return <Loading height={460} />;
   if (observations.isError && windows.length === 0)
     return <Failed error={observations.error} retry={() => void observations.refetch()} />;
@@ -56,6 +58,7 @@ export function SubjectCharts({ subject, poolId, slo }: { subject: Subject; pool
       <TimeChart title="Offered load" model={load} sync={sync} />
       <TimeChart title="Requests in the engine" model={queue} sync={sync} />
       <TimeChart title="Tokens" model={tokens} sync={sync} />
+      <TimeChart title="Engine step" model={step} sync={sync} />
     </div>
   );
 }

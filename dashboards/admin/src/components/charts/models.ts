@@ -119,6 +119,9 @@ export const tokensChart = (observations: Observation[], extras: Extras): ChartM
     extras,
   );
 
+export const stepChart = (observations: Observation[], extras: Extras): ChartModel =>
+  build(observations, [["step_mean_s", "Mean step", "series-1"]], null, seconds, extras);
+
 /** Decisions that did something, as flags; holds are the normal state and would cover the chart. */
 export function decisionMarks(decisions: Decision[]): Mark[] {
   return decisions

@@ -33,8 +33,13 @@ function axes(model: ChartModel, colour: Palette): uPlot.Axis[] {
         [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 0],
       ],
     },
-    { ...common, size: 58, space: 34, gap: 6, values: (_, splits) => splits.map((value) => model.format(value)) },
+    { ...common, size: 58, space: 34, gap: 6, values: (_, splits) => splits.map((value) => tick(value, model)) },
   ];
+}
+
+/** A value on the axis: without needless zeros, and without a unit at the origin. */
+function tick(value: number, model: ChartModel): string {
+  return value === 0 ? "0" : model.format(value).replace(/\.0+(?=\D|$)/, "");
 }
 
 function series(model: ChartModel, colour: Palette): uPlot.Series[] {
@@ -72,6 +77,7 @@ function drawThreshold(u: uPlot, model: ChartModel, colour: Palette): void {
   }
   context.font = `${11 * devicePixelRatio}px Geist, system-ui, sans-serif`;
   context.textAlign = "right";
+  context.textBaseline = "alphabetic";
   const label = `${model.threshold.label} ${model.format(model.threshold.value)}`;
   const room = 14 * devicePixelRatio;
   const base = above ? top + room : y - top < room ? y + room : y - 4 * devicePixelRatio;

@@ -1,5 +1,6 @@
 import { useMemo } from "react";
-import { type Subject, useDecisions, useLatestForecasts, useObservations, useRollouts } from "../../api/queries";
+import { type Subject, useDecisions, useLatestForecasts, useObservations } from "../../api/queries";
+import { useRollouts } from "../../api/rollouts";
 import { useNow } from "../../app/useNow";
 import { RANGES, type RangeName, sinceOf } from "../../lib/range";
 import { toSeconds } from "../../lib/series";

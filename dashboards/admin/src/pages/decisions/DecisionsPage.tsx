@@ -19,6 +19,10 @@ const OUTCOMES = [
   { value: "HOLD", label: "Hold" },
 ];
 
+function isOutcome(text: string): text is Decision["outcome"] {
+  return OUTCOMES.some(({ value }) => value === text && value !== "");
+}
+
 /** Filters that stand in the URL. */
 function useFilter() {
   const [search, setSearch] = useSearchParams();
@@ -37,7 +41,10 @@ function useFilter() {
 export function DecisionsPage() {
   const { outcome, pool, set } = useFilter();
   const pools = usePools();
-  const decisions = useDecisions({ outcome, pool_id: pool });
+  const decisions = useDecisions({
+    ...(isOutcome(outcome) ? { outcome } : {}),
+    ...(pool ? { pool_id: pool } : {}),
+  });
   const items = decisions.data?.pages.flatMap((page) => page.items) ?? [];
   return (
     <>

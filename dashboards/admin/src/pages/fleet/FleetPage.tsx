@@ -46,7 +46,7 @@ export function FleetPage() {
           )}
           <SystemStrip />
           <Panel title="Latest events">
-            <EventFeed filter={{}} limit={14} />
+            <EventFeed filter={{}} limit={14} brief />
           </Panel>
         </aside>
       </div>

@@ -1,6 +1,7 @@
 import { useMemo } from "react";
 import { Link } from "react-router";
-import { useNodes, useRollout } from "../../api/queries";
+import { useNodes } from "../../api/queries";
+import { useRollout } from "../../api/rollouts";
 import type { Pool } from "../../api/types";
 import { loadChart } from "../../components/charts/models";
 import { useRange } from "../../components/charts/RangePicker";

@@ -1,4 +1,4 @@
-import type { Knob, Node } from "../../api/types";
+import type { EngineSettings, Knob, Node } from "../../api/types";
 import { syncLook } from "../../components/NodeGrid";
 import { Panel } from "../../components/Panel";
 import { Tag } from "../../components/Tag";
@@ -9,8 +9,8 @@ import classes from "./SettingsTable.module.css";
 /** What is desired of a node beside what it says it runs, and how the one came to the other. */
 export function SettingsTable({ node, knobs }: { node: Node; knobs: Knob[] }) {
   const known = new Map(knobs.map((knob) => [knob.name, knob]));
-  const desired = node.desired?.settings ?? {};
-  const observed = node.observed.settings;
+  const desired: EngineSettings = node.desired?.settings ?? {};
+  const observed: EngineSettings = node.observed.settings;
   const names = [...new Set([...Object.keys(observed), ...Object.keys(desired)])];
   return (
     <Panel title="Settings, desired and observed" aside={<Tag look={syncLook(node)} />} flush>

@@ -3,11 +3,11 @@ import { useState } from "react";
 import { useNavigate } from "react-router";
 import { type RolloutOrder, useCreateRollout, usePlanRollout } from "../../api/mutations";
 import { useKnobs } from "../../api/queries";
-import type { EngineSettings, Pool, Rollout } from "../../api/types";
+import type { EngineSettings, Pool, RolloutPlan } from "../../api/types";
 import { SettingsDiff } from "../../components/SettingsDiff";
 import { Answer, Failed } from "../../components/States";
 import { StepLadder } from "../../components/StepLadder";
-import { plural } from "../../lib/format";
+import { duration, plural } from "../../lib/format";
 import { changesBetween, knobProblem } from "../../lib/settings";
 import { KnobField } from "./KnobField";
 import classes from "./Rollouts.module.css";
@@ -90,7 +90,7 @@ function Form({ pool, current, onClose }: { pool: Pool; current: EngineSettings;
         value={reason}
         onChange={(event) => setReason(event.currentTarget.value)}
       />
-      {plan.data && <Plan plan={plan.data} pool={pool} />}
+      {plan.data && <Plan plan={plan.data} />}
       {(plan.error ?? create.error) && <Failed error={plan.error ?? create.error} />}
       <div className="row" style={{ justifyContent: "flex-end" }}>
         <Button variant="default" disabled={!ready} loading={plan.isPending} onClick={() => plan.mutate(order)}>
@@ -104,13 +104,20 @@ function Form({ pool, current, onClose }: { pool: Pool; current: EngineSettings;
   );
 }
 
-function Plan({ plan, pool }: { plan: Partial<Rollout>; pool: Pool }) {
+function Plan({ plan }: { plan: RolloutPlan }) {
+  const order = plan.nodes.map((node) => node.name).join(", then ");
   return (
     <section className={classes.plan} aria-label="What would happen" aria-live="polite">
       <p style={{ marginBottom: 10 }}>
-        This would reach {plural(plan.nodes?.length ?? pool.nodes, "node")} of {pool.name}, in these steps:
+        This would reach {plural(plan.nodes.length, "node")}: {order}. The canary is watched for{" "}
+        {duration(plan.canary_watch_s)} at least.
       </p>
-      {plan.steps && <StepLadder steps={plan.steps} compact />}
+      <StepLadder steps={plan.steps} compact />
+      <ul className={classes.notes}>
+        {plan.notes.map((note) => (
+          <li key={note}>{note}</li>
+        ))}
+      </ul>
     </section>
   );
 }

@@ -1,5 +1,6 @@
 import { Button, Tooltip } from "@mantine/core";
 import { type ComponentType, useState } from "react";
+import { useNavigate } from "react-router";
 import { type RolloutVerb, useRolloutVerb } from "../../api/mutations";
 import type { Rollout } from "../../api/types";
 import { useMayOperate } from "../../app/useRole";
@@ -21,11 +22,16 @@ export function RolloutActions({ rollout }: { rollout: Rollout }) {
   const [asked, setAsked] = useState<RolloutVerb | null>(null);
   const change = useRolloutVerb(rollout.id);
   const mayOperate = useMayOperate();
-  const verbs = verbsFor(rollout.phase.toUpperCase());
+  const navigate = useNavigate();
+  const verbs = verbsFor(rollout);
   const told = asked ? consequence(asked, rollout) : null;
   const close = () => {
     setAsked(null);
     change.reset();
+  };
+  const show = (answer: Rollout) => {
+    close();
+    if (answer.id !== rollout.id) void navigate(`/rollouts/${answer.id}`);
   };
   return (
     <>
@@ -53,7 +59,9 @@ export function RolloutActions({ rollout }: { rollout: Rollout }) {
           severe={told.severe}
           pending={change.isPending}
           error={change.error}
-          onConfirm={() => change.mutate(asked, { onSuccess: close })}
+          reasonLabel="Reason (stands in the timeline)"
+          reasonOptional
+          onConfirm={(reason) => change.mutate({ verb: asked, reason }, { onSuccess: show })}
         >
           {told.text}
         </ConfirmDialog>

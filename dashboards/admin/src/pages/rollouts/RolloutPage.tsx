@@ -1,5 +1,6 @@
 import { Link, useParams } from "react-router";
-import { useKnobs, useRollout } from "../../api/queries";
+import { useKnobs } from "../../api/queries";
+import { useRollout } from "../../api/rollouts";
 import type { Rollout } from "../../api/types";
 import { EventList } from "../../components/EventFeed";
 import { PageHeader } from "../../components/PageHeader";
@@ -51,6 +52,11 @@ function RolloutView({ rollout }: { rollout: Rollout }) {
         <div className="stack">
           <Panel title="Progress">
             {rollout.paused_reason && <p className={classes.paused}>Paused: {rollout.paused_reason}</p>}
+            {rollout.request && (
+              <p className={classes.asked}>
+                {rollout.request.actor} asked to {rollout.request.verb}; the controller meets it within seconds.
+              </p>
+            )}
             <p className={classes.outcome} aria-live="polite">
               {rollout.outcome ?? rollout.reason}
             </p>

@@ -1,6 +1,6 @@
 import { Button, SegmentedControl } from "@mantine/core";
 import { Link, useSearchParams } from "react-router";
-import { useRollouts } from "../../api/queries";
+import { useRollouts } from "../../api/rollouts";
 import type { Rollout } from "../../api/types";
 import { PageHeader } from "../../components/PageHeader";
 import { Empty, Failed, Loading } from "../../components/States";
@@ -16,7 +16,10 @@ export function RolloutsPage() {
   const [search, setSearch] = useSearchParams();
   const active = search.get("active") ?? "";
   const pool = search.get("pool") ?? "";
-  const rollouts = useRollouts({ active, pool_id: pool });
+  const rollouts = useRollouts({
+    ...(active ? { active: active === "true" } : {}),
+    ...(pool ? { pool_id: pool } : {}),
+  });
   const items = rollouts.data?.pages.flatMap((page) => page.items) ?? [];
   return (
     <>

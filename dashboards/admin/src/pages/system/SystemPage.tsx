@@ -60,14 +60,14 @@ export function SystemPage() {
 }
 
 function Dependencies({ system }: { system: System }) {
-  const rows: [string, System["redis"], string][] = [
-    ["Prometheus", system.prometheus, "Without it nothing is measured, and every decision holds."],
-    ["Redis", system.redis, "Without it pushes wait in the outbox; nodes still fetch their settings by themselves."],
+  const rows: [string, System["redis"]][] = [
+    ["Prometheus", system.prometheus],
+    ["Redis", system.redis],
   ];
   return (
     <Panel title="What it rests on">
       <ul className="stack" style={{ gap: 12 }}>
-        {rows.map(([name, { ok, detail }, meaning]) => (
+        {rows.map(([name, { ok, detail }]) => (
           <li key={name}>
             <div className="row spread">
               <strong>{name}</strong>
@@ -79,7 +79,7 @@ function Dependencies({ system }: { system: System }) {
                 }
               />
             </div>
-            <p className="small muted">{ok ? detail : `${detail} ${meaning}`}</p>
+            <p className="small muted">{detail}</p>
           </li>
         ))}
       </ul>

@@ -1,0 +1,203 @@
+"""A fleet with a past: two nodes, a surge, and what the real controller made of it, written tick by tick into a database.
+
+Two simulated nodes answer in place of Prometheus and of the node processes. All else is the product's own code: enrolment,
+heartbeats, the tick (observe, forecast, decide, record), the rollout's driver, acknowledgements, events.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Engine
+
+from controlplane.db import session_scope
+from controlplane.decisions import service as decisions
+from controlplane.decisions.policy import demo_policy
+from controlplane.decisions.reasons import Outcome
+from controlplane.fleets import service as fleets
+from controlplane.processes import lease
+from controlplane.processes import service as processes
+from controlplane.rollouts import service as rollouts
+from controlplane.rollouts.drive import Driver
+from controlplane.settings import ControlPlaneSettings
+from controlplane.telemetry.collector import Collector
+from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, missing
+from controlplane.tick import Ticker
+from inference_node.contract.messages import AckOutcome, NodeState, SettingsAck, StepProfile
+from inference_node.contract.settings import EngineSettings
+from tests.support.registrations import heartbeat_of, registration
+from tests.support.simulated_pool import SimulatedPool, probe_cells
+
+MODEL = "SmolLM2-135M-Instruct"
+SMALL = EngineSettings(max_batch_size=4, max_batched_tokens=512)
+TICK_S = 5.0
+CALM_RPS, SURGE_RPS = 1.2, 4.2
+EPOCH_HOLDER = "controller@test:1"
+_SUMS = {"offered_rps", "prompt_tokens_per_s", "generation_tokens_per_s", "requests", "errors", "rejected"}
+_SUMS |= {"running", "waiting", "nodes_up"}
+
+
+@dataclass(frozen=True, slots=True)
+class SeededFleet:
+    """Ids to open pages with. `decision_id` is the one to apply, made when the surge came into sight; the rollout is its."""
+
+    pool_id: str
+    node_ids: tuple[str, ...]
+    decision_id: str
+    rollout_id: str
+
+
+class _Clock:
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+
+class _SimulatedCollector(Collector):
+    """Answers with windows of the simulation: the one that ended last at the moment asked for."""
+
+    def __init__(self) -> None:
+        self._windows: dict[str, list[Observation]] = {}
+
+    def add(self, seen: Mapping[str, Observation]) -> None:
+        for node_id, window in seen.items():
+            self._windows.setdefault(node_id, []).append(window)
+
+    def collect(
+        self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float
+    ) -> tuple[Observation, dict[str, Observation]]:
+        found = {node.id: self._at(node.id, at, window_s) for node in nodes}
+        return _together(list(found.values()), at, window_s), found
+
+    def _at(self, node_id: str, at: datetime, window_s: float) -> Observation:
+        ended = [seen for seen in self._windows.get(node_id, []) if seen.window_end <= at]
+        return replace(ended[-1], window_end=at, window_s=window_s) if ended else missing(at, window_s)
+
+
+def surge(start_s: float, end_s: float) -> Callable[[float], float]:
+    """Offered load of the pool: calm, with a surge that ramps up within 20 s and ebbs away after its end."""
+
+    def rate(at_s: float) -> float:
+        up = min(1.0, max(0.0, (at_s - start_s) / 20))
+        down = min(1.0, max(0.0, (end_s - at_s) / 20))
+        return CALM_RPS + (SURGE_RPS - CALM_RPS) * min(up, down)
+
+    return rate
+
+
+def seed_fleet(
+    engine: Engine, *, now: datetime, past_s: float = 480.0, surge_s: tuple[float, float] = (240.0, 420.0)
+) -> SeededFleet:
+    """Writes the last `past_s` seconds up to `now`; `surge_s` says when, counted from their beginning, the surge runs."""
+    clock = _Clock(now - timedelta(seconds=past_s))
+    with session_scope(engine) as session:
+        held = lease.acquire_or_renew(session, name=lease.CONTROLLER, holder=EPOCH_HOLDER, lease_s=3600)
+        assert held is not None
+    pool_id, node_ids = _join(engine, clock.now())
+    rate = surge(*surge_s)
+    load = {
+        node_id: SimulatedPool(lambda at_s: rate(at_s) / len(node_ids), SMALL, nodes=1, seed=11 + index)
+        for index, node_id in enumerate(node_ids)
+    }
+    settings = ControlPlaneSettings(tick_s=TICK_S, window_s=TICK_S, scrape_interval_s=TICK_S / 2)
+    collector = _SimulatedCollector()
+    ticker = Ticker(engine, settings, clock, collector)
+    driver = Driver(engine, clock, collector, heartbeat_timeout_s=settings.heartbeat_timeout_s)
+    for _ in range(round(past_s / TICK_S)):
+        clock.at += timedelta(seconds=TICK_S)
+        seen = {node_id: replace(node.window(TICK_S), window_end=clock.at) for node_id, node in load.items()}
+        collector.add(seen)
+        _report(engine, seen, clock.at)
+        ticker.tick(pool_id, clock.at, held.epoch)
+        _drive(engine, driver, held.epoch)
+        _apply(engine, load, clock.at)
+    with session_scope(engine) as session:
+        for kind in ("controller", "worker"):
+            processes.beat(session, name=f"{kind}@test:1", kind=kind, now=now, detail={"tick_s": 0.08})
+        found = decisions.list_decisions(session, limit=1, pool_id=pool_id, outcome=Outcome.APPLY)
+        assert found and found[0].rollout_id, "the surge led to no rollout"
+        return SeededFleet(pool_id, node_ids, found[0].id, found[0].rollout_id)
+
+
+def _join(engine: Engine, now: datetime) -> tuple[str, tuple[str, ...]]:
+    with session_scope(engine) as session:
+        nodes = [
+            fleets.register_node(
+                session,
+                registration(
+                    f"node-{number}",
+                    pool="demo",
+                    model=MODEL,
+                    url=f"http://127.0.0.1:{8700 + number}",
+                    settings=SMALL,
+                    step_profile=StepProfile(cells=tuple(probe_cells())),
+                ),
+                now=now,
+            ).node
+            for number in (1, 2)
+        ]
+        pool_id = nodes[0].pool_id
+        decisions.put_policy(session, pool_id, demo_policy(), based_on=0, actor="trimtab up", now=now)
+        return pool_id, tuple(node.id for node in nodes)
+
+
+def _report(engine: Engine, windows: Mapping[str, Observation], now: datetime) -> None:
+    """What each node's heartbeat says."""
+    with session_scope(engine) as session:
+        for node_id, seen in windows.items():
+            node = fleets.get_node(session, node_id)
+            beat = heartbeat_of(
+                node,
+                state=NodeState.READY,
+                running=round(seen.running or 0),
+                waiting=round(seen.waiting or 0),
+                kv_usage=min(1.0, (seen.running or 0) * 0.03),
+                applied_step=node.applied_step,
+            )
+            fleets.heartbeat(session, node, beat, now=now)
+
+
+def _drive(engine: Engine, driver: Driver, epoch: int) -> None:
+    with session_scope(engine, read_only=True) as session:
+        under_way = [row.id for row in rollouts.active_rollouts(session)]
+    for rollout_id in under_way:
+        driver.drive(rollout_id, epoch)
+
+
+def _apply(engine: Engine, load: dict[str, SimulatedPool], now: datetime) -> None:
+    """A node that is behind takes what is desired of it, and says so."""
+    with session_scope(engine) as session:
+        for node_id, simulated in load.items():
+            node = fleets.get_node(session, node_id)
+            push = fleets.desired_push(session, node)
+            if push is None or push.generation <= node.observed_generation:
+                continue
+            simulated.settings = push.settings
+            ack = SettingsAck(
+                generation=push.generation,
+                epoch=push.epoch,
+                outcome=AckOutcome.APPLIED,
+                applied_step=round(simulated.now_s * 20),
+                config_hash=push.config_hash,
+                settings=push.settings,
+            )
+            fleets.record_ack(session, node_id, ack, now)
+
+
+def _together(nodes: list[Observation], at: datetime, window_s: float) -> Observation:
+    """The pool's window: amounts add up, of a quantile the worst node's is taken, the rest is averaged."""
+    facts: dict[str, float] = {}
+    for field in fields(Observation):
+        if field.name in {"window_end", "window_s", "quality"}:
+            continue
+        values = [value for node in nodes if (value := getattr(node, field.name)) is not None]
+        if not values:
+            continue
+        if field.name in _SUMS:
+            facts[field.name] = sum(values)
+        else:
+            facts[field.name] = max(values) if "_p95" in field.name else sum(values) / len(values)
+    up = facts.pop("nodes_up", 0.0)
+    return Observation(window_end=at, window_s=window_s, quality=nodes[0].quality, nodes_up=round(up), **facts)
