@@ -14,6 +14,7 @@ from inference_node.contract.settings import EngineSettings, Precision
 # A load that lasted over so many windows counts as a peak; a single window of few arrivals is chance.
 _PEAK_WINDOWS = 3
 _SHRINKS = 0.8
+_SHORTEST_STEP_S = 1e-6  # below what any machine does: a fit to bad figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,8 @@ def assess(inputs: DecisionInputs) -> Situation | str:
             f"No step times are known for precision {inputs.settings.precision.value}: neither the nodes' own probe nor "
             "enough served windows tell what a larger batch would cost."
         )
+    if step.at(1.0, 0.0) < _SHORTEST_STEP_S:
+        return "The step times that were measured say that a token costs no time at all; nothing can be concluded from them."
     nodes = ready_nodes(inputs)
     if nodes == 0:
         return "No node is ready."
