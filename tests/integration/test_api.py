@@ -90,7 +90,7 @@ class TestNodesLife:
         with ThreadPoolExecutor(1) as pool:
             poll = pool.submit(
                 lambda: httpx2.get(
-                    f"{api.url}/api/v1/agents/{me.node_id}/desired?after=0&wait_s=30", headers=own, timeout=40
+                    f"{api.url}/api/v1/agents/{me.node_id}/desired?after=0&wait_s=60", headers=own, timeout=20
                 )
             )
             generation = wish(api, me.node_id)
