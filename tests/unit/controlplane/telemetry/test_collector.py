@@ -1,0 +1,81 @@
+"""The collector on answers as Prometheus gives them, without one."""
+
+from datetime import UTC, datetime
+
+from controlplane.telemetry.collector import Collector
+from controlplane.telemetry.observation import NodeRef, PoolRef, Quality
+from controlplane.telemetry.prometheus import Sample
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+POOL = PoolRef("p", "main", "default")
+NODES = [NodeRef("a", "one"), NodeRef("b", "two")]
+FRESH = {"up": "1", "age": "2", "offered": "50", "running": "3", "waiting": "1"}
+
+
+class Answers:
+    """Answers every query with the same facts, each node's and the pool's."""
+
+    def __init__(self, nodes: dict[str, dict[str, str]], pool: dict[str, str]) -> None:
+        self.asked = 0
+        self._nodes, self._pool = nodes, pool
+
+    def query(self, promql: str, at: datetime) -> list[Sample]:
+        self.asked += 1
+        if "by (fleet, pool)" in promql:
+            labels = {"fleet": "default", "pool": "main"}
+            return [Sample(labels | {"fact": fact}, value) for fact, value in self._pool.items()]
+        return [
+            Sample({"node_id": node, "fact": fact}, value)
+            for node, facts in self._nodes.items()
+            for fact, value in facts.items()
+        ]
+
+
+def collector(a: dict[str, str], b: dict[str, str], pool: dict[str, str] | None = None) -> Collector:
+    return Collector(Answers({"a": a, "b": b}, pool or FRESH), scrape_interval_s=5)
+
+
+class TestCollect:
+    def test_counts_become_rates_of_the_window(self) -> None:
+        pool, nodes = collector(FRESH, FRESH).collect(POOL, NODES, AT, 10)
+        assert pool.quality is Quality.OK
+        assert nodes["a"].offered_rps == 5.0
+        assert pool.nodes_up == 2
+
+    def test_not_a_number_is_absent(self) -> None:
+        _, nodes = collector(FRESH | {"ttft_p95_s": "NaN", "step_mean_s": "+Inf"}, FRESH).collect(POOL, NODES, AT, 10)
+        assert nodes["a"].quality is Quality.OK
+        assert nodes["a"].ttft_p95_s is None
+        assert nodes["a"].step_mean_s is None
+
+    def test_old_samples_are_stale_and_carry_no_figures(self) -> None:
+        _, nodes = collector(FRESH | {"age": "15.1"}, FRESH).collect(POOL, NODES, AT, 10)
+        assert nodes["a"].quality is Quality.STALE
+        assert nodes["a"].offered_rps is None
+
+    def test_three_scrapes_old_is_still_fresh(self) -> None:
+        _, nodes = collector(FRESH | {"age": "15"}, FRESH).collect(POOL, NODES, AT, 10)
+        assert nodes["a"].quality is Quality.OK
+
+    def test_a_node_that_is_down_makes_the_pool_partial(self) -> None:
+        pool, nodes = collector(FRESH | {"up": "0"}, FRESH).collect(POOL, NODES, AT, 10)
+        assert nodes["a"].quality is Quality.MISSING
+        assert pool.quality is Quality.PARTIAL
+        assert pool.nodes_up == 1
+
+    def test_a_pool_without_its_own_figures_is_missing(self) -> None:
+        pool, _ = collector(FRESH, FRESH, {"kv_usage": "0.1"}).collect(POOL, NODES, AT, 10)
+        assert pool.quality is Quality.MISSING
+
+    def test_a_pool_without_nodes_is_missing(self) -> None:
+        assert collector(FRESH, FRESH).collect(POOL, [], AT, 10)[0].quality is Quality.MISSING
+
+    def test_one_fetch_serves_all_pools_of_a_tick(self) -> None:
+        answers = Answers({"a": FRESH, "b": FRESH}, FRESH)
+        collecting = Collector(answers)
+        collecting.collect(POOL, NODES, AT, 10)
+        once = answers.asked
+        collecting.collect(PoolRef("q", "other", "default"), [], AT, 10)
+        assert answers.asked == once
+        collecting.collect(POOL, NODES, AT, 5)
+        assert answers.asked == 2 * once
