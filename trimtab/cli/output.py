@@ -87,6 +87,12 @@ def number(value: float | None, unit: str = "") -> str:
     return NOTHING if value is None else f"{value:.3g}{unit and ' '}{unit}"
 
 
+def first_sentence(text: str | None) -> str:
+    """For a list; the whole stands in the detail."""
+    head, stop, rest = (text or NOTHING).partition(". ")
+    return f"{head} …" if stop and rest else head
+
+
 def age(at: str | None, now: datetime | None = None) -> str:
     """`12 s ago`, from RFC 3339."""
     if at is None:

@@ -15,6 +15,7 @@ from trimtab.cli.output import (
     age,
     changes,
     client,
+    first_sentence,
     pool_id,
     print_facts,
     print_json,
@@ -56,7 +57,10 @@ def list_rollouts(
     if as_json:
         print_json({"items": rows})
         return
-    table = [(age(r["created_at"]), r["pool"], r["phase"], changes(r["changes"]), r["reason"], r["id"]) for r in rows]
+    table = [
+        (age(r["created_at"]), r["pool"], r["phase"], changes(r["changes"]), first_sentence(r["reason"]), r["id"])
+        for r in rows
+    ]
     print_table("", ("created", "pool", "phase", "changes", "reason", "id"), table, "no rollout yet")
 
 
