@@ -15,8 +15,8 @@ import httpx2
 import pytest
 
 from inference_node.contract.settings import EngineSettings, KnobValue
-from tests.support.demo_model import demo_model_folder
 from tests.support.fake_controlplane import push_of
+from tests.support.models import demo_model
 from tests.support.node_process import NodeProcess, node_process
 
 pytestmark = pytest.mark.model
@@ -129,7 +129,7 @@ class Pusher:
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     data_dir: Path = tmp_path_factory.mktemp("node")
-    with node_process(demo_model_folder(), data_dir, "--kv-tokens", "8192", "--max-model-len", "512") as node:
+    with node_process(demo_model(), data_dir, "--kv-tokens", "8192", "--max-model-len", "512") as node:
         yield node
 
 

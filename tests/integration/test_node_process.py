@@ -14,8 +14,8 @@ import openai
 import pytest
 
 from inference_node.contract.settings import EngineSettings
-from tests.support.demo_model import demo_model_folder
 from tests.support.fake_controlplane import ENROLMENT_TOKEN, fake_controlplane, push_of, wait_for
+from tests.support.models import demo_model
 from tests.support.node_process import NodeProcess, node_process
 
 pytestmark = pytest.mark.model
@@ -45,7 +45,7 @@ def refusal(node: NodeProcess) -> str:
 
 def broken_copy(folder: Path) -> Path:
     """The demo model with links instead of copies, to be damaged file by file."""
-    source = demo_model_folder()
+    source = demo_model()
     folder.mkdir()
     for file in source.iterdir():
         (folder / file.name).symlink_to(file)
@@ -107,7 +107,7 @@ class TestCannotStart:
 
 class TestLife:
     def test_from_loading_to_a_clean_end(self, tmp_path: Path) -> None:
-        with started(demo_model_folder(), tmp_path, *SMALL) as node:
+        with started(demo_model(), tmp_path, *SMALL) as node:
             # Alive, but not ready, while it loads.
             assert httpx2.get(f"{node.url}/livez").status_code == 200
             early = httpx2.get(f"{node.url}/readyz")
@@ -152,7 +152,7 @@ class TestLife:
         assert not any("Traceback" in line for line in node.stderr), node.stderr
 
     def test_a_stop_while_loading_is_prompt_and_clean(self, tmp_path: Path) -> None:
-        with started(demo_model_folder(), tmp_path, *SMALL) as node:
+        with started(demo_model(), tmp_path, *SMALL) as node:
             node.event("node_listening")
             assert node.stop(signal.SIGINT) == 0
 
@@ -160,7 +160,7 @@ class TestLife:
         pushed = EngineSettings(max_batch_size=3, max_queue=17)
         with fake_controlplane() as plane:
             environment = {"NODE_CONTROLPLANE_URL": plane.url, "NODE_ENROLMENT_TOKEN": ENROLMENT_TOKEN}
-            with node_process(demo_model_folder(), tmp_path, *SMALL, environment=environment) as node:
+            with node_process(demo_model(), tmp_path, *SMALL, environment=environment) as node:
                 wait_for(lambda: plane.heartbeats)
                 plane.desired = push_of(pushed, 4, epoch=2)
                 wait_for(lambda: plane.last_heartbeat.observed_generation == 4)
@@ -170,7 +170,7 @@ class TestLife:
                 node.stop(signal.SIGKILL)
             plane.stop()
             # With the control plane gone, too.
-            with node_process(demo_model_folder(), tmp_path, *SMALL, environment=environment) as node:
+            with node_process(demo_model(), tmp_path, *SMALL, environment=environment) as node:
                 shown = httpx2.get(f"{node.url}/admin/v1/settings", headers=node.admin).json()
                 assert (shown["generation"], shown["epoch_seen"], shown["drifted"]) == (4, 2, False)
                 assert EngineSettings.model_validate(shown["settings"]) == pushed
@@ -187,7 +187,7 @@ class TestLife:
                 assert node.stop() == 0
 
     def test_is_idle_when_nobody_asks(self, tmp_path: Path) -> None:
-        with node_process(demo_model_folder(), tmp_path, *SMALL) as node:
+        with node_process(demo_model(), tmp_path, *SMALL) as node:
 
             def cpu_s() -> float:
                 fields = Path(f"/proc/{node.process.pid}/stat").read_text().rpartition(")")[2].split()
