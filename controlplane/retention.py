@@ -11,6 +11,7 @@ from controlplane.db import Base, rows_matched
 from controlplane.events.models import OutboxItem
 from controlplane.forecasting.models import ForecastRecord
 from controlplane.processes.models import ProcessHeartbeat, TaskSlot
+from controlplane.rollouts.models import RolloutWindow
 from controlplane.telemetry.models import ObservationRecord
 
 
@@ -24,6 +25,7 @@ class _Rule:
 _RULES = (
     _Rule(ObservationRecord, timedelta(days=14), ObservationRecord.window_end),
     _Rule(ForecastRecord, timedelta(days=2), ForecastRecord.made_at),
+    _Rule(RolloutWindow, timedelta(days=30), RolloutWindow.window_end),
     _Rule(OutboxItem, timedelta(days=1), OutboxItem.done_at),
     _Rule(OutboxItem, timedelta(days=7), OutboxItem.dead_at),
     _Rule(TaskSlot, timedelta(days=1), TaskSlot.taken_at),
