@@ -156,7 +156,7 @@ class Server(uvicorn.Server):
 
 
 def serve(settings: ControlPlaneSettings) -> None:
-    """Runs the API until SIGINT or SIGTERM. Raises SchemaOlder, SchemaNewer, or Unavailable before anything is bound."""
+    """Runs the API until SIGINT or SIGTERM. Raises SchemaOlder, SchemaNewer or DatabaseUnreachable before anything is bound."""
     engine = make_engine(settings.database_url)
     try:
         schema.check(engine)

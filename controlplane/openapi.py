@@ -3,8 +3,8 @@
 `python -m controlplane.openapi [PATH]`. A test fails while the committed file is not what this would write.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 from controlplane.app import create_app
@@ -20,4 +20,6 @@ def document() -> str:
 
 
 if __name__ == "__main__":
-    (Path(sys.argv[1]) if len(sys.argv) > 1 else COMMITTED).write_text(document(), encoding="utf-8")
+    parser = argparse.ArgumentParser(description="Write the API's description.")
+    parser.add_argument("path", nargs="?", type=Path, default=COMMITTED, help="where to; by default docs/openapi.json")
+    parser.parse_args().path.write_text(document(), encoding="utf-8")

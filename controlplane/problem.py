@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -161,6 +161,11 @@ def _database(request: Request, error: Exception) -> Response:
     return problem(request, 503, "the database does not answer: try again in a moment", retry_after_s=2)
 
 
+def _data(request: Request, error: Exception) -> Response:
+    log.info("value_refused_by_database", error=str(error))
+    return problem(request, 422, "a value cannot be stored or looked for: a zero byte in a text, or a number too large")
+
+
 def internal(request: Request, error: Exception) -> Response:
     """Answer to a bug of ours: nothing of it but the id under which the log has it."""
     log.error("request_failed", exc_info=error)
@@ -182,3 +187,4 @@ def install(app: FastAPI, page_for: Callable[[Request, HTTPException], Response 
     app.add_exception_handler(HTTPException, http)
     app.add_exception_handler(OperationalError, _database)
     app.add_exception_handler(InterfaceError, _database)
+    app.add_exception_handler(DataError, _data)

@@ -15,6 +15,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import OperationalError
 
 from controlplane.db import make_engine
 from controlplane.errors import ControlPlaneError, Unavailable
@@ -27,6 +28,10 @@ _ADVISORY_LOCK = 0x7472696D746162  # "trimtab": one migration at a time on Postg
 
 class SchemaOlder(Unavailable):
     title = "The database must be migrated"
+
+
+class DatabaseUnreachable(Unavailable):
+    title = "The database does not answer"
 
 
 class SchemaNewer(ControlPlaneError):
@@ -50,13 +55,19 @@ def head() -> str:
 
 
 def current(engine: Engine) -> str | None:
-    """The revision that the database is at, None for one without our tables."""
-    with engine.execution_options(read_only=True).connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    """The revision that the database is at, None for one without our tables. Raises DatabaseUnreachable."""
+    try:
+        with engine.execution_options(read_only=True).connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    except OperationalError as error:
+        raise DatabaseUnreachable(
+            f"the database at {engine.url.render_as_string(hide_password=True)} does not answer: "
+            f"{str(error.orig).strip().splitlines()[0]}. Check that it runs and that CONTROLPLANE_DATABASE_URL names it"
+        ) from error
 
 
 def check(engine: Engine) -> None:
-    """Raises SchemaNewer or SchemaOlder unless the database is exactly what this code needs."""
+    """Raises SchemaNewer, SchemaOlder or DatabaseUnreachable unless the database is exactly what this code needs."""
     _compare(current(engine))
 
 

@@ -1,7 +1,6 @@
 """Shapes that all endpoints share: strict bodies, times in UTC, lists with an opaque cursor."""
 
 import base64
-import binascii
 from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 
@@ -49,7 +48,7 @@ def decode_cursor(cursor: str) -> str:
     """Raises Invalid for what no page of ours ever handed out."""
     try:
         return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # not base64, not ASCII, or not UTF-8 inside
         raise Invalid("the cursor is not one of ours: pass on `next_cursor` of the page before as it is") from error
 
 

@@ -299,6 +299,10 @@ class TestErrors:
         response = shared.client.post("/api/v1/tokens", content=content, headers={"content-type": "application/json"})
         problem(response, 413)
 
+    def test_a_zero_byte_is_the_callers_mistake(self, api: Api) -> None:
+        """PostgreSQL refuses it in any text, SQLite finds nothing under it."""
+        assert api.client.get("/api/v1/nodes/%00").status_code in {404, 422}
+
     def test_a_trace_id_that_is_sent_is_kept_and_a_strange_one_is_not(self, shared: Api) -> None:
         assert shared.client.get("/livez", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
         assert shared.client.get("/livez", headers={"x-request-id": "a b"}).headers["x-request-id"] != "a b"
