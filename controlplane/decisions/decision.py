@@ -35,13 +35,21 @@ class StepTime:
 
 
 @dataclass(frozen=True, slots=True)
+class Workload:
+    """An average request: prompt tokens that must be computed (not found in the prefix cache), and answer tokens."""
+
+    prompt_tokens: float
+    generation_tokens: float
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFacts:
     """A node as the decision sees it."""
 
     id: str
     name: str
     ready: bool
-    capabilities: NodeCapabilities | None
+    capabilities: NodeCapabilities | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,8 @@ class PastChange:
 class DecisionInputs:
     """Everything that `decide()` knows. Nothing else may influence it.
 
-    `history` is the pool's recent windows, oldest first, `observation` among them as the last. `home` is what people last set:
+    `history` is the pool's windows of the relaxing cooldown, oldest first, `observation` among them as the last; `workload` and
+    `step_times` rest on longer ones. `home` is what people last set:
     relaxing leads back there and no further.
     """
 
@@ -73,18 +82,20 @@ class DecisionInputs:
     history: tuple[Observation, ...]
     forecasts: dict[str, Forecast]
     step_times: tuple[StepTime, ...]
+    workload: Workload | None = None
     changes: tuple[PastChange, ...] = ()
     home: EngineSettings | None = None
     frozen_reason: str | None = None
     active_rollout: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        data: dict[str, Any] = _INPUTS.dump_python(self, mode="json")
+        """Absent values are left out: most of what a window can hold is absent."""
+        data: dict[str, Any] = _INPUTS.dump_python(self, mode="json", exclude_none=True)
         return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "DecisionInputs":
-        return _INPUTS.validate_python(data)
+        return _INPUTS.validate_python({"observation": None} | data)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.decisions.decision import DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.models import DecisionRecord
+from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policies import current_policy
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.reasons import Outcome, Trigger
@@ -23,6 +24,8 @@ from inference_node.contract.settings import EngineSettings
 
 # A node that was silent for longer is not waited for: it counts neither as missing nor as capacity.
 FORGOTTEN_AFTER_S = 600.0
+_LEAST_HISTORY_S, _SLACK_S = 120.0, 30.0
+_LOOKED_AT = {"offered_rps", "waiting", "ttft_p95_s", "itl_p95_s"}
 # `created_by` of revisions that the controller made starts with this; all others were wished for by people or brought by nodes.
 CONTROLLER = "controller"
 
@@ -61,13 +64,29 @@ def gather_inputs(
             for node in nodes
         ),
         observation=observation,
-        history=tuple(history),
+        history=needed_history(history, policy, now),
         forecasts=dict(forecasts),
         step_times=fit_step_times(_cells(nodes), windows, settings.precision),
+        workload=workload_of(history),
         changes=past_changes(session, pool.id, policy, now),
         home=_home(session, pool.id),
         frozen_reason=None if pool.frozen_at is None else (pool.frozen_reason or "no reason given"),
         active_rollout=active_rollout,
+    )
+
+
+def needed_history(history: Sequence[Observation], policy: Policy, now: datetime) -> tuple[Observation, ...]:
+    """The windows, and of each the facts, that decisions look at: they are kept with every decision, so they are kept small."""
+    since = now - timedelta(seconds=max(policy.guardrails.cooldown_relaxing_s, _LEAST_HISTORY_S) + _SLACK_S)
+    return tuple(
+        Observation.from_json(
+            seen.window_end,
+            seen.window_s,
+            seen.quality,
+            {fact: value for fact, value in seen.to_json().items() if fact in _LOOKED_AT},
+        )
+        for seen in history
+        if seen.window_end > since
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from controlplane.decisions.decision import StepTime
+from controlplane.decisions.decision import StepTime, Workload
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.settings import EngineSettings
 
@@ -18,14 +18,6 @@ _TAIL_WINDOWS = 12
 _TAIL_BOUNDS = (0.7, 3.0)
 # Erlang's delay formula is left where a queue is all but sure; a fluid backlog tells the rest.
 _ALMOST_FULL = 0.999
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """An average request: prompt tokens that must be computed (not found in the prefix cache), and answer tokens."""
-
-    prompt_tokens: float
-    generation_tokens: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from controlplane.decisions.decision import DecisionInputs, StepTime
+from controlplane.decisions.decision import DecisionInputs, StepTime, Workload
 from controlplane.decisions.guardrails import ready_nodes
 from controlplane.decisions.objective import Load, load_of, projection_of
-from controlplane.decisions.performance import PoolModel, Tails, Workload, tails_of, workload_of
+from controlplane.decisions.performance import PoolModel, Tails, tails_of
 from controlplane.forecasting.projection import Projection
 from inference_node.contract.settings import EngineSettings, Precision
 
@@ -76,7 +76,7 @@ def assess(inputs: DecisionInputs) -> Situation | str:
     nodes = ready_nodes(inputs)
     if nodes == 0:
         return "No node is ready."
-    workload = workload_of(inputs.history)
+    workload = inputs.workload
     if workload is None:
         return "No request has finished yet, so it is not known how long prompts and answers are."
     forecast = inputs.forecasts.get("offered_rps")

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane.decisions.decide import decide
-from controlplane.decisions.decision import DecisionInputs, NodeFacts, PastChange, StepTime
+from controlplane.decisions.decision import DecisionInputs, NodeFacts, PastChange, StepTime, Workload
 from controlplane.decisions.policy import Autonomy, Guardrails, Objective, Policy, Slo
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.forecasting.forecaster import Forecast, ForecastPoint
@@ -118,6 +118,7 @@ def inputs(draw: st.DrawFn, qualities: st.SearchStrategy[Quality] = ANY_QUALITY)
                 )
             )
         ),
+        workload=draw(st.none() | st.builds(Workload, st.floats(1, 4000), st.floats(1, 1000))),
         home=draw(st.none() | batch.map(lambda size: EngineSettings(max_batch_size=size))),
         frozen_reason=draw(st.none() | st.just("by hand")),
         active_rollout=draw(st.none() | st.just("r1")),
@@ -167,6 +168,7 @@ def open_inputs(draw: st.DrawFn) -> DecisionInputs:
         step_times=(
             StepTime(Precision.BF16, draw(st.floats(0.005, 0.1)), draw(st.floats(0.0005, 0.01)), 0.0008, 12, 0.05),
         ),
+        workload=Workload(40.0, 48.0),
         home=draw(st.none() | st.integers(1, 32).map(lambda size: EngineSettings(max_batch_size=size))),
     )
 
@@ -274,11 +276,12 @@ def _decided_at(rate: float, batch: int) -> float:
             policy=Policy(),
             policy_version=1,
             settings=EngineSettings(max_batch_size=batch),
-            nodes=(NodeFacts("n", "n", True, None),),
+            nodes=(NodeFacts("n", "n", True),),
             observation=seen,
             history=(seen,),
             forecasts={"offered_rps": Forecast("offered_rps", NOW, 5.0, (point,) * 6, "test")},
             step_times=(StepTime(Precision.BF16, 0.03, 0.003, 0.0008, 9, 0.05),),
+            workload=Workload(40.0, 48.0),
         )
     )
     assert decision.breach_probability is not None

@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs, NodeFacts, PastChange
+from controlplane.decisions.gather import needed_history
+from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.reasons import Outcome
 from controlplane.decisions.step_time import fit_step_times
@@ -86,9 +88,10 @@ class ClosedLoop:
             settings=self.pool.settings,
             nodes=NODES,
             observation=history[-1],
-            history=history,
+            history=needed_history(history, self.policy, self.pool.at),
             forecasts=forecast_pool(history, horizon_s=self.policy.forecast.horizon_s),
             step_times=fit_step_times(probe_cells(), history, self.pool.settings.precision),
+            workload=workload_of(history),
             changes=tuple(self.changes),
             home=self.home,
             active_rollout=None if self._pending is None else "under-way",

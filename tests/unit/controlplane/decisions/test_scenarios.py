@@ -21,7 +21,7 @@ from tests.support.simulated_pool import SimulatedPool
 
 CALM_RPS, SURGE_RPS, SURGE_AT_S = 1.0, 4.5, 120.0
 SMALL = EngineSettings(max_batch_size=4, max_batched_tokens=512)
-SEEDS = range(3)
+SEEDS = range(2)
 
 
 def surge(until_s: float) -> Callable[[float], float]:
