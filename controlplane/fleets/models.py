@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from controlplane.db import Base, Id
@@ -96,7 +96,7 @@ class Node(Base):
     observed_hash: Mapped[str] = mapped_column(String(16))
     observed_settings: Mapped[dict[str, Any]]
     observed_at: Mapped[datetime]
-    applied_step: Mapped[int] = mapped_column(default=0)
+    applied_step: Mapped[int] = mapped_column(BigInteger, default=0)
     preparing_generation: Mapped[int | None]
     rejected_generation: Mapped[int | None]
     rejected_reason: Mapped[str | None] = mapped_column(Text)

@@ -13,6 +13,11 @@ from inference_node.contract.settings import EngineSettings, KnobBounds, KvPreci
 
 CONTRACT_VERSION = 1
 
+# What a 32-bit integer column holds: a number beyond it is a fault of the sender, not of the database.
+MAX_NUMBER = 2**31 - 1
+# Steps are counted for years at thousands a second; doubles of JSON readers are exact to here.
+MAX_STEP = 2**53
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$", description="lower-case DNS-like name")]
 
 
@@ -55,10 +60,10 @@ class NodeCapabilities(_Message):
 
     precisions: tuple[Precision, ...]
     kv_precisions: tuple[KvPrecision, ...] = (KvPrecision.MODEL,)
-    max_batch_size: int = Field(ge=1)
-    max_batched_tokens: int = Field(ge=64)
-    max_model_len: int = Field(ge=1, description="longest prompt plus answer, in tokens")
-    kv_tokens: int = Field(ge=1, description="tokens the KV cache holds in all")
+    max_batch_size: int = Field(ge=1, le=MAX_NUMBER)
+    max_batched_tokens: int = Field(ge=64, le=MAX_NUMBER)
+    max_model_len: int = Field(ge=1, le=MAX_NUMBER, description="longest prompt plus answer, in tokens")
+    kv_tokens: int = Field(ge=1, le=MAX_NUMBER, description="tokens the KV cache holds in all")
 
 
 class NodeHardware(_Message):
@@ -66,8 +71,8 @@ class NodeHardware(_Message):
 
     device: str = Field(description="cpu or the name of the accelerator")
     cpu_model: str = ""
-    cpu_cores: int = Field(ge=1)
-    threads: int = Field(ge=1, description="threads that the engine computes with")
+    cpu_cores: int = Field(ge=1, le=MAX_NUMBER)
+    threads: int = Field(ge=1, le=MAX_NUMBER, description="threads that the engine computes with")
     memory_bytes: int = Field(ge=0)
     features: tuple[str, ...] = Field(default=(), description="instruction sets that matter: avx512_bf16, amx_bf16 …")
 
@@ -76,10 +81,10 @@ class StepSample(_Message):
     """One cell of the node's measured step-time table."""
 
     precision: Precision
-    decode_rows: int = Field(ge=0)
-    prefill_tokens: int = Field(ge=0)
+    decode_rows: int = Field(ge=0, le=MAX_NUMBER)
+    prefill_tokens: int = Field(ge=0, le=MAX_NUMBER)
     step_s: float = Field(gt=0, description="median seconds of one step")
-    samples: int = Field(ge=1)
+    samples: int = Field(ge=1, le=MAX_NUMBER)
 
 
 class StepProfile(_Message):
@@ -105,8 +110,8 @@ class NodeRegistration(_Message):
     capabilities: NodeCapabilities
     hardware: NodeHardware
     settings: EngineSettings
-    observed_generation: int = Field(ge=0)
-    observed_epoch: int = Field(default=0, ge=0)
+    observed_generation: int = Field(ge=0, le=MAX_NUMBER)
+    observed_epoch: int = Field(default=0, ge=0, le=MAX_NUMBER)
     step_profile: StepProfile = StepProfile()
 
 
@@ -124,26 +129,30 @@ class Heartbeat(_Message):
 
     instance_id: str
     state: NodeState
-    observed_generation: int = Field(ge=0)
-    observed_epoch: int = Field(ge=0)
+    observed_generation: int = Field(ge=0, le=MAX_NUMBER)
+    observed_epoch: int = Field(ge=0, le=MAX_NUMBER)
     config_hash: str
     settings: EngineSettings
-    applied_step: int = Field(default=0, ge=0, description="engine step from which these settings are in force")
-    preparing_generation: int | None = Field(default=None, description="generation being prepared in the background")
-    rejected_generation: int | None = None
+    applied_step: int = Field(
+        default=0, ge=0, le=MAX_STEP, description="engine step from which these settings are in force"
+    )
+    preparing_generation: int | None = Field(
+        default=None, ge=0, le=MAX_NUMBER, description="generation being prepared in the background"
+    )
+    rejected_generation: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
     rejected_reason: str | None = None
     drifted: bool = Field(default=False, description="settings were changed on the node itself since the last push")
-    running: int = Field(default=0, ge=0)
-    waiting: int = Field(default=0, ge=0)
+    running: int = Field(default=0, ge=0, le=MAX_NUMBER)
+    waiting: int = Field(default=0, ge=0, le=MAX_NUMBER)
     kv_usage: float = Field(default=0.0, ge=0.0, le=1.0)
-    step: int = Field(default=0, ge=0)
+    step: int = Field(default=0, ge=0, le=MAX_STEP)
     step_profile: StepProfile | None = None
 
 
 class HeartbeatReply(_Message):
     """What the control plane wants of the node by now; a newer generation than applied is fetched at once."""
 
-    desired_generation: int = Field(ge=0)
+    desired_generation: int = Field(ge=0, le=MAX_NUMBER)
     desired_hash: str | None = None
 
 
@@ -151,9 +160,11 @@ class SettingsPush(_Message):
     """Desired settings of one node: pushed to it, and the same document when it asks for it."""
 
     node_id: str
-    generation: int = Field(ge=1)
-    epoch: int = Field(ge=0)
-    revision: int = Field(ge=0, description="number of the settings revision in its pool; 0 for a manual push")
+    generation: int = Field(ge=1, le=MAX_NUMBER)
+    epoch: int = Field(ge=0, le=MAX_NUMBER)
+    revision: int = Field(
+        ge=0, le=MAX_NUMBER, description="number of the settings revision in its pool; 0 for a manual push"
+    )
     config_hash: str
     settings: EngineSettings
     bounds: dict[str, KnobBounds] = Field(default_factory=dict)

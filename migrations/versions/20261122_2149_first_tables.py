@@ -255,7 +255,7 @@ def upgrade() -> None:
         sa.Column("observed_hash", sa.String(length=16), nullable=False),
         sa.Column("observed_settings", JSON, nullable=False),
         sa.Column("observed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("applied_step", sa.Integer(), nullable=False),
+        sa.Column("applied_step", sa.BigInteger(), nullable=False),
         sa.Column("preparing_generation", sa.Integer(), nullable=True),
         sa.Column("rejected_generation", sa.Integer(), nullable=True),
         sa.Column("rejected_reason", sa.Text(), nullable=True),
