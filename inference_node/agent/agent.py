@@ -218,7 +218,7 @@ class Agent:
             instance_id=self._instance_id,
             state=self._enrolment.state(),
             observed_generation=observed.generation,
-            observed_epoch=observed.epoch,
+            observed_epoch=self._keeper.epoch_seen,  # what it fences by: a control plane that lost its memory must get above
             config_hash=settings.content_hash(),
             settings=settings,
             applied_step=observed.applied_step,

@@ -86,6 +86,8 @@ class NodeStore:
             raise StoreInUse(
                 f"another node process uses {self.folder}. Stop it, or give this one another name (NODE_NAME) or data folder."
             ) from None
+        for left_behind in self.folder.glob(".*.json.*"):  # by a process that was killed while it wrote
+            left_behind.unlink(missing_ok=True)
         return handle
 
     def load_settings(self) -> StoredSettings | None:

@@ -143,13 +143,13 @@ def _acknowledged(ack: SettingsAck) -> Response:
 
 
 def _refused(rejection: PushRejected, node: Node) -> Response:
-    observed = node.keeper.observed if node.keeper else None
+    keeper = node.keeper
     body = SettingsReject(
         code=rejection.code,
         message=str(rejection),
         knob=rejection.knob,
-        observed_generation=observed.generation if observed else 0,
-        observed_epoch=observed.epoch if observed else 0,
+        observed_generation=keeper.observed.generation if keeper else 0,
+        observed_epoch=keeper.epoch_seen if keeper else 0,
     )
     return JSONResponse(body.model_dump(mode="json"), _STATUS[rejection.code])
 

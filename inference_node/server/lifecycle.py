@@ -249,6 +249,6 @@ def registration_of(node: Node) -> NodeRegistration:
         hardware=engine.hardware,
         settings=engine.settings,
         observed_generation=keeper.observed.generation,
-        observed_epoch=keeper.observed.epoch,
+        observed_epoch=keeper.epoch_seen,
         step_profile=engine.step_profile(),
     )

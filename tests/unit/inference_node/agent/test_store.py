@@ -88,3 +88,10 @@ class TestLock:
             store.lock()
         handle.close()
         store.lock().close()
+
+    def test_clears_what_a_killed_process_left(self, store: NodeStore) -> None:
+        store.save_settings(STATE)
+        (store.folder / ".settings.json.abc").write_bytes(b"half")
+        store.lock().close()
+        assert not list(store.folder.glob(".settings*"))
+        assert store.load_settings() == STATE

@@ -101,6 +101,13 @@ class TestPush:
         assert (got, reject.code, reject.observed_generation, reject.observed_epoch) == (status, code, 2, 1)
         assert served.engine.settings.max_batch_size == 3
 
+    async def test_tells_the_epoch_that_it_fences_by(self, served: ServedApp) -> None:
+        """Also when that epoch's own push was refused: whoever lost its memory must get above it."""
+        served.engine.refuse = SettingsRefused(RejectCode.OUT_OF_MEMORY, "precision", "needs 300 MB more")
+        await put(served, push_of(EngineSettings(max_queue=9), 3, epoch=7))
+        _, body = await put(served, push_of(EngineSettings(), 4, epoch=6))
+        assert (body["code"], body["observed_epoch"]) == ("stale_epoch", 7)
+
     async def test_without_memory_is_409(self, served: ServedApp) -> None:
         served.engine.refuse = SettingsRefused(RejectCode.OUT_OF_MEMORY, "precision", "needs 300 MB more")
         status, body = await put(served, push_of(EngineSettings(precision=Precision.FP32), 1))
