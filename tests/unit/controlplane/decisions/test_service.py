@@ -1,0 +1,206 @@
+"""Decisions and policies in SQL."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from controlplane.db import session_scope
+from controlplane.decisions import service
+from controlplane.decisions.decide import decide
+from controlplane.decisions.decision import DecisionInputs, NodeFacts, StepTime, Workload
+from controlplane.decisions.gather import gather_inputs, past_changes
+from controlplane.decisions.models import DecisionRecord
+from controlplane.decisions.policy import Policy, Slo
+from controlplane.decisions.reasons import Outcome, Reason
+from controlplane.errors import NotFound, Stale
+from controlplane.events import service as events
+from controlplane.events.kinds import EventKind
+from controlplane.events.models import Event
+from controlplane.fleets import service as fleets
+from controlplane.fleets.models import Pool
+from controlplane.forecasting.forecaster import Forecast, ForecastPoint
+from controlplane.forecasting.service import latest_forecasts
+from controlplane.telemetry.observation import Observation, Quality, missing
+from inference_node.contract.settings import EngineSettings, Precision
+from tests.support.database import memory_database
+from tests.support.registrations import heartbeat_of, registration
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    with memory_database() as engine, session_scope(engine) as opened:
+        yield opened
+
+
+@pytest.fixture
+def pool(session: Session) -> Pool:
+    """A pool of one ready node with max_batch_size 4."""
+    said = registration(settings=EngineSettings(max_batch_size=4))
+    node = fleets.register_node(session, said, now=NOW).node
+    fleets.heartbeat(session, node, heartbeat_of(node), now=NOW)
+    return node.pool
+
+
+def inputs(at: datetime, load: float = 0.3) -> DecisionInputs:
+    points = tuple(ForecastPoint(at + timedelta(seconds=5 * i), load, load, load) for i in range(1, 7))
+    seen = Observation(at, 5.0, Quality.OK, offered_rps=load, waiting=0.0, running=1.0)
+    return DecisionInputs(
+        now=at,
+        pool="main",
+        policy=Policy(),
+        policy_version=0,
+        settings=EngineSettings(max_batch_size=4),
+        nodes=(NodeFacts("n", "n", True),),
+        observation=seen,
+        history=(seen,),
+        forecasts={"offered_rps": Forecast("offered_rps", at, 5.0, points, "last_value")},
+        step_times=(StepTime(Precision.BF16, 0.03, 0.003, 0.0008, 9, 0.05),),
+        workload=Workload(40.0, 48.0),
+    )
+
+
+def record(session: Session, pool: Pool, given: DecisionInputs) -> DecisionRecord:
+    return service.record_decision(session, decide(given), pool_id=pool.id, inputs=given, epoch=1)
+
+
+def kinds(session: Session) -> list[str]:
+    return [
+        event.kind for event in events.list_events(session, limit=50) if not event.kind.startswith(("node", "pool"))
+    ]
+
+
+class TestRecordDecision:
+    def test_equal_holds_are_one_row_that_shows_the_newest(self, session: Session, pool: Pool) -> None:
+        first = record(session, pool, inputs(NOW))
+        second = record(session, pool, inputs(NOW + timedelta(seconds=5), load=0.4))
+        assert second.id == first.id
+        assert (second.repeats, second.at, second.last_at) == (2, NOW, NOW + timedelta(seconds=5))
+        assert "0.4 req/s" in second.explanation
+        assert service.replay(second)[0]
+        assert kinds(session) == [EventKind.DECISION_MADE]
+
+    def test_another_reason_is_another_row_and_event(self, session: Session, pool: Pool) -> None:
+        record(session, pool, inputs(NOW))
+        later = NOW + timedelta(seconds=5)
+        blind = replace(inputs(later), observation=missing(later, 5.0))
+        assert record(session, pool, blind).reason == Reason.NO_DATA
+        assert kinds(session) == [EventKind.DECISION_MADE] * 2
+
+    def test_two_applies_are_two_rows(self, session: Session, pool: Pool) -> None:
+        for seconds in (0, 5):
+            assert record(session, pool, inputs(NOW + timedelta(seconds=seconds), load=4)).outcome == Outcome.APPLY
+        assert session.scalar(select(func.count()).select_from(DecisionRecord)) == 2
+
+    def test_a_breach_is_told_once_when_it_comes_and_once_when_it_goes(self, session: Session, pool: Pool) -> None:
+        for index, load in enumerate((0.3, 4.0, 4.0, 0.3, 0.3)):
+            record(session, pool, inputs(NOW + timedelta(seconds=5 * index), load=load))
+        told = [kind for kind in kinds(session) if kind.startswith("forecast")]
+        assert told == [EventKind.FORECAST_BREACH_CLEARED, EventKind.FORECAST_BREACH_PREDICTED]  # newest first
+
+    def test_keeps_the_forecasts_with_the_projection_of_latency(self, session: Session, pool: Pool) -> None:
+        record(session, pool, inputs(NOW))
+        found = latest_forecasts(session, pool.id)
+        assert found["offered_rps"].model == "last_value"
+        assert found["ttft_p95_s"].model == "fluid"
+        assert set(found["ttft_p95_s"].points[0]) == {"at", "q10", "q50", "q90"}
+
+
+class TestReplay:
+    def test_is_exact_out_of_the_database(self, session: Session, pool: Pool) -> None:
+        row = record(session, pool, inputs(NOW, load=4))
+        session.flush()
+        session.expire(row)
+        identical, again = service.replay(service.get_decision(session, row.id))
+        assert identical
+        assert again == decide(inputs(NOW, load=4))
+
+    def test_tells_when_it_comes_out_differently(self, session: Session, pool: Pool) -> None:
+        row = record(session, pool, inputs(NOW, load=4))
+        row.chosen = EngineSettings(max_batch_size=63).model_dump(mode="json")
+        assert not service.replay(row)[0]
+
+    def test_an_unknown_decision_is_not_found(self, session: Session) -> None:
+        with pytest.raises(NotFound, match="nobody"):
+            service.get_decision(session, "nobody")
+
+
+class TestListDecisions:
+    def test_pages_newest_first_and_narrows(self, session: Session, pool: Pool) -> None:
+        for index, load in enumerate((0.3, 4.0, 0.3)):
+            record(session, pool, inputs(NOW + timedelta(seconds=5 * index), load=load))
+        rows = service.list_decisions(session, limit=2)
+        assert [row.at for row in rows] == [NOW + timedelta(seconds=10), NOW + timedelta(seconds=5)]
+        rest = service.list_decisions(session, limit=2, before=(rows[-1].at, rows[-1].id))
+        assert [row.at for row in rest] == [NOW]
+        assert [r.outcome for r in service.list_decisions(session, limit=9, outcome=Outcome.APPLY)] == ["APPLY"]
+
+
+class TestPolicies:
+    def test_defaults_hold_as_version_0(self, session: Session, pool: Pool) -> None:
+        assert service.current_policy(session, pool.id) == (Policy(), 0)
+
+    def test_versions_grow_and_an_old_base_is_stale(self, session: Session, pool: Pool) -> None:
+        tight = Policy(slo=Slo(ttft_p95_s=0.5))
+        assert service.put_policy(session, pool.id, tight, based_on=0, actor="ann", now=NOW) == (tight, 1)
+        assert service.current_policy(session, pool.id) == (tight, 1)
+        with pytest.raises(Stale, match="version 1"):
+            service.put_policy(session, pool.id, Policy(), based_on=0, actor="bob", now=NOW)
+        event = session.scalars(select(Event).where(Event.kind == EventKind.POLICY_CHANGED)).one()
+        assert (event.actor, event.data["changed"]) == ("ann", ["slo"])
+
+    def test_the_same_again_is_no_new_version(self, session: Session, pool: Pool) -> None:
+        service.put_policy(session, pool.id, Policy(), based_on=0, actor="ann", now=NOW)
+        assert service.put_policy(session, pool.id, Policy(), based_on=1, actor="ann", now=NOW)[1] == 1
+
+
+class TestGatherInputs:
+    def test_brings_pool_nodes_and_home_together(self, session: Session, pool: Pool) -> None:
+        found = gather(session, pool)
+        assert found.settings.max_batch_size == 4
+        assert found.home == found.settings
+        assert [(node.name, node.ready) for node in found.nodes] == [("node-1", True)]
+        assert decide(found).reason is Reason.NO_DATA
+
+    def test_home_is_what_people_last_chose(self, session: Session, pool: Pool) -> None:
+        for size, by in ((6, "ann"), (12, "controller")):
+            settings = EngineSettings(max_batch_size=size)
+            revision = fleets.create_revision(session, pool, settings, created_by=by, reason="", now=NOW)
+            pool.current_revision_id = revision.id
+        found = gather(session, pool)
+        assert found.settings.max_batch_size == 12
+        assert found.home is not None
+        assert found.home.max_batch_size == 6
+
+    def test_a_node_that_is_silent_is_not_ready_and_later_forgotten(self, session: Session, pool: Pool) -> None:
+        assert [node.ready for node in gather(session, pool, NOW + timedelta(seconds=60)).nodes] == [False]
+        assert gather(session, pool, NOW + timedelta(seconds=601)).nodes == ()
+
+    def test_a_rolled_back_rollout_bars_its_settings(self, session: Session, pool: Pool) -> None:
+        row = record(session, pool, inputs(NOW, load=4))
+        service.link_rollout(session, row.id, "r1")
+        events.record(session, kind=EventKind.ROLLOUT_ROLLED_BACK, message="", at=NOW, pool_id=pool.id, rollout_id="r1")
+        back = [change for change in past_changes(session, pool.id, Policy(), NOW) if change.rolled_back]
+        assert [change.settings_hash for change in back] == [EngineSettings.model_validate(row.chosen).content_hash()]
+        later = inputs(NOW + timedelta(seconds=60), load=4)
+        tried = replace(later, changes=past_changes(session, pool.id, Policy(), later.now))
+        again = decide(tried)
+        assert again.chosen != EngineSettings.model_validate(row.chosen)
+
+
+def gather(session: Session, pool: Pool, now: datetime = NOW) -> DecisionInputs:
+    return gather_inputs(
+        session,
+        pool,
+        now=now,
+        observation=None,
+        history=[],
+        forecasts={},
+        active_rollout=None,
+        heartbeat_timeout_s=15.0,
+    )
