@@ -88,7 +88,7 @@ def surge(start_s: float, end_s: float) -> Callable[[float], float]:
 
 
 def seed_fleet(
-    engine: Engine, *, now: datetime, past_s: float = 480.0, surge_s: tuple[float, float] = (240.0, 420.0)
+    engine: Engine, *, now: datetime, past_s: float = 360.0, surge_s: tuple[float, float] = (130.0, 290.0)
 ) -> SeededFleet:
     """Writes the last `past_s` seconds up to `now`; `surge_s` says when, counted from their beginning, the surge runs."""
     clock = _Clock(now - timedelta(seconds=past_s))

@@ -151,6 +151,14 @@ export const useEvents = (filter: EventFilter, limit = 20) =>
     placeholderData: keepPreviousData,
   });
 
+export const useRevisions = (poolId: string, limit = 12) =>
+  useQuery({
+    queryKey: keys.revisions(poolId),
+    queryFn: ({ signal }) =>
+      body(api.GET("/api/v1/revisions", { params: { query: { pool_id: poolId, limit } }, signal })),
+    enabled: poolId !== "",
+  });
+
 export const useKnobs = () =>
   useQuery({
     queryKey: keys.knobs,

@@ -75,9 +75,8 @@ export function CommandPalette() {
       shortcut="mod + K"
       nothingFound="Nothing of that name"
       highlightQuery
-      scrollable
-      maxHeight={420}
-      limit={20}
+      limit={9}
+      attributes={{ content: { "aria-label": "Search" } }}
       searchProps={{ leftSection: <SearchIcon />, placeholder: "Go to…", "aria-label": "Go to" }}
     />
   );

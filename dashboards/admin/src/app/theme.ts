@@ -1,4 +1,10 @@
-import { type CSSVariablesResolver, createTheme, type MantineColorsTuple } from "@mantine/core";
+import {
+  type CSSVariablesResolver,
+  createTheme,
+  defaultVariantColorsResolver,
+  type MantineColorsTuple,
+  type VariantColorsResolver,
+} from "@mantine/core";
 
 /** Sea green, light to dark; 7 carries white text at 5.6:1. */
 const tide: MantineColorsTuple = [
@@ -28,12 +34,25 @@ const dark: MantineColorsTuple = [
   "#0a1015",
 ];
 
+/** Filled controls take their colours from the tokens, which hold their contrast in both schemes. */
+const variants: VariantColorsResolver = (input) => {
+  const usual = defaultVariantColorsResolver(input);
+  if (input.variant !== "filled") return usual;
+  const severe = input.color === "red";
+  const background = severe ? "var(--bad)" : "var(--accent)";
+  return {
+    ...usual,
+    background,
+    hover: `color-mix(in srgb, ${background} 88%, var(--text))`,
+    color: severe ? "var(--surface)" : "var(--on-accent)",
+  };
+};
+
 export const theme = createTheme({
   colors: { tide, dark },
   primaryColor: "tide",
   primaryShade: { light: 7, dark: 4 },
-  autoContrast: true,
-  luminanceThreshold: 0.4,
+  variantColorResolver: variants,
   fontFamily: 'Geist, ui-sans-serif, system-ui, -apple-system, "Segoe UI", Roboto, sans-serif',
   fontFamilyMonospace: "var(--mono)",
   headings: { fontFamily: "inherit", fontWeight: "600" },

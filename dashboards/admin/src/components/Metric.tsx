@@ -38,9 +38,9 @@ interface TargetProps {
 }
 
 function judge(share: number | null): { tone: Tone; word: string } {
-  if (share === null) return { tone: "idle", word: "not measured" };
-  if (share > 1) return { tone: "bad", word: "over target" };
-  return share > 0.85 ? { tone: "warn", word: "close" } : { tone: "ok", word: "within" };
+  if (share === null) return { tone: "idle", word: "aim" };
+  if (share > 1) return { tone: "bad", word: "over" };
+  return share > 0.85 ? { tone: "warn", word: "close to" } : { tone: "ok", word: "within" };
 }
 
 /** A measured value against its objective: number, bar, and the verdict in words. */
@@ -51,7 +51,7 @@ export function Target({ label, value, target, format }: TargetProps) {
     <div className={classes.metric}>
       <dt className={classes.label}>{label}</dt>
       <dd className={classes.value} data-tone={tone === "bad" ? "bad" : undefined}>
-        {format(value)} <span className={classes.of}>of {format(target)}</span>
+        {format(value)}
       </dd>
       <dd className={classes.note}>
         <span className={classes.track} aria-hidden="true">
@@ -62,7 +62,7 @@ export function Target({ label, value, target, format }: TargetProps) {
           />
         </span>
         <span className={classes.word} data-tone={tone}>
-          {word}
+          {word} {format(target)}
         </span>
       </dd>
     </div>

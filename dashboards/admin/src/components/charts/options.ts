@@ -133,7 +133,7 @@ export function options(
   const model = handlers.model();
   return {
     ...size,
-    padding: [8, 10, 0, 0],
+    padding: [8, 24, 0, 0],
     legend: { show: false },
     cursor: {
       y: false,

@@ -1,5 +1,6 @@
 import type { Candidate, Decision, EngineSettings, Slo } from "../../api/types";
 import { Panel } from "../../components/Panel";
+import { ScrollX } from "../../components/ScrollX";
 import { Chip } from "../../components/Tag";
 import { number, percent, perSecond, seconds } from "../../lib/format";
 import { changesBetween, knobText } from "../../lib/settings";
@@ -16,7 +17,7 @@ export function CandidatesTable({ decision, slo }: { decision: Decision; slo: Sl
   const hasLoss = candidates.some((candidate) => (candidate.predicted.quality_loss_ratio ?? 0) > 0);
   return (
     <Panel title="Candidates and what was expected of them" aside={<span>{candidates.length} weighed</span>} flush>
-      <div className="scroll-x">
+      <ScrollX label="Candidates">
         <table className="data-table">
           <thead>
             <tr>
@@ -56,7 +57,7 @@ export function CandidatesTable({ decision, slo }: { decision: Decision; slo: Sl
             ))}
           </tbody>
         </table>
-      </div>
+      </ScrollX>
     </Panel>
   );
 }

@@ -1,6 +1,7 @@
 import type { EngineSettings, Knob, Node } from "../../api/types";
 import { syncLook } from "../../components/NodeGrid";
 import { Panel } from "../../components/Panel";
+import { ScrollX } from "../../components/ScrollX";
 import { Tag } from "../../components/Tag";
 import { When } from "../../components/When";
 import { knobText, withUnit } from "../../lib/settings";
@@ -24,7 +25,7 @@ export function SettingsTable({ node, knobs }: { node: Node; knobs: Knob[] }) {
           The settings were changed on the node itself since the last push.
         </p>
       )}
-      <div className="scroll-x">
+      <ScrollX label="Settings">
         <table className="data-table">
           <thead>
             <tr>
@@ -57,7 +58,7 @@ export function SettingsTable({ node, knobs }: { node: Node; knobs: Knob[] }) {
             })}
           </tbody>
         </table>
-      </div>
+      </ScrollX>
       <dl className={classes.facts}>
         <div>
           <dt>Generation</dt>

@@ -20,6 +20,7 @@ import { attainment } from "../../lib/series";
 import { PoolFigures } from "../fleet/PoolFigures";
 import { SettingsInForce } from "../fleet/SettingsInForce";
 import { NewRollout } from "../rollouts/NewRollout";
+import { RevisionsTable } from "./RevisionsTable";
 
 export function PoolPage() {
   const { poolId = "" } = useParams();
@@ -68,11 +69,14 @@ function PoolView({ pool }: { pool: Pool }) {
           <NodeGrid nodes={nodes.data?.items ?? []} />
         </Panel>
         <div className="grid-2">
-          <Panel title="Settings">
-            <SettingsInForce pool={pool} />
-          </Panel>
+          <div className="stack">
+            <Panel title="Settings">
+              <SettingsInForce pool={pool} />
+            </Panel>
+            <RevisionsTable pool={pool} />
+          </div>
           <Panel title="Events" aside={<Link to={`/decisions?pool=${pool.id}`}>Decisions of this pool</Link>}>
-            <EventFeed filter={{ pool_id: pool.id }} limit={15} />
+            <EventFeed filter={{ pool_id: pool.id }} limit={12} brief />
           </Panel>
         </div>
       </div>

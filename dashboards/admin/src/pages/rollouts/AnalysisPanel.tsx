@@ -1,11 +1,13 @@
 import type { Analysis, Measurement } from "../../api/types";
 import { Panel } from "../../components/Panel";
+import { ScrollX } from "../../components/ScrollX";
 import { Empty } from "../../components/States";
 import { Tag } from "../../components/Tag";
 import { verdictLook } from "../../components/tones";
 import { When } from "../../components/When";
 import { effect, number, percent, seconds, words } from "../../lib/format";
 import { Interval } from "./Interval";
+import classes from "./Rollouts.module.css";
 
 /** A metric's own unit, read off its name: seconds, shares, or plain numbers. */
 function reading(metric: string, value: number | null): string {
@@ -37,7 +39,7 @@ export function AnalysisPanel({ analyses }: { analyses: Analysis[] }) {
       <p className="prose" style={{ padding: "0 16px 8px" }}>
         {latest.explanation}
       </p>
-      <div className="scroll-x">
+      <ScrollX label="Verdicts">
         <table className="data-table">
           <thead>
             <tr>
@@ -56,7 +58,6 @@ export function AnalysisPanel({ analyses }: { analyses: Analysis[] }) {
               <th scope="col" className="right">
                 Samples
               </th>
-              <th scope="col">Note</th>
             </tr>
           </thead>
           <tbody>
@@ -65,7 +66,7 @@ export function AnalysisPanel({ analyses }: { analyses: Analysis[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </ScrollX>
     </Panel>
   );
 }
@@ -74,7 +75,10 @@ function MeasurementRow({ measurement }: { measurement: Measurement }) {
   const { metric, effect_ratio, margin } = measurement;
   return (
     <tr>
-      <td className="nowrap">{words(metric.replace(/_s$/, ""))}</td>
+      <td>
+        <span className="nowrap">{words(metric.replace(/_s$/, ""))}</span>
+        <span className={classes.detail}>{measurement.detail}</span>
+      </td>
       <td>
         <Tag look={verdictLook(measurement.verdict)} />
       </td>
@@ -88,7 +92,6 @@ function MeasurementRow({ measurement }: { measurement: Measurement }) {
       <td className="right">
         {number(measurement.samples_canary)} / {number(measurement.samples_baseline)}
       </td>
-      <td className="muted small">{measurement.detail}</td>
     </tr>
   );
 }

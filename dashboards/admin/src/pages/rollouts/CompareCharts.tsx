@@ -5,6 +5,7 @@ import type { ChartModel, Format, Mark, Threshold } from "../../components/chart
 import { TimeChart } from "../../components/charts/TimeChart";
 import { perSecond, seconds } from "../../lib/format";
 import { type Fact, meanOver, merge, toSeconds } from "../../lib/series";
+import classes from "./Rollouts.module.css";
 
 const BEFORE_S = 180;
 const AFTER_S = 60;
@@ -47,7 +48,7 @@ export function CompareCharts({ rollout }: { rollout: Rollout }) {
       ]
     : [];
   return (
-    <div className="grid-2">
+    <div className={classes.charts}>
       {models.map(({ title, model }, index) => (
         <TimeChart
           key={title}

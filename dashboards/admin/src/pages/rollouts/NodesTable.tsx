@@ -1,6 +1,7 @@
 import { Link } from "react-router";
 import type { RolloutNode } from "../../api/types";
 import { Panel } from "../../components/Panel";
+import { ScrollX } from "../../components/ScrollX";
 import { Chip } from "../../components/Tag";
 import { clock, duration, words } from "../../lib/format";
 
@@ -12,7 +13,7 @@ function took(node: RolloutNode): string {
 export function NodesTable({ nodes }: { nodes: RolloutNode[] }) {
   return (
     <Panel title="Nodes" flush>
-      <div className="scroll-x">
+      <ScrollX label="Nodes">
         <table className="data-table">
           <thead>
             <tr>
@@ -53,7 +54,7 @@ export function NodesTable({ nodes }: { nodes: RolloutNode[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </ScrollX>
     </Panel>
   );
 }

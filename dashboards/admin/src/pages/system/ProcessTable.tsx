@@ -1,6 +1,7 @@
 import type { Process } from "../../api/types";
 import { CheckIcon, PowerIcon } from "../../components/icons";
 import { Panel } from "../../components/Panel";
+import { ScrollX } from "../../components/ScrollX";
 import { Tag } from "../../components/Tag";
 import { When } from "../../components/When";
 import { words } from "../../lib/format";
@@ -16,7 +17,7 @@ function remarks(detail: Record<string, unknown>): string {
 export function ProcessTable({ processes }: { processes: Process[] }) {
   return (
     <Panel title="Processes" flush>
-      <div className="scroll-x">
+      <ScrollX label="Processes">
         <table className="data-table">
           <thead>
             <tr>
@@ -50,7 +51,7 @@ export function ProcessTable({ processes }: { processes: Process[] }) {
             ))}
           </tbody>
         </table>
-      </div>
+      </ScrollX>
     </Panel>
   );
 }
