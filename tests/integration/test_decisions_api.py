@@ -1,0 +1,148 @@
+"""Windows, forecasts, decisions and policies as clients of the real API see them."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from controlplane.db import make_engine, session_scope
+from controlplane.decisions import service as decisions
+from controlplane.decisions.decide import decide
+from controlplane.decisions.decision import DecisionInputs, NodeFacts, StepTime, Workload
+from controlplane.decisions.policy import Policy
+from controlplane.fleets import service as fleets
+from controlplane.forecasting.forecaster import Forecast, ForecastPoint
+from controlplane.telemetry.observation import Observation, Quality
+from controlplane.telemetry.service import save_observations
+from inference_node.contract.settings import EngineSettings, Precision
+from tests.support.api import Api, api_server
+from tests.support.registrations import registration
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@pytest.fixture
+def api(database_url: str, tmp_path: Path) -> Iterator[Api]:
+    with api_server(database_url) as running:
+        yield running
+
+
+@pytest.fixture
+def pool_id(api: Api) -> str:
+    """A pool with three windows and two decisions: a hold, then max_batch_size raised."""
+    engine = make_engine(api.settings.database_url)
+    with session_scope(engine) as session:
+        said = registration(settings=EngineSettings(max_batch_size=4))
+        node = fleets.register_node(session, said, now=NOW).node
+        for index, load in enumerate((0.3, 0.3, 4.0)):
+            given = inputs(NOW + timedelta(seconds=5 * index), load)
+            assert given.observation is not None
+            save_observations(session, node.pool_id, given.observation, {node.id: given.observation})
+            decisions.record_decision(session, decide(given), pool_id=node.pool_id, inputs=given, epoch=3)
+        pool_id = node.pool_id
+    engine.dispose()
+    return pool_id
+
+
+def inputs(at: datetime, load: float) -> DecisionInputs:
+    points = tuple(ForecastPoint(at + timedelta(seconds=5 * i), load, load, load) for i in range(1, 7))
+    seen = Observation(at, 5.0, Quality.OK, offered_rps=load, waiting=0.0, running=1.0)
+    return DecisionInputs(
+        now=at,
+        pool="main",
+        policy=Policy(),
+        policy_version=0,
+        settings=EngineSettings(max_batch_size=4),
+        nodes=(NodeFacts("n", "n", True),),
+        observation=seen,
+        history=(seen,),
+        forecasts={"offered_rps": Forecast("offered_rps", at, 5.0, points, "last_value")},
+        step_times=(StepTime(Precision.BF16, 0.03, 0.003, 0.0008, 9, 0.05),),
+        workload=Workload(40.0, 48.0),
+    )
+
+
+class TestDecisions:
+    def test_are_listed_with_reasons_and_replay_identically(self, api: Api, pool_id: str) -> None:
+        found = api.client.get("/api/v1/decisions", params={"pool_id": pool_id}).json()["items"]
+        assert [(d["outcome"], d["reason"], d["repeats"]) for d in found] == [
+            ("APPLY", "breach_predicted", 1),
+            ("HOLD", "within_slo", 2),
+        ]
+        applied = found[0]
+        assert applied["pool"] == "main"
+        assert applied["epoch"] == 3
+        assert applied["changes"]["max_batch_size"] == [4, applied["chosen"]["max_batch_size"]]
+        assert applied["candidates"][0]["changes"] == {}
+        assert applied["candidates"][0]["predicted"]["ttft_p95_s"] > 0
+        assert api.client.get(f"/api/v1/decisions/{applied['id']}").json() == applied
+        for decision in found:
+            again = api.client.get(f"/api/v1/decisions/{decision['id']}/replay").json()
+            assert again["identical"] is True
+            assert again["decision"]["explanation"] == decision["explanation"]
+
+    def test_pages_by_cursor(self, api: Api, pool_id: str) -> None:
+        first = api.client.get("/api/v1/decisions", params={"limit": 1}).json()
+        second = api.client.get("/api/v1/decisions", params={"limit": 1, "cursor": first["next_cursor"]}).json()
+        assert [first["items"][0]["outcome"], second["items"][0]["outcome"]] == ["APPLY", "HOLD"]
+        assert second["next_cursor"] is None
+
+    @pytest.mark.parametrize(
+        ("path", "status"),
+        [
+            ("/api/v1/decisions/nobody", 404),
+            ("/api/v1/decisions?pool_id=nobody", 404),
+            ("/api/v1/decisions?outcome=MAYBE", 422),
+            ("/api/v1/decisions?cursor=bm9uc2Vuc2U", 422),
+            ("/api/v1/pools/nobody/policy", 404),
+            ("/api/v1/pools/nobody/forecasts", 404),
+            ("/api/v1/nodes/nobody/observations", 404),
+        ],
+    )
+    def test_what_is_not_there_is_a_problem_document(self, api: Api, path: str, status: int) -> None:
+        answer = api.client.get(path)
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+
+    def test_need_a_sign_in(self, api: Api) -> None:
+        assert api.anonymous.get("/api/v1/decisions").status_code == 401
+
+
+class TestObservationsAndForecasts:
+    def test_windows_come_oldest_first(self, api: Api, pool_id: str) -> None:
+        since = (NOW - timedelta(seconds=1)).isoformat()
+        found = api.client.get(f"/api/v1/pools/{pool_id}/observations", params={"since": since}).json()["items"]
+        assert [window["offered_rps"] for window in found] == [0.3, 0.3, 4.0]
+        assert found[0]["ttft_p95_s"] is None
+        assert found[0]["window_end"].endswith("Z")
+
+    def test_forecasts_come_newest_first_and_latest_by_metric(self, api: Api, pool_id: str) -> None:
+        found = api.client.get(f"/api/v1/pools/{pool_id}/forecasts", params={"metric": "ttft_p95_s"}).json()["items"]
+        assert len(found) == 3
+        assert found[0]["made_at"] > found[-1]["made_at"]
+        latest = api.client.get(f"/api/v1/pools/{pool_id}/forecasts/latest").json()
+        assert latest["ttft_p95_s"]["id"] == found[0]["id"]
+        assert latest["ttft_p95_s"]["model"] == "fluid"
+        assert latest["offered_rps"]["points"][0].keys() == {"at", "q10", "q50", "q90"}
+
+
+class TestPolicy:
+    def test_is_read_changed_and_guarded_by_its_etag(self, api: Api, pool_id: str) -> None:
+        path = f"/api/v1/pools/{pool_id}/policy"
+        read = api.client.get(path)
+        assert (read.json()["version"], read.headers["etag"]) == (0, '"0"')
+        document = read.json()["document"] | {"slo": {"ttft_p95_s": 0.7, "itl_p95_s": 0.2, "error_rate": 0.02}}
+        changed = api.client.put(path, json=document, headers={"If-Match": '"0"'})
+        assert (changed.status_code, changed.headers["etag"]) == (200, '"1"')
+        assert api.client.get(path).json()["document"]["slo"]["ttft_p95_s"] == 0.7
+        assert api.client.put(path, json=document).status_code == 428
+        assert api.client.put(path, json=document, headers={"If-Match": '"0"'}).status_code == 412
+        assert api.client.put(path, json=document, headers={"If-Match": "W/x"}).status_code == 422
+
+    def test_a_wrong_document_names_the_field(self, api: Api, pool_id: str) -> None:
+        path = f"/api/v1/pools/{pool_id}/policy"
+        answer = api.client.put(path, json={"autonomy": {"max_bach_size": "auto"}}, headers={"If-Match": '"0"'})
+        assert answer.status_code == 422
+        assert "max_bach_size" in answer.json()["detail"]
+        assert api.client.get(path).json()["version"] == 0
