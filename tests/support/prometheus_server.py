@@ -30,7 +30,7 @@ _FILE_SD = """file_sd_configs:
 _HTTP_SD = """http_sd_configs:
       - url: "{url}"
         refresh_interval: 1s
-        authorization: {{credentials: "{token}"}}"""
+        authorization: {{type: Bearer, credentials: "{token}"}}"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,143 @@
+"""Rollouts end to end: real API, controller, Celery worker, Redis and Prometheus; nodes that are honest but for the model."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import fake_node
+from tests.support.live_fleet import LiveFleet, live_fleet
+
+pytestmark = pytest.mark.prometheus
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
+    with live_fleet(tmp_path_factory.mktemp("rollouts")) as running:
+        yield running
+
+
+def batch_sizes(fleet: LiveFleet) -> dict[str, int]:
+    return {name: node["observed"]["settings"]["max_batch_size"] for name, node in fleet.nodes().items()}
+
+
+def kinds(rollout: dict[str, list[dict[str, str]]]) -> list[str]:
+    return [event["kind"] for event in rollout["timeline"]]
+
+
+def test_a_good_change_reaches_every_node_canary_first(fleet: LiveFleet) -> None:
+    done = fleet.wait_end(fleet.begin(fake_node.HARMLESS))
+    assert done["phase"] == "COMPLETED", done["outcome"]
+    assert set(batch_sizes(fleet).values()) == {fake_node.HARMLESS}
+    assert fleet.pool["current_revision"]["settings"]["max_batch_size"] == fake_node.HARMLESS
+    told = kinds(done)
+    expected = [
+        "created",
+        "started",
+        "canary_started",
+        "canary_applied",
+        "analysis",
+        "promoting",
+        "baking",
+        "completed",
+    ]
+    # An inconclusive first look is followed by a second one.
+    seen = dict.fromkeys(kind.removeprefix("rollout.") for kind in told)
+    assert [kind for kind in seen if kind in expected] == expected
+    canary, other = (next(n for n in done["nodes"] if n["role"] == role) for role in ("canary", "control"))
+    assert canary["applied_at"] < other["dispatched_at"]
+    assert done["analyses"][0]["verdict"] in {"PASS", "INCONCLUSIVE"}
+    assert {step["state"] for step in done["steps"]} == {"done"}
+
+
+@pytest.mark.parametrize(
+    ("batch", "why"), [(fake_node.FAILING, "error"), (fake_node.SLOW, "p95")], ids=["errors", "latency"]
+)
+def test_a_bad_change_is_taken_back_by_itself_and_says_why(fleet: LiveFleet, batch: int, why: str) -> None:
+    before = fleet.nodes()
+    started = batch_sizes(fleet)
+    done = fleet.wait_end(fleet.begin(batch))
+    assert done["phase"] == "ROLLED_BACK", done["outcome"]
+    assert why in done["outcome"]
+    assert any(why in event["message"] for event in done["timeline"] if event["kind"] == "rollout.rolling_back")
+    assert done["analyses"][0]["verdict"] == "FAIL"
+    assert batch_sizes(fleet) == started
+    other = next(node["name"] for node in done["nodes"] if node["role"] == "control")
+    assert fleet.nodes()[other]["observed"]["generation"] == before[other]["observed"]["generation"]
+
+
+def test_a_node_that_refuses_the_settings_ends_the_rollout_with_its_words(fleet: LiveFleet) -> None:
+    done = fleet.wait_end(fleet.begin(fake_node.REFUSED))
+    assert done["phase"] == "ROLLED_BACK"
+    assert "3 GB are free" in done["outcome"]
+    fleet.wait_in_sync()
+
+
+def test_a_person_may_pause_resume_abort_and_roll_back(fleet: LiveFleet) -> None:
+    started = batch_sizes(fleet)
+    rollout_id = fleet.begin(9)
+    fleet.wait_phase(rollout_id, "ANALYZING")
+    fleet.post(f"/rollouts/{rollout_id}/pause", {"reason": "let me look"})
+    paused = fleet.wait_phase(rollout_id, "PAUSED")
+    assert "let me look" in paused["paused_reason"]
+    fleet.post(f"/rollouts/{rollout_id}/resume")
+    fleet.wait_phase(rollout_id, "ANALYZING")
+    fleet.post(f"/rollouts/{rollout_id}/promote")
+    done = fleet.wait_end(rollout_id)
+    assert done["phase"] == "COMPLETED"
+
+    back = fleet.post(f"/rollouts/{rollout_id}/rollback", {"reason": "after all, no"})
+    undone = fleet.wait_end(back["id"])
+    assert undone["phase"] == "COMPLETED"
+    assert "CANARY" not in {event["data"].get("to") for event in undone["timeline"]}
+    fleet.wait_in_sync()
+    assert batch_sizes(fleet) == started
+
+    aborted = fleet.begin(11)
+    fleet.wait_phase(aborted, "ANALYZING")
+    fleet.post(f"/rollouts/{aborted}/abort")
+    assert fleet.wait_end(aborted)["phase"] == "ROLLED_BACK"
+    fleet.wait_in_sync()
+    assert batch_sizes(fleet) == started
+
+
+def test_a_dry_run_shows_whom_it_would_reach_and_changes_nothing(fleet: LiveFleet) -> None:
+    pool, before = fleet.pool, fleet.nodes()
+    body = {"pool_id": pool["id"], "settings": {"max_batch_size": 21}, "reason": "what if", "dry_run": True}
+    response = fleet.client.post("/rollouts", json=body)
+    assert response.status_code == 200
+    plan = response.json()
+    assert plan["changes"]["max_batch_size"][1] == 21
+    assert [(node["role"], node["wave"]) for node in plan["nodes"]] == [("canary", 0), ("control", 1)]
+    after = fleet.nodes()
+    assert {n: v["desired"]["generation"] for n, v in after.items()} == {
+        n: v["desired"]["generation"] for n, v in before.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"max_batch_size": 0}, "settings.max_batch_size"),
+        ({"max_batch_size": 33}, "takes up to 32"),
+        ({"speed": 11}, "there is no such knob"),
+        ({"precision": "fp8"}, "settings.precision"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(fleet: LiveFleet, settings: dict[str, object], named: str) -> None:
+    body = {"pool_id": fleet.pool["id"], "settings": settings, "reason": "no"}
+    response = fleet.client.post("/rollouts", json=body)
+    assert response.status_code == 422
+    assert named in response.text
+
+
+def test_one_rollout_at_a_time_and_none_while_frozen(fleet: LiveFleet) -> None:
+    body = {"pool_id": fleet.pool["id"], "settings": {"max_batch_size": 10}, "reason": "second"}
+    first = fleet.begin(9)
+    assert fleet.client.post("/rollouts", json=body).status_code == 409
+    fleet.post(f"/rollouts/{first}/abort")
+    fleet.wait_end(first)
+    fleet.post(f"/pools/{fleet.pool['id']}/freeze", {"reason": "incident 7"})
+    frozen = fleet.client.post("/rollouts", json=body)
+    fleet.client.delete(f"/pools/{fleet.pool['id']}/freeze").raise_for_status()
+    assert frozen.status_code == 409
+    assert "incident 7" in frozen.text
