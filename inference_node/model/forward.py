@@ -19,6 +19,9 @@ from inference_node.model.spec import ModelSpec
 from inference_node.model.weights import HEAD_ROWS, LayerWeights, WeightStore
 from inference_node.pruning.thresholds import Site
 
+# The widest step between neighbours in bf16, relative to their size: its significand has 8 bits.
+_BF16_STEP = 2.0**-7
+
 
 class ActivationHook(Protocol):
     """Sees, and may change, what goes into each matrix: see pruning.prune."""
@@ -153,5 +156,23 @@ class Forward:
         for part in torch.split(x, HEAD_ROWS):
             padding = store.head_rows.pad(part.shape[0]) - part.shape[0]
             padded = functional.pad(part, (0, 0, 0, padding)) if padding else part
-            pieces.append(store.head(padded)[: part.shape[0]].float())
+            scores = store.head(padded)[: part.shape[0]]
+            pieces.append(
+                scores.float() if store.head_matrix is None else _settle_ties(scores, part, store.head_matrix)
+            )
         return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+
+def _settle_ties(scores: Tensor, x: Tensor, head: Tensor) -> Tensor:
+    """Computes anew, in fp32, each row's largest logits. scores: [R, V] bf16, x: [R, C], head: [V, C]; returns [R, V] fp32.
+
+    bf16 holds logits of 16 to 32 in steps of 1/8, so the two likeliest tokens are often equal: it made the demo model answer
+    "L'Etoile" where fp32 says "Paris". Rounding moves a logit by half a step at most, so the true largest is within one step
+    of the largest as rounded, and what lies further below cannot overtake it.
+    """
+    logits = scores.float()
+    best = logits.amax(dim=-1, keepdim=True)
+    rows, tokens = torch.nonzero(logits >= best - best.abs() * _BF16_STEP, as_tuple=True)
+    exact = head.index_select(0, tokens).float() * x.index_select(0, rows).float()
+    logits[rows, tokens] = exact.sum(-1)
+    return logits

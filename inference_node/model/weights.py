@@ -59,7 +59,10 @@ class LayerWeights:
 
 @dataclass(frozen=True, slots=True)
 class WeightStore:
-    """All weights of one precision. `rows` and `head_rows` say to how many rows a step and its logits are padded."""
+    """All weights of one precision. `rows` and `head_rows` say to how many rows a step and its logits are padded.
+
+    head_matrix: [V, C], the head as it was before packing, where its product rounds logits to bf16; else None.
+    """
 
     precision: Precision
     arithmetic: Arithmetic
@@ -67,6 +70,7 @@ class WeightStore:
     layers: tuple[LayerWeights, ...]
     norm: Tensor
     head: Linear
+    head_matrix: Tensor | None
     rows: RowPlan
     head_rows: RowPlan
     nbytes: int
@@ -99,13 +103,26 @@ def build(
         layers.append(reader.layer(layer))
     progress(spec.num_layers / (spec.num_layers + 1))
     embedding = reader.embedding()
-    head = reader.head(embedding)
+    matrix = reader.head_matrix(embedding)
+    head = reader.linear(matrix, None)
     rows, head_rows = _plan_rows(layers, head, reader.arithmetic.activations)
+    kept = matrix if reader.arithmetic.activations is torch.bfloat16 else None
     linears = [linear for w in layers for linear in (w.qkv, w.output, w.gate_up, w.down)]
     nbytes = embedding.nbytes + head.nbytes + sum(linear.nbytes for linear in linears)
+    if kept is not None and kept is not embedding:
+        nbytes += kept.nbytes
     progress(1.0)
     return WeightStore(
-        precision, reader.arithmetic, embedding, tuple(layers), reader.norm("model.norm"), head, rows, head_rows, nbytes
+        precision=precision,
+        arithmetic=reader.arithmetic,
+        embedding=embedding,
+        layers=tuple(layers),
+        norm=reader.norm("model.norm"),
+        head=head,
+        head_matrix=kept,
+        rows=rows,
+        head_rows=head_rows,
+        nbytes=nbytes,
     )
 
 
@@ -131,12 +148,12 @@ class _Reader:
             gate_up_bias = torch.cat([self._matrix(f"{name}.mlp.{p}_proj.bias", (middle,)) for p in ("gate", "up")])
         return LayerWeights(
             attention_norm=self.norm(f"{name}.input_layernorm"),
-            qkv=self._linear(torch.cat(self._reordered(qkv)), qkv_bias),
+            qkv=self.linear(torch.cat(self._reordered(qkv)), qkv_bias),
             q_norm=self._head_norm(f"{name}.self_attn.q_norm"),
             k_norm=self._head_norm(f"{name}.self_attn.k_norm"),
             output=self._plain(f"{name}.self_attn.o_proj", hidden, spec.num_heads * dim, has_bias=spec.output_bias),
             mlp_norm=self.norm(f"{name}.post_attention_layernorm"),
-            gate_up=self._linear(torch.cat(gate_up), gate_up_bias),
+            gate_up=self.linear(torch.cat(gate_up), gate_up_bias),
             down=self._plain(f"{name}.mlp.down_proj", hidden, middle, has_bias=spec.mlp_bias),
         )
 
@@ -144,10 +161,10 @@ class _Reader:
         shape = (self._spec.vocab_size, self._spec.hidden_size)
         return self._matrix("model.embed_tokens.weight", shape)
 
-    def head(self, embedding: Tensor) -> Linear:
+    def head_matrix(self, embedding: Tensor) -> Tensor:
+        """[V, C], the embedding itself when the head is tied."""
         tied = self._spec.tied_head or "lm_head.weight" not in self._checkpoint
-        matrix = embedding if tied else self._matrix("lm_head.weight", tuple(embedding.shape))
-        return self._linear(matrix, None)
+        return embedding if tied else self._matrix("lm_head.weight", tuple(embedding.shape))
 
     def norm(self, name: str) -> Tensor:
         return self._checkpoint.read(f"{name}.weight", (self._spec.hidden_size,)).float()
@@ -163,12 +180,12 @@ class _Reader:
 
     def _plain(self, name: str, out_features: int, in_features: int, *, has_bias: bool) -> Linear:
         bias = self._matrix(f"{name}.bias", (out_features,)) if has_bias else None
-        return self._linear(self._matrix(f"{name}.weight", (out_features, in_features)), bias)
+        return self.linear(self._matrix(f"{name}.weight", (out_features, in_features)), bias)
 
     def _matrix(self, name: str, shape: tuple[int, ...]) -> Tensor:
         return to_dtype(self._checkpoint.read(name, shape), self.arithmetic.weights)
 
-    def _linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
+    def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         if self._precision is Precision.INT8:
             return Int8Linear(weight, bias)
         return PackedLinear(weight, bias)
