@@ -98,7 +98,7 @@ def _run(what: str, command: list[str], cwd: Path, env: dict[str, str]) -> None:
     if done.returncode != 0:
         tail = "\n".join(done.stdout.splitlines()[-TAIL_LINES:])
         raise UiBuildError(
-            f"the web app could not be built: `{' '.join(command[-4:])}` in {SOURCE} ended with {done.returncode}.\n{tail}\n"
+            f"the web app: {what} failed in {SOURCE} with exit code {done.returncode}:\n{tail}\n"
             f"Way out: repair the above and repeat, or set {SKIP}=1 to install without the web app"
         )
 

@@ -32,6 +32,8 @@ MODEL = "SmolLM2-135M-Instruct"
 SMALL = EngineSettings(max_batch_size=4, max_batched_tokens=512)
 TICK_S = 5.0
 CALM_RPS, SURGE_RPS = 1.2, 4.2
+# How long after the told past a rollout may still take to end.
+GRACE_S = 150.0
 EPOCH_HOLDER = "controller@test:1"
 _SUMS = {"offered_rps", "prompt_tokens_per_s", "generation_tokens_per_s", "requests", "errors", "rejected"}
 _SUMS |= {"running", "waiting", "nodes_up"}
@@ -90,8 +92,11 @@ def surge(start_s: float, end_s: float) -> Callable[[float], float]:
 def seed_fleet(
     engine: Engine, *, now: datetime, past_s: float = 360.0, surge_s: tuple[float, float] = (130.0, 290.0)
 ) -> SeededFleet:
-    """Writes the last `past_s` seconds up to `now`; `surge_s` says when, counted from their beginning, the surge runs."""
-    clock = _Clock(now - timedelta(seconds=past_s))
+    """Writes a past of `past_s` seconds, and of some more where a rollout is under way at their end, none of it later than
+    `now`. `surge_s` says when, counted from the beginning, the surge runs.
+    """
+    begin = now - timedelta(seconds=past_s + GRACE_S)
+    clock = _Clock(begin)
     with session_scope(engine) as session:
         held = lease.acquire_or_renew(session, name=lease.CONTROLLER, holder=EPOCH_HOLDER, lease_s=3600)
         assert held is not None
@@ -105,7 +110,7 @@ def seed_fleet(
     collector = _SimulatedCollector()
     ticker = Ticker(engine, settings, clock, collector)
     driver = Driver(engine, clock, collector, heartbeat_timeout_s=settings.heartbeat_timeout_s)
-    for _ in range(round(past_s / TICK_S)):
+    while clock.at < begin + timedelta(seconds=past_s) or (_under_way(engine) and clock.at < now):
         clock.at += timedelta(seconds=TICK_S)
         seen = {node_id: replace(node.window(TICK_S), window_end=clock.at) for node_id, node in load.items()}
         collector.add(seen)
@@ -118,6 +123,7 @@ def seed_fleet(
             processes.beat(session, name=f"{kind}@test:1", kind=kind, now=now, detail={"tick_s": 0.08})
         found = decisions.list_decisions(session, limit=1, pool_id=pool_id, outcome=Outcome.APPLY)
         assert found and found[0].rollout_id, "the surge led to no rollout"
+        assert not rollouts.active_rollouts(session), "a rollout did not end in time"
         return SeededFleet(pool_id, node_ids, found[0].id, found[0].rollout_id)
 
 
@@ -160,10 +166,13 @@ def _report(engine: Engine, windows: Mapping[str, Observation], now: datetime) -
 
 
 def _drive(engine: Engine, driver: Driver, epoch: int) -> None:
-    with session_scope(engine, read_only=True) as session:
-        under_way = [row.id for row in rollouts.active_rollouts(session)]
-    for rollout_id in under_way:
+    for rollout_id in _under_way(engine):
         driver.drive(rollout_id, epoch)
+
+
+def _under_way(engine: Engine) -> list[str]:
+    with session_scope(engine, read_only=True) as session:
+        return [row.id for row in rollouts.active_rollouts(session)]
 
 
 def _apply(engine: Engine, load: dict[str, SimulatedPool], now: datetime) -> None:

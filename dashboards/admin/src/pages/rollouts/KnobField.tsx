@@ -51,5 +51,5 @@ export function KnobField({ knob, value, onChange }: KnobFieldProps) {
 
 function bounds(knob: Knob): string {
   if (knob.minimum === null || knob.maximum === null) return "";
-  return `${knobText(knob.minimum)} to ${knobText(knob.maximum)}${knob.unit ? ` ${knob.unit}` : ""}.`;
+  return `${knobText(knob.minimum)} to ${knobText(knob.maximum)}${knob.unit && knob.unit !== "ratio" ? ` ${knob.unit}` : ""}.`;
 }
