@@ -129,6 +129,8 @@ class LocalFleet:
                 for process in self.family():
                     process.kill()
             self._reader.join(5)
+            if self.process.stdout is not None:
+                self.process.stdout.close()
 
 
 @contextmanager
