@@ -135,10 +135,11 @@ class AsyncEngine:
         self._accepting = False
         self._apply_number += 1  # gives up what is being prepared
         if self._thread is not None and self._thread.is_alive():
-            try:
-                await asyncio.wait_for(self._idle.wait(), max(0.0, drain_s))
-            except TimeoutError:
-                log.warning("drain time is over, cancelling %d requests", len(self._streams))
+            if not self._idle.is_set():
+                try:
+                    await asyncio.wait_for(self._idle.wait(), max(0.0, drain_s))
+                except TimeoutError:
+                    log.warning("drain time is over, cancelling %d requests", len(self._streams))
             self._send(_Stop())
             await asyncio.to_thread(self._thread.join)
             await asyncio.sleep(0)  # lets the last deltas, posted by the thread, reach their streams
