@@ -22,7 +22,7 @@ from controlplane.clock import Clock, SystemClock
 from controlplane.db import make_engine, session_scope
 from controlplane.errors import Conflict, ControlPlaneError, Fenced
 from controlplane.fleets import service as fleets
-from controlplane.fleets.health import is_silent
+from controlplane.fleets.intake import read_intake
 from controlplane.leadership import Leadership
 from controlplane.processes import lease
 from controlplane.processes import service as processes
@@ -175,8 +175,9 @@ class Controller:
     def _note_silence(self, epoch: int) -> None:
         now, timeout_s = self._clock.now(), self._settings.heartbeat_timeout_s
         with session_scope(self._engine, read_only=True) as session:
+            intake = read_intake(session)
             nodes = fleets.list_nodes(session)
-        if any(node.unreachable_since is None and is_silent(node, now, timeout_s) for node in nodes):
+        if any(node.unreachable_since is None and intake.is_lost(node, timeout_s) for node in nodes):
             with session_scope(self._engine) as session:
                 lease.assert_leads(session, lease.CONTROLLER, epoch)
                 fleets.mark_unreachable(session, now=now, timeout_s=timeout_s)

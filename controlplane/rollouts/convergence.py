@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.events.models import OutboxItem
 from controlplane.fleets import service as fleets
+from controlplane.fleets.intake import read_intake
 from controlplane.fleets.models import Node
 from controlplane.processes import lease
 from controlplane.rollouts.models import Rollout
@@ -34,13 +35,12 @@ class Strays:
 def find_strays(session: Session, *, now: datetime, heartbeat_timeout_s: float) -> Strays:
     """Reads only, so that a fleet in order costs no write."""
     busy = set(session.scalars(select(Rollout.active_pool_id).where(Rollout.active_pool_id.is_not(None))))
+    intake = read_intake(session)
     behind, astray = [], []
     for node in fleets.list_nodes(session):
         if node.pool_id not in busy and node.desired_revision_id != node.pool.current_revision_id:
             astray.append(node.id)
-        elif fleets.node_health(node, now, heartbeat_timeout_s) is not fleets.NodeHealth.UNREACHABLE and _is_behind(
-            node, now
-        ):
+        elif _is_behind(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
             behind.append(node.id)
     return Strays(tuple(behind), tuple(astray))
 

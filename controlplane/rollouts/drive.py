@@ -11,6 +11,7 @@ from controlplane.processes import lease
 from controlplane.rollouts import service, windows
 from controlplane.rollouts.actions import Step
 from controlplane.rollouts.execute import execute
+from controlplane.rollouts.loading import load_snapshot
 from controlplane.rollouts.reconcile import reconcile
 from controlplane.rollouts.snapshot import RolloutSnapshot
 from controlplane.telemetry.collector import Collector
@@ -53,7 +54,7 @@ class Driver:
 
     def _read(self, rollout_id: str, now: datetime) -> RolloutSnapshot | None:
         with session_scope(self._engine, read_only=True) as session:
-            return service.load_snapshot(session, rollout_id, now=now, heartbeat_timeout_s=self._timeout_s)
+            return load_snapshot(session, rollout_id, now=now, heartbeat_timeout_s=self._timeout_s)
 
     def _with_windows(self, snapshot: RolloutSnapshot, epoch: int, now: datetime) -> RolloutSnapshot:
         ends = windows.due(snapshot, now)

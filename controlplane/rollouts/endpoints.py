@@ -20,6 +20,7 @@ from controlplane.rollouts import service
 from controlplane.rollouts.ladder import ladder
 from controlplane.rollouts.phases import RolloutPhase, Verb
 from controlplane.rollouts.plan import RolloutPlan
+from controlplane.rollouts.requests import request
 from controlplane.rollouts.schemas import (
     PlannedNodeOut,
     PlanOut,
@@ -98,7 +99,7 @@ def _verb_route(verb: Verb, summary: str) -> None:
         row = service.get_rollout(session, rollout_id)
         policy, _ = current_policy(session, row.pool_id)
         reason = "" if body is None else body.reason
-        asked = service.request(
+        asked = request(
             session, rollout_id, verb, who.name, now=now, reason=reason, policy=policy, epoch=_epoch(session)
         )
         return rollout_out(session, asked, whole=True)

@@ -26,6 +26,7 @@ _sizes = cycle(range(16, 28))  # harmless ones, each another change
 
 
 def begin(fleet: LiveFleet) -> str:
+    fleet.wait_in_sync()
     now = fleet.pool["current_revision"]["settings"]["max_batch_size"]
     return fleet.begin(next(size for size in _sizes if size != now))
 

@@ -1,0 +1,45 @@
+"""Whether a node's silence says something of the node: only while somebody takes heartbeats in.
+
+When the API is down, or has only just come back, every node looks silent. A rollout that took that for the death of its canary
+would roll back a good change because of a fault of ours.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from controlplane.fleets.models import Node
+from controlplane.processes.models import ProcessHeartbeat
+
+# A node that lost its control plane asks again after at most 15 s (the agent's backoff), and then beats within 5 s.
+GRACE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """`listening_until` is the newest sign that heartbeats are taken in, `since` when the newest API process began to."""
+
+    listening_until: datetime | None
+    since: datetime | None
+
+    def is_lost(self, node: Node, timeout_s: float) -> bool:
+        """Whether the node was silent for longer than `timeout_s` while others could be heard."""
+        if self.listening_until is None:
+            return False
+        heard = node.last_heartbeat_at
+        if self.since is not None:
+            heard = max(heard, self.since + timedelta(seconds=max(0.0, GRACE_S - timeout_s)))
+        return (self.listening_until - heard).total_seconds() > timeout_s
+
+
+def read_intake(session: Session) -> Intake:
+    """What SQL knows: the heartbeats of all nodes, and the signs of life of API processes."""
+    newest_beat = session.scalar(select(func.max(Node.last_heartbeat_at)))
+    is_api = ProcessHeartbeat.kind == "api"
+    alive, since = session.execute(
+        select(func.max(ProcessHeartbeat.at), func.max(ProcessHeartbeat.started_at)).where(is_api)
+    ).one()
+    signs = [at for at in (newest_beat, alive) if at is not None]
+    return Intake(max(signs, default=None), since)

@@ -1,0 +1,104 @@
+"""Reads a rollout, its nodes and its windows out of SQL, as the snapshot that `reconcile()` is given."""
+
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from controlplane.fleets import service as fleets
+from controlplane.fleets.intake import Intake, read_intake
+from controlplane.fleets.models import Node
+from controlplane.rollouts import windows
+from controlplane.rollouts.analysis import Verdict
+from controlplane.rollouts.models import Analysis, Rollout, RolloutNode
+from controlplane.rollouts.phases import NodeState, PausedBy, RolloutPhase, Verb
+from controlplane.rollouts.plan import Role, RolloutPlan
+from controlplane.rollouts.snapshot import NodeView, RolloutSnapshot
+from inference_node.contract.messages import NodeState as Lifecycle
+
+P = RolloutPhase
+_PLANNED_LOOKS = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
+
+
+def load_snapshot(
+    session: Session, rollout_id: str, *, now: datetime, heartbeat_timeout_s: float
+) -> RolloutSnapshot | None:
+    """What `reconcile()` needs; None when the rollout is not there. Reads only."""
+    row = session.get(Rollout, rollout_id)
+    if row is None:
+        return None
+    pool = fleets.get_pool(session, row.pool_id)
+    intake = read_intake(session)
+    plan = RolloutPlan.from_json(row.plan)
+    old, new = (fleets.get_revision(session, id_) for id_ in (row.from_revision_id, row.to_revision_id))
+    parts = session.execute(
+        select(RolloutNode, Node).join(Node, Node.id == RolloutNode.node_id).where(RolloutNode.rollout_id == row.id)
+    ).all()
+    views = tuple(
+        sorted(
+            (_view(part, node, intake, heartbeat_timeout_s) for part, node in parts),
+            key=lambda view: (view.wave, view.name),
+        )
+    )
+    arms = {*plan.canary, *plan.control}
+    steady = [
+        at for _, node in parts if node.id in arms for at in (node.started_at, node.desired_since) if at is not None
+    ]
+    snapshot = RolloutSnapshot(
+        id=row.id,
+        phase=P(row.phase),
+        phase_since=row.phase_since,
+        version=row.version,
+        step=row.step,
+        plan=plan,
+        from_hash=old.content_hash,
+        to_hash=new.content_hash,
+        from_number=old.number,
+        to_number=new.number,
+        changes=fleets.settings_of(old).changed(fleets.settings_of(new)),
+        nodes=views,
+        steady_since=max(steady, default=row.created_at),
+        looks=_count_looks(session, row.id),
+        request=None if row.request is None else Verb(row.request),
+        request_actor=row.request_actor or "",
+        request_reason=row.request_reason or "",
+        paused_from=None if row.paused_from is None else P(row.paused_from),
+        paused_by=None if row.paused_by is None else PausedBy(row.paused_by),
+        frozen_reason=None if pool.frozen_at is None else (pool.frozen_reason or "no reason given"),
+    )
+    found = windows.load(
+        session, row.id, judged_from=snapshot.judged_from, now=now,
+        window_s=plan.policy.window_s, windows=plan.policy.windows,
+    )  # fmt: skip
+    return snapshot.with_windows(found)
+
+
+def _view(part: RolloutNode, node: Node, intake: Intake, timeout_s: float) -> NodeView:
+    reachable = not intake.is_lost(node, timeout_s)
+    return NodeView(
+        id=node.id,
+        name=node.name,
+        role=Role(part.role),
+        wave=part.wave,
+        state=NodeState(part.state),
+        generation=part.generation,
+        dispatched_at=part.dispatched_at,
+        applied_at=part.applied_at,
+        instance_at_dispatch=part.instance_id,
+        instance_id=node.instance_id,
+        reachable=reachable,
+        ready=reachable and node.state == Lifecycle.READY,
+        observed_generation=node.observed_generation,
+        observed_hash=node.observed_hash,
+        rejected_generation=node.rejected_generation,
+        rejected_reason=node.rejected_reason,
+    )
+
+
+def _count_looks(session: Session, rollout_id: str) -> int:
+    query = (
+        select(func.count())
+        .select_from(Analysis)
+        .where(Analysis.rollout_id == rollout_id, Analysis.verdict.in_([verdict.value for verdict in _PLANNED_LOOKS]))
+    )
+    return session.scalar(query) or 0

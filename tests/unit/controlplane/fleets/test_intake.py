@@ -1,0 +1,57 @@
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy.orm import Session
+
+from controlplane.fleets.intake import GRACE_S, read_intake
+from controlplane.processes import service as processes
+from tests.support.rollouts_in_sql import NOW, Lab, lab
+
+TIMEOUT_S = 15.0
+
+
+@pytest.fixture
+def pool_lab(session: Session) -> Lab:
+    return lab(session)
+
+
+def after(seconds: float) -> datetime:
+    return NOW + timedelta(seconds=seconds)
+
+
+def api(lab: Lab, *, started: float, at: float) -> None:
+    processes.beat(lab.session, name=f"api@{started}", kind="api", now=after(at), started_at=after(started))
+
+
+def is_lost(lab: Lab) -> bool:
+    return read_intake(lab.session).is_lost(lab.nodes()[0], TIMEOUT_S)
+
+
+def test_a_node_is_lost_while_another_is_heard(pool_lab: Lab) -> None:
+    pool_lab.beat(pool_lab.nodes()[1], after(20))
+    assert is_lost(pool_lab)
+
+
+def test_a_node_is_lost_while_the_api_lives(pool_lab: Lab) -> None:
+    api(pool_lab, started=-3600, at=20)
+    assert is_lost(pool_lab)
+
+
+def test_nobody_is_lost_while_nobody_listens(pool_lab: Lab) -> None:
+    """All nodes fell silent together and the API shows no life: that is our own fault, not theirs."""
+    api(pool_lab, started=-3600, at=5)
+    assert not is_lost(pool_lab)
+
+
+def test_after_an_outage_nodes_have_time_to_come_back(pool_lab: Lab) -> None:
+    api(pool_lab, started=-3600, at=0)
+    api(pool_lab, started=60, at=65)
+    pool_lab.beat(pool_lab.nodes()[1], after(62))
+    assert not is_lost(pool_lab)
+    api(pool_lab, started=60, at=60 + GRACE_S + 1)
+    assert is_lost(pool_lab)
+
+
+def test_a_node_that_was_heard_is_not_lost(pool_lab: Lab) -> None:
+    api(pool_lab, started=-3600, at=14)
+    assert not is_lost(pool_lab)
