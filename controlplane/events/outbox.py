@@ -41,13 +41,22 @@ def not_published(session: Session, ids: list[int]) -> None:
 
 
 def claim(session: Session, item_id: int, now: datetime) -> OutboxItem | None:
-    """The row, held for CLAIM_S and counted as an attempt; None when it is finished, dead, not due or held by another."""
+    """The row, held for CLAIM_S and counted as an attempt; None when it is finished, dead, not due or held by another.
+
+    Attempts whose worker died count, too: a row that kills whoever works on it is dead after MAX_ATTEMPTS, not tried for ever.
+    """
     claimed = session.execute(
         update(OutboxItem)
         .where(OutboxItem.id == item_id, *_open(now))
         .values(claimed_until=now + timedelta(seconds=CLAIM_S), attempts=OutboxItem.attempts + 1)
     )
-    return session.get(OutboxItem, item_id, populate_existing=True) if rows_matched(claimed) else None
+    if not rows_matched(claimed):
+        return None
+    item = session.get_one(OutboxItem, item_id, populate_existing=True)
+    if item.attempts > MAX_ATTEMPTS:
+        _bury(session, item, now, item.last_error or "the workers that tried it died")
+        return None
+    return item
 
 
 def finish(session: Session, item_id: int, now: datetime, *, note: str | None = None) -> None:
@@ -67,12 +76,17 @@ def fail(session: Session, item_id: int, now: datetime, *, error: str) -> None:
         pause_s = _BACKOFF_S[min(item.attempts, len(_BACKOFF_S)) - 1] * random.uniform(0.8, 1.2)
         item.available_at = now + timedelta(seconds=pause_s)
     else:
-        item.dead_at = now
-        events.record(
-            session, kind=EventKind.OUTBOX_DEAD, severity=Severity.WARNING, at=now, node_id=item.payload.get("node_id"),
-            rollout_id=item.payload.get("rollout_id"), message=f"Gave up on {item.key} after {item.attempts} tries: {error}",
-            data={"outbox_id": item.id, "kind": item.kind},
-        )  # fmt: skip
+        _bury(session, item, now, error)
+    session.flush()
+
+
+def _bury(session: Session, item: OutboxItem, now: datetime, error: str) -> None:
+    item.dead_at, item.claimed_until = now, None
+    events.record(
+        session, kind=EventKind.OUTBOX_DEAD, severity=Severity.WARNING, at=now, node_id=item.payload.get("node_id"),
+        rollout_id=item.payload.get("rollout_id"), message=f"Gave up on {item.key} after {item.attempts} tries: {error}",
+        data={"outbox_id": item.id, "kind": item.kind},
+    )  # fmt: skip
     session.flush()
 
 
