@@ -82,26 +82,25 @@ def command(program: str, config: Path, folder: Path, port: int) -> tuple[str, .
     )
 
 
-def probe(url: str) -> Probe:
+def probe(url: str, http: httpx2.AsyncClient) -> Probe:
     async def is_up(_: Spawned) -> bool:
-        return await _why_not(url) is None
+        return await _why_not(url, http) is None
 
     return is_up
 
 
-async def require(url: str) -> None:
+async def require(url: str, http: httpx2.AsyncClient) -> None:
     """Raises CommandError unless a Prometheus answers there."""
-    if (why := await _why_not(url)) is not None:
+    if (why := await _why_not(url, http)) is not None:
         raise CommandError(
             f"{VARIABLE} is set, but no Prometheus answers at {url} ({why}): start it, or unset {VARIABLE} to have one started "
             "here"
         )
 
 
-async def _why_not(url: str) -> str | None:
+async def _why_not(url: str, http: httpx2.AsyncClient) -> str | None:
     try:
-        async with httpx2.AsyncClient(timeout=2.0, trust_env=False) as client:
-            response = await client.get(f"{url.rstrip('/')}/-/ready")
+        response = await http.get(f"{url.rstrip('/')}/-/ready")
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         return str(error) or type(error).__name__
     return None if response.is_success else f"status {response.status_code}"

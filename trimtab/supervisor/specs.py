@@ -28,7 +28,6 @@ PACE = {"CONTROLPLANE_TICK_S": "5", "CONTROLPLANE_WINDOW_S": "5", "CONTROLPLANE_
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 KV_TOKENS = 16_384  # 64 sequences of 256 tokens, about 0.4 GB for the demo model
 NODE_DRAIN_S = 4.0
-_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +51,7 @@ class Fleet:
     ports: Ports
     addresses: Addresses
     credentials: Credentials
+    http: httpx2.AsyncClient  # for the signs of readiness
 
     def controlplane_env(self) -> dict[str, str]:
         """Environment of API, controller, worker and migration. What the user set of `PACE` or the database stays."""
@@ -96,7 +96,7 @@ class Fleet:
             "api",
             trimtab("api"),
             self.controlplane_env(),
-            probe=_answers(f"{self.addresses.api}/readyz"),
+            probe=self._answers(f"{self.addresses.api}/readyz"),
             url=self.addresses.api,
             stop_timeout_s=5.0,
         )
@@ -140,7 +140,7 @@ class Fleet:
         return is_up
 
     def _is_enrolled(self, name: str) -> Probe:
-        is_ready = _answers(f"{self.addresses.nodes[name]}/readyz")
+        is_ready = self._answers(f"{self.addresses.nodes[name]}/readyz")
 
         async def is_up(spawned: Spawned) -> bool:
             if not await is_ready(spawned):
@@ -151,13 +151,21 @@ class Fleet:
         return is_up
 
     async def _read(self, path: str) -> Mapping[str, list[dict[str, str]]]:
+        headers = {"Authorization": f"Bearer {self.credentials.admin_token}"}
         try:
-            async with httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
-                headers = {"Authorization": f"Bearer {self.credentials.admin_token}"}
-                response = await client.get(f"{self.addresses.api}/api/v1{path}", headers=headers)
-                return dict(response.json()) if response.is_success else {}
+            response = await self.http.get(f"{self.addresses.api}/api/v1{path}", headers=headers)
+            return dict(response.json()) if response.is_success else {}
         except (httpx2.HTTPError, ValueError):
             return {}
+
+    def _answers(self, url: str) -> Probe:
+        async def is_up(_: Spawned) -> bool:
+            try:
+                return (await self.http.get(url)).is_success
+            except httpx2.HTTPError:
+                return False
+
+        return is_up
 
 
 def trimtab(*arguments: str) -> tuple[str, ...]:
@@ -174,14 +182,3 @@ def _base_env() -> dict[str, str]:
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("CONTROLPLANE_", "NODE_"))}
     logs = {name: value for name, value in os.environ.items() if name.endswith(("_LOG_LEVEL", "_LOG_JSON"))}
     return {**mine, **logs, **ONE_THREAD, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
-
-
-def _answers(url: str) -> Probe:
-    async def is_up(_: Spawned) -> bool:
-        try:
-            async with httpx2.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
-                return (await client.get(url)).is_success
-        except httpx2.HTTPError:
-            return False
-
-    return is_up

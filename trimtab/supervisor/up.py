@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from controlplane.decisions.policy import demo_policy
 from trimtab import connection
 from trimtab.client import ApiClient
@@ -26,6 +28,7 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Who calls whom ends first, so that nobody has to report the loss of what it leans on.
 STOP_ORDER = (("demo-traffic",), ("controller", "worker", "node"), ("api",), ("prometheus", "redis"))
 FIRST_START = "first_start.json"
+PROBE_TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ def run_up(options: UpOptions) -> int:
             prometheus=(prometheus_url or f"http://{ports.HOST}:{planned.prometheus}").rstrip("/"),
             redis=redis_url or redis.local_url(planned.redis, secrets.redis_password),
         )
-        fleet = Fleet(folder, planned, addresses, secrets)
+        http = httpx2.AsyncClient(timeout=PROBE_TIMEOUT_S, trust_env=False)
+        fleet = Fleet(folder, planned, addresses, secrets, http)
         try:
             return asyncio.run(Supervisor(options, fleet, report).run())
         finally:
@@ -101,6 +105,7 @@ class Supervisor:
         finally:
             await self._stop_all()
             stop.cancel()
+            await self.fleet.http.aclose()
         self.report.event("trimtab", "stopped", "stopped; nothing is left running")
         return 0
 
@@ -181,7 +186,7 @@ class Supervisor:
     async def _prometheus(self) -> None:
         url, api = self.fleet.addresses.prometheus, self.fleet.addresses.api
         if os.environ.get(prometheus.VARIABLE):
-            await prometheus.require(url)
+            await prometheus.require(url, self.fleet.http)
             words = f"yours, at {url}; let it discover the nodes by http_sd at {api}{prometheus.DISCOVERY_PATH}"
             self.report.event("prometheus", "ready", words, url=url, pid=None, ready_s=0.0)
             return
@@ -192,7 +197,9 @@ class Supervisor:
         )
         program = await prometheus.find_server(self.fleet.folder.root, self.report)
         command = prometheus.command(program, config, home, self.fleet.ports.prometheus)
-        await self._start(Spec("prometheus", command, dict(os.environ), prometheus.probe(url), url=url))
+        await self._start(
+            Spec("prometheus", command, dict(os.environ), prometheus.probe(url, self.fleet.http), url=url)
+        )
 
     async def _controlplane(self) -> None:
         outcome = await run_step(*trimtab("migrate"), env=self.fleet.controlplane_env())

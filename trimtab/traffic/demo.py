@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx2
 
+from inference_node.contract.messages import StepProfile
 from trimtab.connection import Connection
 from trimtab.errors import CommandError
 from trimtab.traffic.nodes import Nodes, decode_gain, read_profile
@@ -17,9 +18,10 @@ from trimtab.traffic.prompts import make_request
 from trimtab.traffic.schedule import Rates, Surges, choose_rates, next_arrival
 
 SMALL_BATCH, LARGE_BATCH = 4, 16
+# Half of what the nodes run at once: the measurement itself must not look like the surge that it prepares.
+CALIBRATION_CLIENTS = 2
 CALIBRATION_S = 6.0
-# Used when no node tells its step times: 16 rows gave about 2.2 times the tokens/s of 4 on the two-core machine that this was
-# written on.
+# Used when no node tells its step times; modest, so that a surge stays within what a larger batch serves.
 ASSUMED_GAIN = 2.0
 MAX_IN_FLIGHT = 96
 # A node that takes longer than this over one answer is as good as gone for a person who waits.
@@ -67,20 +69,21 @@ async def _parent_is_gone() -> None:
 async def _drive(nodes: Nodes, connection: Connection, admin_token: str, surges: Surges, source: random.Random) -> None:
     while (model := await nodes.model()) is None:  # noqa: ASYNC110 (it asks other processes)
         await asyncio.sleep(1.0)
-    capacity_rps = await calibrate(nodes, model, source)
-    profile = await read_profile(nodes.client, connection.nodes[0][1], admin_token)
-    gain = decode_gain(profile, SMALL_BATCH, LARGE_BATCH) if profile is not None else None
-    rates = choose_rates(capacity_rps, gain or ASSUMED_GAIN)
+    measured_rps = await calibrate(nodes, model, source)
+    profile = await read_profile(nodes.client, connection.nodes[0][1], admin_token) or StepProfile()
+    small_rps = measured_rps * (decode_gain(profile, CALIBRATION_CLIENTS, SMALL_BATCH) or ASSUMED_GAIN)
+    gain = decode_gain(profile, SMALL_BATCH, LARGE_BATCH) or ASSUMED_GAIN
+    rates = choose_rates(small_rps, gain)
     _say(
-        f"the nodes serve {capacity_rps:.2f} requests/s at batch {SMALL_BATCH}; batch {LARGE_BATCH} gives "
-        f"{gain or ASSUMED_GAIN:.2f} times that ({'measured' if gain else 'assumed'}). Calm {rates.calm_rps:.2f}, surge "
+        f"{CALIBRATION_CLIENTS} clients a node get {measured_rps:.2f} requests/s, so batch {SMALL_BATCH} serves about "
+        f"{small_rps:.2f} and batch {LARGE_BATCH} {gain:.2f} times that. Calm {rates.calm_rps:.2f}, surge "
         f"{rates.surge_rps:.2f} requests/s"
     )
     await offer(nodes, model, rates, surges, source)
 
 
 async def calibrate(nodes: Nodes, model: str, source: random.Random, seconds: float = CALIBRATION_S) -> float:
-    """Requests per second that all nodes together finish with SMALL_BATCH in flight each: a short closed loop.
+    """Requests per second that all nodes together finish with CALIBRATION_CLIENTS each: a short closed loop.
 
     Requests that are still running at the end count as half of one each.
     """
@@ -91,7 +94,7 @@ async def calibrate(nodes: Nodes, model: str, source: random.Random, seconds: fl
             if not await nodes.ask(url, make_request(model, source)):
                 await asyncio.sleep(0.2)
 
-    clients = [asyncio.create_task(client(url)) for url in nodes.urls for _ in range(SMALL_BATCH)]
+    clients = [asyncio.create_task(client(url)) for url in nodes.urls for _ in range(CALIBRATION_CLIENTS)]
     # A slow machine may need longer until it has finished enough to divide by.
     await asyncio.sleep(seconds)
     while nodes.tally.finished - before < len(clients) and time.monotonic() - started < 10 * seconds:  # noqa: ASYNC110
