@@ -70,7 +70,7 @@ def _latency(pre: Sequence[Pair], post: Sequence[Pair], plan: RolloutPlan) -> st
             continue
         seen = [getattr(pair.canary, name) for pair in run]
         shared = [_shared(name, pair, control) for pair in run]
-        if any(value is None for value in seen):
+        if any(value is None for value in seen) or any(_is_stuck(name, pair, control) for pair in run):
             continue
         ratios = [value / (own * share) for value, share in zip(seen, shared, strict=True)]
         worse = 1 + plan.policy.margin
@@ -90,6 +90,12 @@ def _latest_run(post: Sequence[Pair], window_s: float) -> Sequence[Pair]:
     while start > 0 and (post[start].end - post[start - 1].end).total_seconds() <= 1.5 * window_s:
         start -= 1
     return post[start:]
+
+
+def _is_stuck(name: str, pair: Pair, control_before: float | None) -> bool:
+    """Whether the control, which used to have a figure, has none: a queue in which nothing gets to its first token says nothing
+    about how long it will be, so the canary, which works its own queue off, must not be blamed for the surge."""
+    return pair.control is not None and control_before is not None and getattr(pair.control, name) is None
 
 
 def _shared(name: str, pair: Pair, control_before: float | None) -> float:

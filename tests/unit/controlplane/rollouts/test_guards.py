@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 
 from controlplane.rollouts.arms import Pair, pairs
@@ -72,6 +73,12 @@ class TestLatency:
     def test_a_surge_that_hits_the_control_as_well_does_not(self) -> None:
         slow = {"ttft_s": 6.0}
         assert fired(PRE, made([slow, slow], first=8, control=[slow, slow]), plan()) is None
+
+    def test_a_surge_in_which_the_control_answers_nobody_does_not(self) -> None:
+        pre, post = PRE, steady(2, first=8, ttft_s=4.8)
+        stuck = tuple(replace(p, control=replace(p.control, ttft_p95_s=None)) for p in post if p.control is not None)
+        assert fired(pre, post, plan()) is not None
+        assert fired(pre, stuck, plan()) is None
 
     def test_a_hole_between_two_bad_windows_does_not(self) -> None:
         bad = steady(1, first=8, ttft_s=1.8) + steady(1, first=12, ttft_s=1.8)
