@@ -59,7 +59,7 @@ class NodeClient:
                 content=push.model_dump_json(),
                 headers={"Authorization": f"Bearer {admin_token}", "Content-Type": "application/json"},
             )
-        except httpx2.HTTPError as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:  # the last two: an address that is none
             raise NodeUnreachable(f"{target} does not answer: {error or type(error).__name__}") from None
         return _read(target, response)
 

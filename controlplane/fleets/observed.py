@@ -22,14 +22,14 @@ from inference_node.contract.messages import (
 from inference_node.contract.settings import EngineSettings
 
 # Refusals that say something of the order of messages, not of the settings in them.
-_ORDER = {RejectCode.STALE_EPOCH, RejectCode.STALE_GENERATION, RejectCode.CONFLICT}
+_ORDER = {RejectCode.STALE_EPOCH, RejectCode.STALE_GENERATION}
 
 
 def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -> HeartbeatReply:
     """Takes in a heartbeat and says what is desired. Raises Unauthorized for a process that has not registered."""
+    lock_node(session, node.id)  # first, since the next life of the node may be registering right now
     if beat.instance_id != node.instance_id:
         raise Unauthorized(f"node {node.name!r} was registered by another process since: register again")
-    lock_node(session, node.id)
     node.last_heartbeat_at = now
     node.state = beat.state
     node.running, node.waiting, node.kv_usage = beat.running, beat.waiting, beat.kv_usage
@@ -37,7 +37,7 @@ def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -
         node.step_profile = beat.step_profile.model_dump(mode="json")
     note_recovery(session, node, now)
     if beat.observed_generation >= node.observed_generation:  # an acknowledgement may have overtaken this heartbeat
-        _note_applied(
+        note_applied(
             session, node, beat.observed_generation, beat.observed_epoch, beat.settings, beat.applied_step, now
         )
         _note_drift(session, node, drifted=beat.drifted, now=now)
@@ -45,8 +45,9 @@ def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -
     node.preparing_generation = preparing if preparing is not None and preparing > node.observed_generation else None
     if beat.rejected_generation is not None:
         _note_rejected(session, node, beat.rejected_generation, beat.rejected_reason or "no reason given", now)
-    if node.observed_generation > node.desired_generation:
-        _catch_up(session, node, now)
+    is_new = node.desired_generation > node.observed_generation
+    if node.observed_generation > node.desired_generation or (is_new and node.observed_epoch > node.desired_epoch):
+        _catch_up(session, node, now)  # it would refuse what is desired as old
     session.flush()
     revision = node.desired_revision
     return HeartbeatReply(
@@ -64,7 +65,7 @@ def record_ack(session: Session, node_id: str, ack: SettingsAck, now: datetime) 
         return
     if ack.generation < node.observed_generation:
         return
-    _note_applied(session, node, ack.generation, ack.epoch, ack.settings, ack.applied_step, now)
+    note_applied(session, node, ack.generation, ack.epoch, ack.settings, ack.applied_step, now)
     if node.preparing_generation is not None and node.preparing_generation <= ack.generation:
         node.preparing_generation = None
     session.flush()
@@ -74,19 +75,21 @@ def record_reject(session: Session, node_id: str, generation: int, reject: Setti
     """Takes in a node's refusal of a push.
 
     A refusal of the present wish is kept with its reason. One that shows that the node is ahead of SQL (the database was
-    restored) leads to the same wish under a generation and epoch that the node has not seen.
+    restored) leads to the same wish under a generation and epoch that the node has not seen. A conflict is the latter only
+    where the node knows that generation by other settings: one that it could not apply would fail the same way again.
     """
     node = lock_node(session, node_id)
     if generation != node.desired_generation:
         return
-    if reject.code not in _ORDER:
+    is_known_otherwise = reject.code is RejectCode.CONFLICT and reject.observed_generation >= generation
+    if reject.code not in _ORDER and not is_known_otherwise:
         _note_rejected(session, node, generation, reject.message, now)
         session.flush()
         return
     node.observed_generation = max(node.observed_generation, reject.observed_generation)
     node.observed_epoch = max(node.observed_epoch, reject.observed_epoch)
     node_is_ahead = node.observed_generation > generation or node.observed_epoch > node.desired_epoch
-    if node_is_ahead or reject.code is RejectCode.CONFLICT:
+    if node_is_ahead or is_known_otherwise:
         _catch_up(session, node, now)
 
 
@@ -116,7 +119,7 @@ def note_recovery(session: Session, node: Node, now: datetime) -> None:
     )  # fmt: skip
 
 
-def _note_applied(
+def note_applied(
     session: Session,
     node: Node,
     generation: int,
@@ -165,7 +168,8 @@ def _note_drift(session: Session, node: Node, *, drifted: bool, now: datetime) -
 
 
 def _note_rejected(session: Session, node: Node, generation: int, reason: str, now: datetime) -> None:
-    if node.rejected_generation == generation or generation <= node.observed_generation:
+    """A refusal is told once: a heartbeat that was overtaken may still name the one before it, or one that SQL never wished."""
+    if not max(node.observed_generation, node.rejected_generation or 0) < generation <= node.desired_generation:
         return
     node.rejected_generation, node.rejected_reason = generation, reason
     if node.preparing_generation == generation:

@@ -14,7 +14,7 @@ from controlplane.events import service as events
 from controlplane.events.kinds import EventKind
 from controlplane.fleets.desired import create_revision, current_revision, epoch_for, owe_push, set_desired
 from controlplane.fleets.models import Fleet, Node, Pool
-from controlplane.fleets.observed import note_recovery
+from controlplane.fleets.observed import note_applied, note_recovery
 from controlplane.ids import new_id
 from inference_node.contract.messages import NodeRegistration, NodeState
 
@@ -38,7 +38,8 @@ def register_node(session: Session, registration: NodeRegistration, *, now: date
     """
     _check_url(registration.url)
     pool = _pool_for(session, registration, now)
-    node = session.scalar(select(Node).where(Node.pool_id == pool.id, Node.name == registration.name))
+    known = select(Node).where(Node.pool_id == pool.id, Node.name == registration.name)
+    node = session.scalar(known.with_for_update(of=Node))
     token = new_secret(NODE_TOKEN)
     if node is None:
         node = _add(session, pool, registration, token, now)
@@ -55,8 +56,12 @@ def register_node(session: Session, registration: NodeRegistration, *, now: date
 
 
 def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+        wrong = parts.scheme not in {"http", "https"} or not parts.hostname or parts.port == 0
+    except ValueError:  # brackets that do not close, a port that is no number or too large
+        wrong = True
+    if wrong or parts.username or parts.query or parts.fragment:
         raise Invalid(
             f"url {url!r} is no base address of a node: give scheme, host and port, for example http://10.0.0.7:8701"
         )
@@ -121,6 +126,18 @@ def _take_over(session: Session, node: Node, registration: NodeRegistration, tok
             data={"from_generation": node.observed_generation, "to_generation": registration.observed_generation},
         )  # fmt: skip
         node.started_at = now
+    if (
+        registration.observed_generation > node.observed_generation
+    ):  # applied by the life before, which could not say so
+        note_applied(
+            session,
+            node,
+            registration.observed_generation,
+            registration.observed_epoch,
+            registration.settings,
+            None,
+            now,
+        )
     _describe(node, registration, token, now)
     _observe(node, registration, now)
     note_recovery(session, node, now)

@@ -1,7 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from controlplane.errors import Unauthorized
@@ -91,6 +91,18 @@ class TestRecordReject:
         service.record_reject(session, node.id, 1, reject, NOW)
         assert node.desired_generation == 1
 
+    def test_of_settings_that_the_engine_could_not_apply_is_kept_and_not_tried_for_ever(
+        self, session: Session, node: Node
+    ) -> None:
+        reject = SettingsReject(code=RejectCode.CONFLICT, message="the engine could not apply them", observed_epoch=5)
+        service.record_reject(session, node.id, 1, reject, NOW)
+        assert (node.desired_generation, node.rejected_generation) == (1, 1)
+
+    def test_of_a_generation_known_by_other_settings_leads_to_a_fresh_one(self, session: Session, node: Node) -> None:
+        reject = SettingsReject(code=RejectCode.CONFLICT, message="", observed_generation=1, observed_epoch=5)
+        service.record_reject(session, node.id, 1, reject, NOW)
+        assert (node.desired_generation, node.rejected_generation) == (2, None)
+
 
 class TestHeartbeat:
     def test_says_what_is_desired(self, session: Session, node: Node) -> None:
@@ -134,6 +146,32 @@ class TestHeartbeat:
         reply = service.heartbeat(session, node, beat, now=NOW)
         assert reply.desired_generation == 21
         assert node.desired_epoch == 9
+
+    def test_with_a_refusal_older_than_the_last_one_tells_nothing_again(self, session: Session, node: Node) -> None:
+        late = heartbeat_of(node, rejected_generation=1, rejected_reason="quality gate")
+        service.heartbeat(session, node, late, now=NOW)
+        revision = service.get_revision(session, str(node.desired_revision_id))
+        service.set_desired(session, node, revision, epoch=5, now=NOW)
+        service.record_reject(session, node.id, 2, SettingsReject(code=RejectCode.INVALID, message="x"), NOW)
+        service.heartbeat(session, node, late, now=NOW)
+        assert node.rejected_generation == 2
+        assert len(events(session, "node.settings_rejected")) == 2
+
+    def test_of_a_node_that_would_refuse_the_wish_by_its_epoch_gets_it_under_a_higher_one(
+        self, session: Session, node: Node
+    ) -> None:
+        reply = service.heartbeat(session, node, heartbeat_of(node, observed_epoch=8), now=NOW)
+        assert (reply.desired_generation, node.desired_epoch) == (2, 9)
+
+    def test_of_the_life_before_is_refused_when_the_next_one_registers_meanwhile(
+        self, session: Session, node: Node
+    ) -> None:
+        beat = heartbeat_of(node, observed_generation=1, observed_epoch=5, settings=LARGE)
+        session.execute(
+            update(Node).values(instance_id="next-life").execution_options(synchronize_session=False)
+        )  # by another process: this one's copy is old
+        with pytest.raises(Unauthorized, match="register again"):
+            service.heartbeat(session, node, beat, now=NOW)
 
 
 class TestSilence:

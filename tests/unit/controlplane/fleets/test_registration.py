@@ -76,6 +76,14 @@ class TestReturningNode:
         register(session)
         assert "node.restarted" not in kinds(session)
 
+    def test_what_its_last_life_applied_and_could_not_tell_is_in_the_history(self, session: Session) -> None:
+        node = register(session)
+        wished = service.create_revision(session, node.pool, SMALL, created_by="t", reason="", now=NOW)
+        service.set_desired(session, node, wished, epoch=3, now=NOW)
+        register(session, settings=SMALL, observed_generation=1, observed_epoch=3, instance_id="second-life")
+        assert service.in_sync(node)
+        assert kinds(session)[-2:] == ["node.restarted", "node.settings_applied"]
+
     def test_that_lost_its_settings_is_owed_them_again(self, session: Session) -> None:
         node = register(session, settings=SMALL)
         wished = service.create_revision(session, node.pool, EngineSettings(), created_by="t", reason="", now=NOW)
@@ -107,7 +115,10 @@ class TestReturningNode:
         assert (node.desired_generation, service.in_sync(node)) == (1, False)
 
 
-@pytest.mark.parametrize("url", ["ftp://host:1", "host:8701", "http://", "http://user@host", "http://host/?x=1"])
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://host:1", "host:8701", "http://", "http://user@host", "http://host/?x=1", "http://[::1", "http://host:x"],
+)
 def test_an_address_that_is_none_is_refused(session: Session, url: str) -> None:
     with pytest.raises(Invalid, match="base address"):
         register(session, url=url)
