@@ -59,6 +59,10 @@ class Relay(threading.Thread):
                 self._note_trouble("redis_unreachable", error)
             except SQLAlchemyError as error:
                 self._note_trouble("database_unreachable", error)
+            except Exception as error:  # without the relay no debt is ever paid: it outlives whatever a round raises
+                if self._trouble != "relay_failed":
+                    log.error("relay_round_raised", exc_info=error)
+                self._note_trouble("relay_failed", error)
             else:
                 self._note_recovery()
                 self._watch()
@@ -71,6 +75,11 @@ class Relay(threading.Thread):
         with session_scope(self._context.engine) as session:
             due = [(item.id, item.kind) for item in outbox.take_due(session, now)]
         for position, (item_id, kind) in enumerate(due):
+            if (
+                kind not in HANDLERS
+            ):  # written by newer code: it waits for a worker that knows it, and holds up no other
+                log.warning("outbox_kind_unknown", kind=kind, outbox_id=item_id)
+                continue
             task, queue = HANDLERS[kind]
             try:
                 self._send(task, queue, item_id)

@@ -1,0 +1,67 @@
+import os
+from datetime import UTC, datetime
+from typing import cast
+
+import pytest
+from celery import Celery
+from sqlalchemy import Engine
+
+from controlplane.clock import SystemClock
+from controlplane.db import session_scope
+from controlplane.events import service as events
+from controlplane.settings import ControlPlaneSettings
+from tests.support.database import memory_database
+from workers import relay as relay_module
+from workers.context import WorkerContext
+from workers.relay import Relay
+
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Sent:
+    """Stands for the Celery application: raises `troubles`, then keeps what it is to send; a push ends the relay."""
+
+    def __init__(self) -> None:
+        self.pushes: list[int] = []
+        self.troubles: list[Exception] = []
+        self.relay: Relay | None = None
+
+    def send_task(self, name: str, *, args: tuple[int, ...], **_: object) -> None:
+        if self.troubles:
+            raise self.troubles.pop()
+        if name == "trimtab.push":
+            self.pushes.append(args[0])
+            assert self.relay is not None
+            self.relay.stop()
+
+
+def relay_on(engine: Engine) -> tuple[Relay, Sent]:
+    context = WorkerContext(ControlPlaneSettings(), name="worker@test", clock=SystemClock())
+    context._engines[os.getpid()] = engine
+    app = Sent()
+    app.relay = Relay(cast(Celery, app), context, on_stall=lambda: None)
+    return app.relay, app
+
+
+def owe(engine: Engine, kind: str) -> int:
+    with session_scope(engine) as session:
+        return events.owe(session, kind=kind, key=f"{kind}:1", payload={}, at=LONG_AGO).id
+
+
+class TestRelay:
+    def test_outlives_whatever_a_round_raises(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(relay_module, "POLL_S", 0.001)
+        with memory_database() as engine:
+            relay, app = relay_on(engine)
+            item_id = owe(engine, "push")
+            app.troubles = [OSError("no buffer space"), RuntimeError("a bug")]
+            relay.run()
+        assert app.pushes == [item_id]
+
+    def test_a_debt_of_an_unknown_kind_holds_up_no_other(self) -> None:
+        with memory_database() as engine:
+            relay, app = relay_on(engine)
+            owe(engine, "of newer code")
+            item_id = owe(engine, "push")
+            relay._publish()
+        assert app.pushes == [item_id]
