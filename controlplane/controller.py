@@ -37,7 +37,7 @@ from controlplane.tick import StageFailed, Ticker, TickOverran
 log = structlog.get_logger(__name__)
 
 BEAT_S = 5.0
-# A loop that has not come round for so long hangs in something that has no deadline of its own: a fresh process is the way out.
+# A loop that has made no headway for so long hangs in something that has no deadline of its own: a fresh process is the way out.
 STUCK_S = 120.0
 # A window is observed so long after its end: the last scrape in it must have arrived.
 LAG_S = 0.5
@@ -104,11 +104,14 @@ class Controller:
 
     def check(self) -> None:
         """Raises RuntimeError when a loop is no longer alive or has not come round for too long."""
+        if not self.leadership.is_alive:
+            raise RuntimeError("the thread that keeps the lease has died; its log says why")
         for thread in self._threads:
             age_s = time.monotonic() - self._round_at.get(thread.name, time.monotonic())
             if not thread.is_alive():
                 raise RuntimeError(f"the loop {thread.name} has died; its log says why")
-            if age_s > STUCK_S:
+            # A round begins with waiting, for as long as a person has set.
+            if age_s > STUCK_S + max(self._settings.tick_s, self._settings.reconcile_s):
                 raise RuntimeError(f"the loop {thread.name} has not come round for {age_s:.0f} s")
 
     def detail(self) -> dict[str, Any]:
@@ -130,6 +133,7 @@ class Controller:
         with session_scope(self._engine, read_only=True) as session:
             pools = [(pool.id, pool.name) for pool in fleets.list_pools(session)]
         for pool_id, name in pools:
+            self._round_at["tick"] = time.monotonic()  # many slow pools are headway, too
             try:
                 ticked = self._ticker.tick(pool_id, at, epoch)
             except (StageFailed, TickOverran) as error:
@@ -152,6 +156,7 @@ class Controller:
         with session_scope(self._engine, read_only=True) as session:
             active = [rollout.id for rollout in rollouts.active_rollouts(session)]
         for rollout_id in active:
+            self._round_at["reconcile"] = time.monotonic()
             self._drive(rollout_id, epoch)
         for about in self._troubles.current():
             if about.startswith("rollout ") and about.removeprefix("rollout ") not in active:

@@ -36,6 +36,11 @@ class Leadership:
         """None as soon as the lease may have run out by our own clock, whatever the database says."""
         return self._epoch if self._monotonic() < self._valid_until else None
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether somebody still asks for the lease: without, this process would follow for ever."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         self._thread.start()
 
