@@ -58,8 +58,9 @@ def converge(session: Session, strays: Strays, *, epoch: int, now: datetime) -> 
             owed += 1
     for node_id in strays.behind:
         node = fleets.get_node(session, node_id)
-        if _is_behind(node, now) and not _is_owed(session, node):
-            fleets.owe_push(session, node, now=now, again=str(int(now.timestamp()) // REPEAT_S))
+        again = str(int(now.timestamp()) // REPEAT_S)
+        if _is_behind(node, now) and not _is_owed(session, node, again):
+            fleets.owe_push(session, node, now=now, again=again)
             owed += 1
     return owed
 
@@ -73,9 +74,10 @@ def _is_behind(node: Node, now: datetime) -> bool:
     return (now - node.desired_since).total_seconds() > PATIENCE_S
 
 
-def _is_owed(session: Session, node: Node) -> bool:
-    """Whether a push of the present wish is still open: the relay publishes that one until it is done."""
+def _is_owed(session: Session, node: Node, again: str) -> bool:
+    """Whether a push of the present wish is still open: the relay publishes that one until it is done. Or was owed just now."""
     key = f"push:{node.id}:{node.desired_generation}"
     is_open = OutboxItem.done_at.is_(None) & OutboxItem.dead_at.is_(None)
-    query = select(OutboxItem.id).where(is_open, (OutboxItem.key == key) | OutboxItem.key.startswith(f"{key}:"))
+    is_first_or_repeated = (OutboxItem.key == key) | OutboxItem.key.startswith(f"{key}:")
+    query = select(OutboxItem.id).where((is_open & is_first_or_repeated) | (OutboxItem.key == f"{key}:{again}"))
     return session.scalars(query.limit(1)).first() is not None

@@ -40,7 +40,13 @@ def execute(session: Session, seen: RolloutSnapshot, step: Step, *, epoch: int, 
 def _compare_and_set(session: Session, seen: RolloutSnapshot, epoch: int) -> None:
     moved = session.execute(
         update(Rollout)
-        .where(Rollout.id == seen.id, Rollout.version == seen.version, Rollout.phase == seen.phase.value)
+        .where(
+            Rollout.id == seen.id,
+            Rollout.version == seen.version,
+            Rollout.phase == seen.phase.value,
+            # What a person asked meanwhile comes first: a rollout must not end over an abort that was accepted.
+            Rollout.request == (None if seen.request is None else seen.request.value),
+        )
         .values(version=seen.version + 1, epoch=epoch)
         .execution_options(synchronize_session=False)
     )

@@ -61,6 +61,14 @@ class TestBehind:
         pool_lab.session.execute(update(OutboxItem).values(dead_at=NOW))
         assert converge(pool_lab.session, Strays((node.id,), ()), epoch=pool_lab.epoch, now=LATER) == 1
 
+    def test_a_node_that_never_agrees_is_owed_one_push_in_half_a_minute(self, pool_lab: Lab) -> None:
+        node = wish(pool_lab)
+        owed = 0
+        for _ in range(3):
+            close_debts(pool_lab)
+            owed += converge(pool_lab.session, Strays((node.id,), ()), epoch=pool_lab.epoch, now=LATER)
+        assert owed == 1
+
     def test_a_node_has_some_seconds_first(self, pool_lab: Lab) -> None:
         node = wish(pool_lab)
         assert node.id not in find_strays(pool_lab.session, now=NOW, heartbeat_timeout_s=TIMEOUT_S).behind

@@ -10,8 +10,9 @@ from controlplane.events.models import Event, OutboxItem
 from controlplane.rollouts import windows
 from controlplane.rollouts.execute import Overtaken, execute
 from controlplane.rollouts.models import Rollout, RolloutNode
-from controlplane.rollouts.phases import RolloutPhase
+from controlplane.rollouts.phases import RolloutPhase, Verb
 from controlplane.rollouts.reconcile import reconcile
+from controlplane.rollouts.requests import request
 from tests.support.arms import window
 from tests.support.rollouts_in_sql import NOW, Lab, lab
 
@@ -95,14 +96,15 @@ class TestWhoMayWrite:
             execute(pool_lab.session, seen, wrong, epoch=pool_lab.epoch, now=NOW)
 
 
-def test_a_request_that_comes_in_meanwhile_is_not_swallowed(pool_lab: Lab) -> None:
-    """The step was worked out before anybody asked; carrying it out leaves the request for the next one."""
+def test_a_request_that_comes_in_meanwhile_beats_the_end_that_was_worked_out_before_it(pool_lab: Lab) -> None:
     rollout = pool_lab.begin()
-    seen = pool_lab.snapshot(rollout)
-    rollout.request, rollout.request_actor = "abort", "bob"
-    pool_lab.session.flush()
-    execute(pool_lab.session, seen, reconcile(seen, NOW), epoch=pool_lab.epoch, now=NOW)
-    pool_lab.session.refresh(rollout)
-    assert [rollout.phase, rollout.request] == ["BASELINING", "abort"]
-    pool_lab.step(rollout)
-    assert [rollout.phase, rollout.request] == ["CANCELLED", None]
+    now = drive(pool_lab, rollout, NOW, until=P.PROMOTING)
+    pool_lab.obey(now)
+    seen = pool_lab.snapshot(rollout, now)
+    step = reconcile(seen, now)
+    assert step.move is not None and step.move.to is P.COMPLETED
+    request(pool_lab.session, rollout.id, Verb.ABORT, "alice", now=now)
+    with pytest.raises(Overtaken):
+        execute(pool_lab.session, seen, step, epoch=pool_lab.epoch, now=now)
+    pool_lab.step(rollout, now)
+    assert rollout.phase == P.ROLLING_BACK
