@@ -216,7 +216,9 @@ class SettingsKeeper:
             rejection = _rejection(error)
             async with self._lock:
                 self._forget(change)
-                if push is not None and push.generation >= self._observed.generation:
+                # What was only overtaken was not refused: the agent asks again for whatever is desired by then.
+                overtaken = isinstance(error, Superseded)
+                if push is not None and push.generation >= self._observed.generation and not overtaken:
                     self.note_rejection(push.generation, rejection)
             raise rejection from error
         async with self._lock:

@@ -156,12 +156,26 @@ class TestPreparing:
         assert setup.engine.applied == [SMALL]
         assert setup.keeper.observed.generation == 2 and setup.keeper.rejected is None
 
-    async def test_a_late_refusal_is_told(self, setup: Setup) -> None:
+    async def test_a_late_refusal_is_told(self, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+        async def refuses(*_: object, **__: object) -> None:
+            await setup.engine.prepare.wait()
+            raise SettingsRefused(RejectCode.OUT_OF_MEMORY, "precision", "needs 1 GB more")
+
+        monkeypatch.setattr(setup.engine, "apply", refuses)
         await setup.push_unprepared(push_of(INT8, 1))
-        setup.engine._newest_apply += 1  # the engine drops it
         setup.engine.prepare.set()
         await eventually(lambda: setup.keeper.rejected is not None)
         assert setup.keeper.preparing is None
+
+    async def test_overtaken_by_an_edit_it_is_not_refused_but_asked_for_again(self, setup: Setup) -> None:
+        await setup.push_unprepared(push_of(INT8, 1))
+        setup.keeper._preparing_after_s = 0.01
+        await setup.keeper.edit({"max_queue": 9})
+        setup.engine.prepare.set()
+        await eventually(lambda: setup.engine.settings.max_queue == 9)
+        await asyncio.sleep(0.01)
+        assert setup.keeper.rejected is None
+        assert setup.keeper.known_generation == 0
 
 
 class TestEdit:
