@@ -320,6 +320,20 @@ def test_page_follows_the_event_stream_without_reload(site: Site) -> None:
         expect(tab.page.get_by_text("Frozen: seen live", exact=True)).to_have_count(0)
 
 
+def test_page_says_since_when_it_is_stale_and_recovers(site: Site) -> None:
+    with visit(site) as tab:
+        expect(tab.page.get_by_text("Live", exact=True)).to_be_visible()
+        tab.page.context.set_offline(True)
+        _look_at(tab.page)
+        banner = tab.page.get_by_text("Stale since")
+        expect(banner).to_be_visible(timeout=60_000)
+        expect(tab.page.get_by_role("article", name="demo")).to_be_visible()
+        tab.page.context.set_offline(False)
+        _look_at(tab.page)
+        expect(banner).to_have_count(0, timeout=60_000)
+        expect(tab.page.get_by_text("Live", exact=True)).to_be_visible()
+
+
 def test_built_app_is_that_of_these_sources() -> None:
     assert hatch_build.is_current(Path(hatch_build.__file__).parent), "rebuild it: python hatch_build.py"
 
@@ -330,6 +344,12 @@ def _faults_of(axe: Axe, page: Page) -> list[str]:
         for rule in axe.run(page).response["violations"]
         if rule["impact"] in SERIOUS
     ]
+
+
+def _look_at(page: Page) -> None:
+    """Somebody comes back to the tab, which asks at once instead of with the next poll."""
+    page.wait_for_timeout(2_500)  # younger answers are not asked for again
+    page.evaluate("window.dispatchEvent(new Event('visibilitychange'))")
 
 
 def _table(page: Page, name: str) -> Locator:

@@ -5,8 +5,8 @@ import { type LiveState, LiveStream } from "../api/live";
 import { Problem } from "../api/problem";
 
 const POLL_MS = 15_000;
-/** With the stream up, only a safety net against a message that was lost. */
-const SLOW_POLL_MS = 60_000;
+/** With the stream up, a safety net: a message may be lost, and a connection may be dead without the browser noticing. */
+const SLOW_POLL_MS = 30_000;
 
 /** Asked by every query before its next poll: the stream makes polling needless, and its loss brings it back. */
 function pollInterval(): number {
@@ -22,7 +22,10 @@ export const queries: QueryClient = new QueryClient({
     },
   }),
   defaultOptions: {
+    // The API may be on this very machine: what the browser thinks of the network says nothing about it.
+    mutations: { networkMode: "always" },
     queries: {
+      networkMode: "always",
       staleTime: 2_000,
       refetchInterval: pollInterval,
       refetchOnWindowFocus: true,

@@ -23,21 +23,23 @@ export function SubjectCharts({ subject, poolId, slo }: { subject: Subject; pool
     () =>
       ttftChart(windows, {
         forecast: forecasts.ttft_p95_s,
+        apart: !whole,
         threshold: slo && { value: slo.ttft_p95_s, label: "SLO" },
         marks,
         span,
       }),
-    [windows, forecasts.ttft_p95_s, slo, marks, span],
+    [windows, forecasts.ttft_p95_s, whole, slo, marks, span],
   );
   const itl = useMemo(
     () =>
       itlChart(windows, {
         forecast: forecasts.itl_p95_s,
+        apart: !whole,
         threshold: slo && { value: slo.itl_p95_s, label: "SLO" },
         marks,
         span,
       }),
-    [windows, forecasts.itl_p95_s, slo, marks, span],
+    [windows, forecasts.itl_p95_s, whole, slo, marks, span],
   );
   const load = useMemo(
     () => loadChart(windows, { forecast: whole ? forecasts.offered_rps : undefined, marks, span }),

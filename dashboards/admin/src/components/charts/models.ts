@@ -8,6 +8,8 @@ import type { ChartModel, Format, Ink, Line, Mark, Threshold } from "./chart";
 
 interface Extras {
   forecast?: Forecast | undefined;
+  /** The forecast is not of this very series (a pool's, over one of its nodes): it does not begin at the last value. */
+  apart?: boolean;
   threshold?: Threshold | undefined;
   marks?: Mark[];
   span?: { from: number; to: number } | undefined;
@@ -26,10 +28,10 @@ function build(
     observations,
     drawn.map(([fact]) => fact),
   );
-  const ahead = forecastOf ? fanAfter(measured, drawn, forecastOf, extras.forecast) : null;
+  const ahead = forecastOf ? fanAfter(measured, drawn, forecastOf, extras) : null;
   const { x, y } = ahead ? merge([measured, ahead]) : measured;
   const lines: Line[] = drawn.map(([, label, ink, look], index) => ({ label, ink, values: y[index] ?? [], ...look }));
-  if (ahead) lines.push(...fanLines(y.slice(drawn.length)));
+  if (ahead) lines.push(...fanLines(y.slice(drawn.length), extras.apart ? "Pool's forecast" : "Forecast"));
   return {
     x,
     lines,
@@ -41,17 +43,18 @@ function build(
   };
 }
 
-function fanAfter(measured: Columns, drawn: Drawn[], fact: Fact, forecast: Forecast | undefined): Columns | null {
+function fanAfter(measured: Columns, drawn: Drawn[], fact: Fact, { forecast, apart }: Extras): Columns | null {
   if (!forecast || forecast.points.length === 0) return null;
+  if (apart) return fan(forecast);
   const column = drawn.findIndex(([name]) => name === fact);
   return fan(forecast, last(measured, Math.max(0, column)));
 }
 
-function fanLines(y: Value[][]): Line[] {
+function fanLines(y: Value[][], label = "Forecast"): Line[] {
   return [
-    { label: "Forecast 10 %", ink: "forecast", values: y[0] ?? [], edge: true },
-    { label: "Forecast", ink: "forecast", values: y[1] ?? [], dashed: true },
-    { label: "Forecast 90 %", ink: "forecast", values: y[2] ?? [], edge: true },
+    { label: `${label} 10 %`, ink: "forecast", values: y[0] ?? [], edge: true },
+    { label, ink: "forecast", values: y[1] ?? [], dashed: true },
+    { label: `${label} 90 %`, ink: "forecast", values: y[2] ?? [], edge: true },
   ];
 }
 

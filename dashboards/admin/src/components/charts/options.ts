@@ -81,6 +81,12 @@ function drawThreshold(u: uPlot, model: ChartModel, colour: Palette): void {
   const label = `${model.threshold.label} ${model.format(model.threshold.value)}`;
   const room = 14 * devicePixelRatio;
   const base = above ? top + room : y - top < room ? y + room : y - 4 * devicePixelRatio;
+  // A rim in the colour of the ground keeps the words readable over lines.
+  context.setLineDash([]);
+  context.strokeStyle = colour("surface");
+  context.lineWidth = 4 * devicePixelRatio;
+  context.lineJoin = "round";
+  context.strokeText(above ? `${label} ↑` : label, left + width - 4 * devicePixelRatio, base);
   context.fillText(above ? `${label} ↑` : label, left + width - 4 * devicePixelRatio, base);
   context.restore();
 }
