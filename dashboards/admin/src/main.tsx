@@ -1,5 +1,4 @@
 import "@mantine/core/styles.css";
-import "@mantine/notifications/styles.css";
 import "@mantine/spotlight/styles.css";
 import "./styles/fonts.css";
 import "./styles/tokens.css";

@@ -1,5 +1,4 @@
 import { localStorageColorSchemeManager, MantineProvider } from "@mantine/core";
-import { Notifications } from "@mantine/notifications";
 import { QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "react-router";
 import { LiveContext, live, queries } from "./live";
@@ -18,7 +17,6 @@ export function App() {
     >
       <QueryClientProvider client={queries}>
         <LiveContext value={live}>
-          <Notifications position="bottom-right" autoClose={6000} />
           <RouterProvider router={router} />
         </LiveContext>
       </QueryClientProvider>
