@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -45,9 +46,11 @@ class Process:
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str], log: Path) -> None:
         self.name, self._command, self._environment, self._log = name, command, environment, log
         self._process: subprocess.Popen[bytes] | None = None
+        self.is_wanted = True
         self.start()
 
     def start(self) -> None:
+        self.is_wanted = True
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, env=dict(self._environment), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -67,6 +70,8 @@ class Process:
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
         assert self._process is not None
+        if number is signal.SIGKILL:
+            self.is_wanted = False
         self._process.send_signal(number)
         if number is signal.SIGKILL:
             self._process.wait(10)
@@ -76,6 +81,7 @@ class Process:
         self.start()
 
     def close(self) -> None:
+        self.is_wanted = False
         if self._process is None:
             return
         if self.is_running:
@@ -112,6 +118,8 @@ class LiveFleet:
         }
         self._stack = stack
         self.parts: dict[str, Process] = {}
+        self.restarted: list[str] = []
+        self._ended = threading.Event()
         self.client = stack.enter_context(
             httpx2.Client(
                 base_url=f"{self.url}/api/v1",
@@ -138,6 +146,17 @@ class LiveFleet:
             NODE_CONTROLPLANE_URL=self.url, NODE_ENROLMENT_TOKEN=ENROLMENT_TOKEN, NODE_DRAIN_S="0",
             NODE_DATA_DIR=str(self.folder / "data"),
         )  # fmt: skip
+
+    def supervise(self) -> None:
+        """Starts again what has ended by itself, as `trimtab up` and systemd do: a worker may end so that a fresh one begins."""
+        while not self._ended.wait(0.5):
+            for process in list(self.parts.values()):
+                if process.is_wanted and not process.is_running:
+                    self.restarted.append(process.name)
+                    process.start()
+
+    def end(self) -> None:
+        self._ended.set()
 
     # What the API says -------------------------------------------------------------------------------------------
 
@@ -223,7 +242,13 @@ def live_fleet(folder: Path, *, nodes: int = 2) -> Iterator[LiveFleet]:
             fleet.add_node(f"node-{number}")
         until(lambda: _is_up(fleet, nodes), READY_WITHIN_S, "the fleet to be up")
         _set_policy(fleet)
-        yield fleet
+        supervisor = threading.Thread(target=fleet.supervise, name="supervisor", daemon=True)
+        supervisor.start()
+        try:
+            yield fleet
+        finally:
+            fleet.end()
+            supervisor.join()
 
 
 def _is_up(fleet: LiveFleet, nodes: int) -> bool:
