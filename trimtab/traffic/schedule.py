@@ -12,9 +12,10 @@ class Surges:
 
     first_s: float = FIRST_SURGE_S
     ramp_s: float = 25.0
-    plateau_s: float = 75.0
+    # Long enough that a canary which is judged twice still ends within it.
+    plateau_s: float = 100.0
     decline_s: float = 20.0
-    period_s: float = 300.0
+    period_s: float = 330.0
 
     def level(self, at_s: float) -> float:
         """0 when calm, 1 on the plateau, between the two on the slopes."""
