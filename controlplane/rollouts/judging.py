@@ -33,16 +33,19 @@ def look(rollout: RolloutSnapshot, now: datetime) -> Report | None:
 
 
 def longer_helps(rollout: RolloutSnapshot, report: Report) -> bool:
-    """Whether an inconclusive look is worth extending: to pause, or to go on without enough requests, has time."""
+    """Whether an inconclusive look is worth extending.
+
+    A pause has time. Where the policy goes on anyway, only a doubt that more windows may settle is worth the wait: too few
+    requests yet, or a latency that looks worse. A baseline that is too short does not grow.
+    """
     if not promotes_inconclusive(rollout):
         return True
     requests = min((each.samples_canary for each in report.measurements if each.metric == "error_rate"), default=0)
-    suspicious = any(
-        each.verdict is Verdict.INCONCLUSIVE
-        and (each.effect_ratio is None or each.effect_ratio > 1 + (each.margin or 0))
+    looks_worse = any(
+        each.verdict is Verdict.INCONCLUSIVE and (each.effect_ratio or 0.0) > 1 + (each.margin or 0.0)
         for each in report.measurements
     )
-    return suspicious or requests < rollout.plan.policy.min_requests
+    return looks_worse or requests < rollout.plan.policy.min_requests
 
 
 def promotes_inconclusive(rollout: RolloutSnapshot) -> bool:

@@ -9,13 +9,15 @@ from controlplane.decisions.policy import Policy, RolloutPolicy
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node, Pool
 from controlplane.processes import lease
-from controlplane.rollouts import service
+from controlplane.rollouts import service, windows
 from controlplane.rollouts.execute import execute
 from controlplane.rollouts.loading import load_snapshot
 from controlplane.rollouts.models import Rollout
+from controlplane.rollouts.phases import RolloutPhase
 from controlplane.rollouts.reconcile import reconcile
 from controlplane.rollouts.snapshot import RolloutSnapshot
 from inference_node.contract.settings import EngineSettings
+from tests.support.arms import window
 from tests.support.registrations import heartbeat_of, registration
 
 NOW = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
@@ -77,3 +79,23 @@ def lab(session: Session, *, nodes: int = 2) -> Lab:
     found = Lab(session, fleets.list_pools(session)[0], held.epoch)
     found.obey(NOW)
     return found
+
+
+def measure(lab: Lab, rollout: Rollout, now: datetime) -> None:
+    """Calm windows for all that is due."""
+    seen = lab.snapshot(rollout, now)
+    ids = [node.id for node in lab.nodes()]
+    found = {end: {node_id: window(end) for node_id in ids} for end in windows.due(seen, now)}
+    windows.save(lab.session, rollout.id, found)
+
+
+def drive(lab: Lab, rollout: Rollout, now: datetime, *, until: RolloutPhase, seconds: int = 200) -> datetime:
+    """Second by second: nodes obey, windows are calm, the controller steps. Returns when it got there."""
+    for _ in range(seconds):
+        lab.obey(now)
+        measure(lab, rollout, now)
+        lab.step(rollout, now)
+        if rollout.phase == until:
+            return now
+        now += timedelta(seconds=1)
+    raise AssertionError(f"still {rollout.phase}, wanted {until}")

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -7,14 +6,12 @@ from sqlalchemy.orm import Session
 
 from controlplane.errors import Fenced
 from controlplane.events.models import Event, OutboxItem
-from controlplane.rollouts import windows
 from controlplane.rollouts.execute import Overtaken, execute
-from controlplane.rollouts.models import Rollout, RolloutNode
+from controlplane.rollouts.models import RolloutNode
 from controlplane.rollouts.phases import RolloutPhase, Verb
 from controlplane.rollouts.reconcile import reconcile
 from controlplane.rollouts.requests import request
-from tests.support.arms import window
-from tests.support.rollouts_in_sql import NOW, Lab, lab
+from tests.support.rollouts_in_sql import NOW, Lab, drive, lab
 
 P = RolloutPhase
 
@@ -22,25 +19,6 @@ P = RolloutPhase
 @pytest.fixture
 def pool_lab(session: Session) -> Lab:
     return lab(session)
-
-
-def measure(lab: Lab, rollout: Rollout, now: datetime) -> None:
-    """Calm windows for all that is due."""
-    seen = lab.snapshot(rollout, now)
-    ids = [node.id for node in lab.nodes()]
-    found = {end: {node_id: window(end) for node_id in ids} for end in windows.due(seen, now)}
-    windows.save(lab.session, rollout.id, found)
-
-
-def drive(lab: Lab, rollout: Rollout, now: datetime, *, until: RolloutPhase, seconds: int = 200) -> datetime:
-    for _ in range(seconds):
-        lab.obey(now)
-        measure(lab, rollout, now)
-        lab.step(rollout, now)
-        if rollout.phase == until:
-            return now
-        now += timedelta(seconds=1)
-    raise AssertionError(f"still {rollout.phase}, wanted {until}")
 
 
 class TestWhatIsWritten:

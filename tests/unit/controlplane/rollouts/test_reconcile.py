@@ -206,6 +206,13 @@ class TestInconclusive:
         words = next(message for _, to, message in w.log if to is P.PROMOTING)
         assert "inconclusive, and the policy says to go on when no guard fired" in words
 
+    def test_a_baseline_that_is_too_short_is_not_waited_for_twice(self) -> None:
+        """Half of the windows before had no request: looking longer adds none to them, and the policy goes on anyway."""
+        w = world(plan(on_inconclusive=OnInconclusive.PROMOTE))
+        w.measure = lambda view, end: window(end) if view.touched or int(end.timestamp()) % 10 else silent(view, end)
+        w.run(60, until=P.PROMOTING)
+        assert w.verdicts == [Verdict.INCONCLUSIVE]
+
     def test_resumed_by_a_person_looks_again(self) -> None:
         w = world()
         w.measure = silent
