@@ -44,11 +44,19 @@ def decide(inputs: DecisionInputs) -> Decision:
         text = explain.blocked(block.constraint.detail, situation)
         return _hold(inputs, situation, block.reason, text, constraints=(block.constraint,))
     threatened = situation.projection.breach_probability >= inputs.policy.objective.breach_probability
+    if (threatened or situation.slo_broken is not None) and _is_learning(inputs, situation):
+        return _hold(inputs, situation, Reason.LEARNING, explain.learning(situation, inputs))
     if situation.slo_broken is not None and not threatened and situation.recovering:
         return _hold(inputs, situation, Reason.RECOVERING, explain.recovering(situation, inputs))
     if threatened or situation.slo_broken is not None:
         return _protect(inputs, situation)
     return _relax(inputs, situation)
+
+
+def _is_learning(inputs: DecisionInputs, situation: Situation) -> bool:
+    """Whether too little is known to act on figures alone: the first windows after a start hold a handful of requests, and
+    nodes that still warm up. A queue is no matter of few samples and counts at once."""
+    return situation.known_windows < inputs.policy.forecast.min_windows and not situation.is_queueing
 
 
 def _protect(inputs: DecisionInputs, situation: Situation) -> Decision:

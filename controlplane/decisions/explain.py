@@ -31,6 +31,14 @@ def recovering(situation: Situation, inputs: DecisionInputs) -> str:
     )
 
 
+def learning(situation: Situation, inputs: DecisionInputs) -> str:
+    needed = inputs.policy.forecast.min_windows
+    return (
+        f"{_threat(situation, inputs)} That rests on {situation.known_windows} windows with load; without a queue, {needed} are "
+        "needed before anything is changed on such figures."
+    )
+
+
 def protective(situation: Situation, inputs: DecisionInputs, chosen: Candidate, notes: tuple[Constraint, ...]) -> str:
     """Why something is changed against a threat, and what the change is expected to bring."""
     said = " ".join(note.detail for note in notes)

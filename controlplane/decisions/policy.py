@@ -151,6 +151,12 @@ class RolloutPolicy(_Document):
 
 class ForecastPolicy(_Document):
     horizon_s: float = Field(default=60.0, ge=5, le=3600, description="how far ahead to look")
+    min_windows: int = Field(
+        default=6,
+        ge=1,
+        le=100,
+        description="windows with load that must be known before a threat without a queue counts",
+    )
 
 
 class Policy(_Document):

@@ -24,6 +24,7 @@ class Reason(StrEnum):
     NO_DATA = "no_data"
     STALE_DATA = "stale_data"
     MODEL_NOT_READY = "model_not_ready"
+    LEARNING = "learning"
     NODES_NOT_READY = "nodes_not_ready"
     ROLLOUT_ACTIVE = "rollout_active"
     FROZEN = "frozen"

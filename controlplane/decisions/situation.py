@@ -27,6 +27,11 @@ class Situation:
     steps: dict[Precision, StepTime]
     slo_broken: str | None
     recovering: bool
+    known_windows: int
+
+    @property
+    def is_queueing(self) -> bool:
+        return self.load.waiting >= 1
 
     def model_for(self, settings: EngineSettings, step_time_ratio: float) -> PoolModel | None:
         """The pool under other settings, or None when nothing is known of their precision."""
@@ -87,7 +92,13 @@ def assess(inputs: DecisionInputs) -> Situation | str:
     peak = recent_peak_rps(inputs)
     load = load_of(forecast, seen.window_s, seen.waiting or 0.0, peak, max(peak, seen.offered_rps or 0.0))
     return Situation(
-        model, load, projection_of(model, load, inputs.policy), steps, slo_broken(inputs), _recovering(inputs)
+        model,
+        load,
+        projection_of(model, load, inputs.policy),
+        steps,
+        slo_broken(inputs),
+        _recovering(inputs),
+        known_windows=sum(1 for seen in inputs.history if seen.usable and seen.offered_rps),
     )
 
 

@@ -1084,6 +1084,12 @@ export interface components {
              * @default 60
              */
             horizon_s: number;
+            /**
+             * Min Windows
+             * @description windows with load that must be known before a threat without a queue counts
+             * @default 6
+             */
+            min_windows: number;
         };
         /** FreezeIn */
         FreezeIn: {
@@ -1836,7 +1842,8 @@ export interface components {
             rollout: components["schemas"]["RolloutPolicy"];
             /**
              * @default {
-             *       "horizon_s": 60
+             *       "horizon_s": 60,
+             *       "min_windows": 6
              *     }
              */
             forecast: components["schemas"]["ForecastPolicy"];
@@ -1889,7 +1896,8 @@ export interface components {
             rollout: components["schemas"]["RolloutPolicy"];
             /**
              * @default {
-             *       "horizon_s": 60
+             *       "horizon_s": 60,
+             *       "min_windows": 6
              *     }
              */
             forecast: components["schemas"]["ForecastPolicy"];
@@ -2002,7 +2010,7 @@ export interface components {
          * @description Why the outcome is what it is.
          * @enum {string}
          */
-        Reason: "breach_predicted" | "slo_broken" | "recovery" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "recently_rolled_back";
+        Reason: "breach_predicted" | "slo_broken" | "recovery" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "recently_rolled_back";
         /** RejectedOut */
         RejectedOut: {
             /** Generation */

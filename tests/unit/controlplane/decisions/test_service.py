@@ -49,7 +49,10 @@ def pool(session: Session) -> Pool:
 
 def inputs(at: datetime, load: float = 0.3) -> DecisionInputs:
     points = tuple(ForecastPoint(at + timedelta(seconds=5 * i), load, load, load) for i in range(1, 7))
-    seen = Observation(at, 5.0, Quality.OK, offered_rps=load, waiting=0.0, running=1.0)
+    history = tuple(
+        Observation(at - timedelta(seconds=5 * age), 5.0, Quality.OK, offered_rps=load, waiting=0.0, running=1.0)
+        for age in range(Policy().forecast.min_windows - 1, -1, -1)
+    )
     return DecisionInputs(
         now=at,
         pool="main",
@@ -57,8 +60,8 @@ def inputs(at: datetime, load: float = 0.3) -> DecisionInputs:
         policy_version=0,
         settings=EngineSettings(max_batch_size=4),
         nodes=(NodeFacts("n", "n", True),),
-        observation=seen,
-        history=(seen,),
+        observation=history[-1],
+        history=history,
         forecasts={"offered_rps": Forecast("offered_rps", at, 5.0, points, "last_value")},
         step_times=(StepTime(Precision.BF16, 0.03, 0.003, 0.0008, 9, 0.05),),
         workload=Workload(40.0, 48.0),
