@@ -31,7 +31,8 @@ class Situation:
 
     @property
     def is_queueing(self) -> bool:
-        return self.load.waiting >= 1
+        """One request a node waits, on average: less is chance."""
+        return self.load.waiting >= self.model.nodes
 
     def model_for(self, settings: EngineSettings, step_time_ratio: float) -> PoolModel | None:
         """The pool under other settings, or None when nothing is known of their precision."""

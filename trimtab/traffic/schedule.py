@@ -55,10 +55,11 @@ def next_arrival(after_s: float, rates: Rates, surges: Surges, source: random.Ra
             return at_s
 
 
-# Shares of what the pool serves at the batch size that it starts with. Calm leaves room enough that nothing queues for long.
-CALM_SHARE = 0.35
+# Shares of what the pool serves at the batch size that it starts with. Calm leaves so much room that a chance cluster
+# of arrivals is no surge: a window of 5 s holds a handful of requests, and twice as many are nothing rare.
+CALM_SHARE = 0.22
 # The surge lies between what the small batch and what a large one serves: it must need the tuner, and be within its reach.
-MIN_SURGE, MAX_SURGE = 1.2, 2.0
+MIN_SURGE, MAX_SURGE = 1.2, 1.5
 
 
 def choose_rates(small_batch_rps: float, large_over_small: float) -> Rates:
