@@ -66,7 +66,7 @@ def choose_rates(small_batch_rps: float, large_over_small: float) -> Rates:
     """small_batch_rps: measured capacity at the small batch. large_over_small: decode tokens/s at the large one, as a multiple.
 
     The surge is meant to lie midway, as a ratio, between both capacities. The probe's multiple holds for bare decode steps on an
-    idle machine; with prefill, and two busy nodes on two cores, 1.9 was left of 3.8: half of its logarithm. Hence the fourth root.
+    idle machine; with prefill, and two busy nodes on two cores, 1.9 was left of 3.8: half its logarithm. Hence the fourth root.
     """
     surge = min(MAX_SURGE, max(MIN_SURGE, large_over_small**0.25))
     return Rates(CALM_SHARE * small_batch_rps, surge * small_batch_rps)
