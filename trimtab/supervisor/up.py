@@ -1,7 +1,6 @@
 """The start, watch and end of a local fleet. `run_up` is what `trimtab up` calls."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -12,13 +11,13 @@ from typing import Any
 
 import httpx2
 
-from controlplane.decisions.policy import demo_policy
 from trimtab import connection
 from trimtab.client import ApiClient
 from trimtab.connection import Connection
 from trimtab.errors import CommandError, UsageError
 from trimtab.supervisor import credentials, ports, prometheus, redis
 from trimtab.supervisor.children import BAD_INPUT, Child, Spec
+from trimtab.supervisor.first_start import put_demo_policy
 from trimtab.supervisor.folder import DataFolder
 from trimtab.supervisor.report import Reporter, banner
 from trimtab.supervisor.specs import POOL, Addresses, Fleet, trimtab
@@ -27,7 +26,6 @@ from trimtab.supervisor.steps import run_step
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Who calls whom ends first, so that nobody has to report the loss of what it leans on.
 STOP_ORDER = (("demo-traffic",), ("controller", "worker", "node"), ("api",), ("prometheus", "redis"))
-FIRST_START = "first_start.json"
 PROBE_TIMEOUT_S = 3.0
 
 
@@ -258,27 +256,14 @@ class Supervisor:
     # Once the parts stand ----------------------------------------------------------------------------------------
 
     async def _put_demo_policy(self) -> None:
-        """At the first start only: from then on the policy is the user's."""
-        marker = self.fleet.folder.root / FIRST_START
-        if marker.exists():
-            return
         try:
-            version = await asyncio.to_thread(self._put_policy_document)
+            put = await asyncio.to_thread(put_demo_policy, self.fleet.folder.root, self._connection(), POOL)
         except CommandError as error:
             self.report.note("policy", f"the demo policy could not be set, the default one holds: {error}")
             return
-        marker.write_text(json.dumps({"demo_policy_version": version}))
-        self.report.note(
-            "policy", "demo policy set: short canaries; an inconclusive one is promoted when no guard fired"
-        )
-
-    def _put_policy_document(self) -> int:
-        with ApiClient(self._connection()) as client:
-            pools = client.get("/pools")["items"]
-            pool = next(pool for pool in pools if pool["name"] == POOL)
-            current = client.get(f"/pools/{pool['id']}/policy")
-            body = demo_policy().to_json()
-            return int(client.put(f"/pools/{pool['id']}/policy", body, if_match=current["version"])["version"])
+        if put:
+            words = "demo policy set: short canaries; an inconclusive one is promoted when no guard fired"
+            self.report.note("policy", words)
 
     def _served_model(self) -> str:
         with ApiClient(self._connection()) as client:
