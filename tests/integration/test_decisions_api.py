@@ -9,14 +9,11 @@ import pytest
 from controlplane.db import make_engine, session_scope
 from controlplane.decisions import service as decisions
 from controlplane.decisions.decide import decide
-from controlplane.decisions.decision import DecisionInputs, NodeFacts, StepTime, Workload
-from controlplane.decisions.policy import Policy
 from controlplane.fleets import service as fleets
-from controlplane.forecasting.forecaster import Forecast, ForecastPoint
-from controlplane.telemetry.observation import Observation, Quality
 from controlplane.telemetry.service import save_observations
-from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.settings import EngineSettings
 from tests.support.api import Api, api_server
+from tests.support.decision_inputs import decision_inputs
 from tests.support.registrations import registration
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -36,31 +33,13 @@ def pool_id(api: Api) -> str:
         said = registration(settings=EngineSettings(max_batch_size=4))
         node = fleets.register_node(session, said, now=NOW).node
         for index, load in enumerate((0.3, 0.3, 4.0)):
-            given = inputs(NOW + timedelta(seconds=5 * index), load)
+            given = decision_inputs(NOW + timedelta(seconds=5 * index), load)
             assert given.observation is not None
             save_observations(session, node.pool_id, given.observation, {node.id: given.observation})
             decisions.record_decision(session, decide(given), pool_id=node.pool_id, inputs=given, epoch=3)
         pool_id = node.pool_id
     engine.dispose()
     return pool_id
-
-
-def inputs(at: datetime, load: float) -> DecisionInputs:
-    points = tuple(ForecastPoint(at + timedelta(seconds=5 * i), load, load, load) for i in range(1, 7))
-    seen = Observation(at, 5.0, Quality.OK, offered_rps=load, waiting=0.0, running=1.0)
-    return DecisionInputs(
-        now=at,
-        pool="main",
-        policy=Policy(),
-        policy_version=0,
-        settings=EngineSettings(max_batch_size=4),
-        nodes=(NodeFacts("n", "n", True),),
-        observation=seen,
-        history=(seen,),
-        forecasts={"offered_rps": Forecast("offered_rps", at, 5.0, points, "last_value")},
-        step_times=(StepTime(Precision.BF16, 0.03, 0.003, 0.0008, 9, 0.05),),
-        workload=Workload(40.0, 48.0),
-    )
 
 
 class TestDecisions:

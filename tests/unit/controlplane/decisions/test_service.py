@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from controlplane.db import session_scope
 from controlplane.decisions import service
 from controlplane.decisions.decide import decide
-from controlplane.decisions.decision import DecisionInputs, NodeFacts, StepTime, Workload
+from controlplane.decisions.decision import DecisionInputs
 from controlplane.decisions.gather import gather_inputs, past_changes
 from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.policy import Policy, Slo
@@ -22,11 +22,11 @@ from controlplane.events.kinds import EventKind
 from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool
-from controlplane.forecasting.forecaster import Forecast, ForecastPoint
 from controlplane.forecasting.service import latest_forecasts
-from controlplane.telemetry.observation import Observation, Quality, missing
-from inference_node.contract.settings import EngineSettings, Precision
+from controlplane.telemetry.observation import missing
+from inference_node.contract.settings import EngineSettings
 from tests.support.database import memory_database
+from tests.support.decision_inputs import decision_inputs
 from tests.support.registrations import heartbeat_of, registration
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,27 +47,6 @@ def pool(session: Session) -> Pool:
     return node.pool
 
 
-def inputs(at: datetime, load: float = 0.3) -> DecisionInputs:
-    points = tuple(ForecastPoint(at + timedelta(seconds=5 * i), load, load, load) for i in range(1, 7))
-    history = tuple(
-        Observation(at - timedelta(seconds=5 * age), 5.0, Quality.OK, offered_rps=load, waiting=0.0, running=1.0)
-        for age in range(Policy().forecast.min_windows - 1, -1, -1)
-    )
-    return DecisionInputs(
-        now=at,
-        pool="main",
-        policy=Policy(),
-        policy_version=0,
-        settings=EngineSettings(max_batch_size=4),
-        nodes=(NodeFacts("n", "n", True),),
-        observation=history[-1],
-        history=history,
-        forecasts={"offered_rps": Forecast("offered_rps", at, 5.0, points, "last_value")},
-        step_times=(StepTime(Precision.BF16, 0.03, 0.003, 0.0008, 9, 0.05),),
-        workload=Workload(40.0, 48.0),
-    )
-
-
 def record(session: Session, pool: Pool, given: DecisionInputs) -> DecisionRecord:
     return service.record_decision(session, decide(given), pool_id=pool.id, inputs=given, epoch=1)
 
@@ -80,8 +59,8 @@ def kinds(session: Session) -> list[str]:
 
 class TestRecordDecision:
     def test_equal_holds_are_one_row_that_shows_the_newest(self, session: Session, pool: Pool) -> None:
-        first = record(session, pool, inputs(NOW))
-        second = record(session, pool, inputs(NOW + timedelta(seconds=5), load=0.4))
+        first = record(session, pool, decision_inputs(NOW))
+        second = record(session, pool, decision_inputs(NOW + timedelta(seconds=5), load=0.4))
         assert second.id == first.id
         assert (second.repeats, second.at, second.last_at) == (2, NOW, NOW + timedelta(seconds=5))
         assert "0.4 req/s" in second.explanation
@@ -89,25 +68,28 @@ class TestRecordDecision:
         assert kinds(session) == [EventKind.DECISION_MADE]
 
     def test_another_reason_is_another_row_and_event(self, session: Session, pool: Pool) -> None:
-        record(session, pool, inputs(NOW))
+        record(session, pool, decision_inputs(NOW))
         later = NOW + timedelta(seconds=5)
-        blind = replace(inputs(later), observation=missing(later, 5.0))
+        blind = replace(decision_inputs(later), observation=missing(later, 5.0))
         assert record(session, pool, blind).reason == Reason.NO_DATA
         assert kinds(session) == [EventKind.DECISION_MADE] * 2
 
     def test_two_applies_are_two_rows(self, session: Session, pool: Pool) -> None:
         for seconds in (0, 5):
-            assert record(session, pool, inputs(NOW + timedelta(seconds=seconds), load=4)).outcome == Outcome.APPLY
+            assert (
+                record(session, pool, decision_inputs(NOW + timedelta(seconds=seconds), load=4)).outcome
+                == Outcome.APPLY
+            )
         assert session.scalar(select(func.count()).select_from(DecisionRecord)) == 2
 
     def test_a_breach_is_told_once_when_it_comes_and_once_when_it_goes(self, session: Session, pool: Pool) -> None:
         for index, load in enumerate((0.3, 4.0, 4.0, 0.3, 0.3)):
-            record(session, pool, inputs(NOW + timedelta(seconds=5 * index), load=load))
+            record(session, pool, decision_inputs(NOW + timedelta(seconds=5 * index), load=load))
         told = [kind for kind in kinds(session) if kind.startswith("forecast")]
         assert told == [EventKind.FORECAST_BREACH_CLEARED, EventKind.FORECAST_BREACH_PREDICTED]  # newest first
 
     def test_keeps_the_forecasts_with_the_projection_of_latency(self, session: Session, pool: Pool) -> None:
-        record(session, pool, inputs(NOW))
+        record(session, pool, decision_inputs(NOW))
         found = latest_forecasts(session, pool.id)
         assert found["offered_rps"].model == "last_value"
         assert found["ttft_p95_s"].model == "fluid"
@@ -116,15 +98,15 @@ class TestRecordDecision:
 
 class TestReplay:
     def test_is_exact_out_of_the_database(self, session: Session, pool: Pool) -> None:
-        row = record(session, pool, inputs(NOW, load=4))
+        row = record(session, pool, decision_inputs(NOW, load=4))
         session.flush()
         session.expire(row)
         identical, again = service.replay(service.get_decision(session, row.id))
         assert identical
-        assert again == decide(inputs(NOW, load=4))
+        assert again == decide(decision_inputs(NOW, load=4))
 
     def test_tells_when_it_comes_out_differently(self, session: Session, pool: Pool) -> None:
-        row = record(session, pool, inputs(NOW, load=4))
+        row = record(session, pool, decision_inputs(NOW, load=4))
         row.chosen = EngineSettings(max_batch_size=63).model_dump(mode="json")
         assert not service.replay(row)[0]
 
@@ -136,7 +118,7 @@ class TestReplay:
 class TestListDecisions:
     def test_pages_newest_first_and_narrows(self, session: Session, pool: Pool) -> None:
         for index, load in enumerate((0.3, 4.0, 0.3)):
-            record(session, pool, inputs(NOW + timedelta(seconds=5 * index), load=load))
+            record(session, pool, decision_inputs(NOW + timedelta(seconds=5 * index), load=load))
         rows = service.list_decisions(session, limit=2)
         assert [row.at for row in rows] == [NOW + timedelta(seconds=10), NOW + timedelta(seconds=5)]
         rest = service.list_decisions(session, limit=2, before=(rows[-1].at, rows[-1].id))
@@ -185,12 +167,12 @@ class TestGatherInputs:
         assert gather(session, pool, NOW + timedelta(seconds=601)).nodes == ()
 
     def test_a_rolled_back_rollout_bars_its_settings(self, session: Session, pool: Pool) -> None:
-        row = record(session, pool, inputs(NOW, load=4))
+        row = record(session, pool, decision_inputs(NOW, load=4))
         service.link_rollout(session, row.id, "r1")
         events.record(session, kind=EventKind.ROLLOUT_ROLLED_BACK, message="", at=NOW, pool_id=pool.id, rollout_id="r1")
         back = [change for change in past_changes(session, pool.id, Policy(), NOW) if change.rolled_back]
         assert [change.settings_hash for change in back] == [EngineSettings.model_validate(row.chosen).content_hash()]
-        later = inputs(NOW + timedelta(seconds=60), load=4)
+        later = decision_inputs(NOW + timedelta(seconds=60), load=4)
         tried = replace(later, changes=past_changes(session, pool.id, Policy(), later.now))
         again = decide(tried)
         assert again.chosen != EngineSettings.model_validate(row.chosen)
