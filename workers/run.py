@@ -140,6 +140,9 @@ def _quieten_celery() -> None:
         return True
 
     logging.getLogger("celery.worker.consumer.consumer").addFilter(without_traceback)
+    # Two lines for each task, twice a minute when nothing happens; what a task did, it logs itself.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # It warns of root because of pickled tasks; ours are JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
 
