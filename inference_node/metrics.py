@@ -6,7 +6,7 @@ Every series exists from the start at 0, so that a rate over it is right from th
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics import exposition as openmetrics
@@ -19,6 +19,7 @@ from inference_node.contract.settings import KNOBS, EngineSettings
 from inference_node.engine.listener import RequestRecord, StepRecord
 from inference_node.engine.requests import FinishReason
 from inference_node.engine.serving import EngineStats
+from inference_node.histogram import BatchHistogram
 
 # vLLM's words for how a request ended.
 _FINISHED: Final = {
@@ -44,7 +45,9 @@ class NodeMetrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self._model = model_name
         self._version = version
-        self._families: dict[str, MetricWrapperBase] = {spec.name: self._make(spec) for spec in names.ALL}
+        self._families: dict[str, MetricWrapperBase | BatchHistogram] = {s.name: self._make(s) for s in names.ALL}
+        # Looking a series up by its labels costs more than counting in it, and steps count a dozen times.
+        self._children: dict[tuple[str, ...], MetricWrapperBase] = {}
         self._precreate()
 
     # What the server binds and tells ----------------------------------------------------------------------------
@@ -112,10 +115,10 @@ class NodeMetrics:
                 self._counter(spec).inc(amount)
 
     def on_token_times(self, first_token_s: Sequence[float], inter_token_s: Sequence[float]) -> None:
-        for seconds in first_token_s:
-            self._histogram(names.TTFT).observe(seconds)
-        for seconds in inter_token_s:
-            self._histogram(names.ITL).observe(seconds)
+        if first_token_s:
+            self._histogram(names.TTFT).observe_all(first_token_s)
+        if inter_token_s:
+            self._histogram(names.ITL).observe_all(inter_token_s)
 
     def on_request_finished(self, record: RequestRecord) -> None:
         self._counter(names.REQUEST_SUCCESS, _FINISHED[record.finish_reason]).inc()
@@ -148,12 +151,14 @@ class NodeMetrics:
         self._histogram(names.REQUEST_PROMPT_TOKENS).observe(record.num_prompt_tokens)
         self._histogram(names.REQUEST_GENERATION_TOKENS).observe(record.num_generated_tokens)
 
-    def _make(self, spec: MetricSpec) -> MetricWrapperBase:
+    def _make(self, spec: MetricSpec) -> MetricWrapperBase | BatchHistogram:
         match spec.kind:
             case MetricKind.COUNTER:
                 return Counter(spec.name, spec.help, spec.labels, registry=self.registry)
             case MetricKind.HISTOGRAM:
-                return Histogram(spec.name, spec.help, spec.labels, buckets=spec.buckets, registry=self.registry)
+                histogram = BatchHistogram(spec.name, spec.help, spec.labels, (self._model,), spec.buckets)
+                self.registry.register(histogram)
+                return histogram
             case MetricKind.GAUGE | MetricKind.INFO:  # an info is a gauge of 1, as vLLM has it and PromQL joins it
                 return Gauge(spec.name, spec.help, spec.labels, registry=self.registry)
 
@@ -165,13 +170,19 @@ class NodeMetrics:
             names.SETTINGS_KNOB.name: _NUMBERS,
         }
         for spec in names.ALL:
-            if spec.kind is MetricKind.INFO:
-                continue  # its labels are its value, known only once the engine stands
+            if spec.kind in (MetricKind.INFO, MetricKind.HISTOGRAM):
+                continue  # an info's labels are its value, known only once the engine stands; histograms exist
             for value in extra.get(spec.name, (None,)):
                 self._child(spec, *([] if value is None else [value]))
 
     def _child(self, spec: MetricSpec, *labels: str) -> MetricWrapperBase:
-        return self._families[spec.name].labels(self._model, *labels)
+        key = (spec.name, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._family(spec).labels(self._model, *labels)
+            if spec.kind is not MetricKind.INFO:  # those come and go
+                self._children[key] = child
+        return child
 
     def _counter(self, spec: MetricSpec, *labels: str) -> Counter:
         child = self._child(spec, *labels)
@@ -183,16 +194,21 @@ class NodeMetrics:
         assert isinstance(child, Gauge)
         return child
 
-    def _histogram(self, spec: MetricSpec) -> Histogram:
-        child = self._child(spec)
-        assert isinstance(child, Histogram)
-        return child
+    def _histogram(self, spec: MetricSpec) -> BatchHistogram:
+        histogram = self._families[spec.name]
+        assert isinstance(histogram, BatchHistogram)
+        return histogram
+
+    def _family(self, spec: MetricSpec) -> MetricWrapperBase:
+        family = self._families[spec.name]
+        assert isinstance(family, MetricWrapperBase)
+        return family
 
     def _set_info(self, spec: MetricSpec, labels: tuple[str, ...]) -> None:
         """The new series first, then the old ones go: a scrape in between sees two rather than none."""
         wanted = (self._model, *labels)
         self._gauge(spec, *labels).set(1)
-        family = self._families[spec.name]
+        family = self._family(spec)
         for sample in [sample for metric in family.collect() for sample in metric.samples]:
             if (have := tuple(sample.labels[name] for name in spec.labels)) != wanted:
                 family.remove(*have)

@@ -22,6 +22,7 @@ from inference_node.engine.load import Loaded, load
 from inference_node.engine.requests import EngineRequest, TokenDelta
 from inference_node.engine.serving import Applied, EngineStats
 from inference_node.engine.streams import TokenStream
+from inference_node.engine.token_bytes import TokenBytes
 
 _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 
@@ -66,6 +67,7 @@ class AsyncEngine:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: dict[str, TokenStream] = {}
+        self._token_bytes = TokenBytes.of(loaded.tokenizer.backend_tokenizer)
         self._adding = 0  # requests in the inbox
         self._accepting = False
         self._idle = asyncio.Event()
@@ -161,6 +163,7 @@ class AsyncEngine:
             eos=self._loaded.spec.eos_token_ids,
             max_model_len=self.max_model_len,
             arrived_s=time.monotonic(),
+            token_bytes=self._token_bytes,
         )
         stream = TokenStream(request.request_id, lambda request_id: self._send(_Cancel(request_id)))
         self._streams[request.request_id] = stream

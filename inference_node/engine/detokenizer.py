@@ -1,8 +1,7 @@
 """Token ids to text as they come: whole characters only, and nothing that may yet turn out to be a stop string."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 # Prompt tokens decoded along with the first ones, since some tokenizers drop a leading space without a neighbour.
 _CONTEXT = 5
@@ -58,8 +57,7 @@ class Detokenizer:
         return after[len(before) :]
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(NamedTuple):
     """Text that may be shown, and the stop string found, before which the text ends."""
 
     text: str

@@ -1,6 +1,7 @@
 """What goes into the engine and what comes out of it, as plain values. No torch."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from inference_node.scheduling.sampling_params import SamplingParams
 from inference_node.scheduling.sequence import FinishReason as FinishReason
@@ -65,8 +66,7 @@ class RequestTiming:
         return self.finished_s - self.arrived_s
 
 
-@dataclass(frozen=True, slots=True)
-class TokenDelta:
+class TokenDelta(NamedTuple):  # made for every token: a tuple takes a third of the time that a frozen dataclass does
     """What one step brought for one request.
 
     `token_ids` are this step's tokens (empty when only held-back text or the end is told). `text` is what may be shown now:

@@ -1,0 +1,98 @@
+"""An engine whose model is a clock: it samples at once (or after a set time that holds no lock), so that only our own work shows."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+from inference_node.config import NodeConfig
+from inference_node.contract.messages import NodeCapabilities, NodeHardware
+from inference_node.contract.settings import EngineSettings
+from inference_node.engine.async_engine import AsyncEngine
+from inference_node.engine.engine import Engine
+from inference_node.engine.listener import EngineListener, SilentListener
+from inference_node.engine.load import Loaded
+from inference_node.engine.profile import StepTimes
+from inference_node.model.runner import ModelRunner, Numerics
+from inference_node.model.sampler import SampledToken
+from inference_node.scheduling.batch import ScheduledBatch
+from inference_node.scheduling.sequence import Sequence as Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    num_blocks: int
+    block_size: int
+
+
+class ClockRunner:
+    """Stands where `ModelRunner` does. A row's next token is `next_token(number of tokens so far)`.
+
+    `step_s` is what a step takes, slept, which lets other threads run as a kernel does.
+    """
+
+    pruned_ratio = 0.0
+
+    def __init__(
+        self, next_token: Callable[[int], int], *, num_blocks: int = 4096, block_size: int = 16, step_s: float = 0.0
+    ) -> None:
+        self.kv = _Shape(num_blocks, block_size)
+        self.step_s = step_s
+        self._next_token = next_token
+
+    def switch(self, numerics: Numerics, used_blocks: list[int]) -> bool:
+        return False
+
+    def run(self, batch: ScheduledBatch, seeds: Sequence[int]) -> list[tuple[Tokens, SampledToken]]:
+        if self.step_s:
+            time.sleep(self.step_s)
+        return [
+            (row.sequence, SampledToken(self._next_token(row.sequence.num_tokens))) for row in batch.rows if row.samples
+        ]
+
+
+class _NothingToPrepare:
+    """Stands where `Reconfigurer` does: every setting is ready."""
+
+    def check(self, settings: EngineSettings) -> None: ...
+
+    def is_ready(self, settings: EngineSettings) -> bool:
+        return True
+
+    def numerics(self, settings: EngineSettings) -> Numerics:
+        return cast(Numerics, None)
+
+
+def make_engine(
+    runner: ClockRunner, settings: EngineSettings | None = None, listener: EngineListener | None = None
+) -> Engine:
+    return Engine(cast(ModelRunner, runner), settings or EngineSettings(), listener or SilentListener(), StepTimes())
+
+
+def make_async_engine(
+    config: NodeConfig,
+    tokenizer: Any,
+    runner: ClockRunner,
+    settings: EngineSettings | None = None,
+    listener: EngineListener | None = None,
+) -> AsyncEngine:
+    """Not started. `config.max_model_len` is the longest prompt plus answer."""
+    hearing = listener or SilentListener()
+    engine = make_engine(runner, settings, hearing)
+    loaded = Loaded(
+        engine=engine,
+        reconfigurer=cast(Any, _NothingToPrepare()),
+        tokenizer=tokenizer,
+        spec=cast(Any, SimpleNamespace(eos_token_ids=frozenset[int](), vocab_size=len(tokenizer))),
+        capabilities=NodeCapabilities(
+            precisions=("bf16",),
+            max_batch_size=512,
+            max_batched_tokens=8192,
+            max_model_len=config.max_model_len,
+            kv_tokens=runner.kv.num_blocks * runner.kv.block_size,
+        ),
+        hardware=NodeHardware(device="cpu", cpu_cores=2, threads=1, memory_bytes=1 << 30),
+        times=engine._times,
+    )
+    return AsyncEngine(config, loaded, hearing)
