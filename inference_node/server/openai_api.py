@@ -11,7 +11,7 @@ from inference_node.engine.errors import PromptTooLong
 from inference_node.engine.requests import TokenDelta
 from inference_node.engine.serving import ServingEngine
 from inference_node.scheduling.sampling_params import SamplingParams
-from inference_node.server.generation import Answers, Ask, Generation, unless_gone
+from inference_node.server.generation import Ask, Generation, Tallies, gather, unless_gone
 from inference_node.server.node import Node, NodeNotReady
 from inference_node.server.openai_schemas import (
     MAX_CHOICES,
@@ -23,7 +23,14 @@ from inference_node.server.openai_schemas import (
 )
 from inference_node.server.problems import BadRequest, ModelNotFound
 from inference_node.server.prompts import Prompts
-from inference_node.server.streaming import EventsResponse, MakeChoice, chat_logprobs, completion_logprobs, events
+from inference_node.server.streaming import (
+    Chunks,
+    EventsResponse,
+    MakeChoice,
+    chat_logprobs,
+    completion_logprobs,
+    events,
+)
 
 COMPLETION_TOKENS_DEFAULT = 16  # OpenAI's own for /v1/completions
 
@@ -79,7 +86,8 @@ def openai_router(node: Node) -> APIRouter:
                 for index in range(body.choices)
             ]
             return _stream(generation, head | {"object": "chat.completion.chunk"}, body, _chat_chunk, opening)
-        answers = await unless_gone(request, Answers.gather(generation, body.choices))
+        tallies = Tallies(body.choices, len(generation))
+        answers = await unless_gone(request, gather(generation, tallies))
         if answers is None:
             return Response(status_code=499)  # nobody is there to read it
         choices = [
@@ -90,9 +98,9 @@ def openai_router(node: Node) -> APIRouter:
                 "finish_reason": answer.finish_reason,
                 "stop_reason": answer.stop_reason,
             }
-            for index, answer in enumerate(answers.choices)
+            for index, answer in enumerate(answers)
         ]
-        return _whole(head, choices, answers)
+        return _whole(head, choices, tallies)
 
     @router.post("/v1/completions", response_model=None)
     async def complete(body: CompletionRequest, request: Request) -> Response:
@@ -111,7 +119,8 @@ def openai_router(node: Node) -> APIRouter:
         generation = await _start(engine, head["id"], asks, body)
         if body.stream:
             return _stream(generation, head, body, _completion_chunk)
-        answers = await unless_gone(request, Answers.gather(generation, body.choices))
+        tallies = Tallies(body.choices, len(generation))
+        answers = await unless_gone(request, gather(generation, tallies))
         if answers is None:
             return Response(status_code=499)
         choices = [
@@ -122,9 +131,9 @@ def openai_router(node: Node) -> APIRouter:
                 "finish_reason": answer.finish_reason,
                 "stop_reason": answer.stop_reason,
             }
-            for index, answer in enumerate(answers.choices)
+            for index, answer in enumerate(answers)
         ]
-        return _whole(head, choices, answers)
+        return _whole(head, choices, tallies)
 
     @router.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> dict[str, Any]:
@@ -212,9 +221,9 @@ def _head(prefix: str, kind: str, engine: ServingEngine) -> dict[str, Any]:
     }
 
 
-def _whole(head: dict[str, Any], choices: list[dict[str, Any]], answers: Answers) -> Response:
-    mark = {"system_fingerprint": answers.fingerprint()}
-    return JSONResponse({**head, **mark, "choices": choices, "usage": answers.usage()})
+def _whole(head: dict[str, Any], choices: list[dict[str, Any]], tallies: Tallies) -> Response:
+    mark = {"system_fingerprint": tallies.fingerprint()}
+    return JSONResponse({**head, **mark, "choices": choices, "usage": tallies.usage()})
 
 
 def _stream(
@@ -224,10 +233,12 @@ def _stream(
     make_choice: MakeChoice,
     opening: list[dict[str, Any]] | None = None,
 ) -> Response:
-    chunks = events(generation, head, body.choices, make_choice, opening=opening or [], with_usage=body.wants_usage)
+    tallies = Tallies(body.choices, len(generation))
+    chunks = Chunks(head, make_choice, len(generation), with_usage=body.wants_usage)
+    data = events(generation, chunks, tallies, opening or [])
     # Proxies that gather a response before they pass it on would undo the streaming.
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return EventsResponse(generation, chunks, headers)
+    return EventsResponse(generation, data, headers)
 
 
 def _chat_chunk(index: int, delta: TokenDelta, characters: int) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class CutShort(Unavailable):
     """The node was shut down before the answer was whole."""
 
 
+class ReaderTooSlow(NodeError):
+    """The client took its answer so slowly that the rest of it was given up."""
+
+
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
@@ -66,6 +70,8 @@ def problem_of(error: NodeError) -> tuple[int, dict[str, Any], dict[str, str]]:
             return 400, error_body(text, "invalid_request_error", error.param, "invalid_value"), {}
         case ModelNotFound():
             return 404, error_body(text, "invalid_request_error", "model", "model_not_found"), {}
+        case ReaderTooSlow():
+            return 408, error_body(text, "invalid_request_error", None, "reader_too_slow"), {}
         case NotAuthorized():
             return 401, error_body(text, "authentication_error", None, "invalid_token"), {"www-authenticate": "Bearer"}
         case NotFound():

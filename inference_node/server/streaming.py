@@ -1,7 +1,10 @@
 """Answers as server-sent events, in OpenAI's chunks. What goes wrong on the way is an event too, never a silent end."""
 
+import asyncio
 import json
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from json.encoder import encode_basestring
 from typing import Any
 
 import structlog
@@ -10,10 +13,15 @@ from starlette.types import Receive, Scope, Send
 
 from inference_node.engine.requests import TokenDelta, TokenLogprob, TopLogprob
 from inference_node.errors import NodeError
-from inference_node.server.generation import Answers, Generation, fingerprint
+from inference_node.server.generation import Generation, Tallies, disconnected, fingerprint
 from inference_node.server.problems import error_body, problem_of
 
 DONE = b"data: [DONE]\n\n"
+# Deltas that may wait for a client that does not take them, above the 64 KiB and the socket's buffers that wait in front of them:
+# some 300 KiB of memory a choice.
+MAX_UNREAD = 1024
+# Stands for a chunk's text while the rest is written; in no id and no model's name.
+_PLACE = uuid.uuid4().hex
 
 log = structlog.get_logger("server")
 
@@ -25,62 +33,102 @@ def event(document: dict[str, Any]) -> bytes:
     return b"data: " + json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
 
 
-class EventsResponse(StreamingResponse):
-    """Sends the events, and ends the generation however the sending ends: done, failed, or cancelled as the client left."""
+class Chunks:
+    """The chunks of one streamed response. `head` is what every one carries: id, object, created, model.
 
-    def __init__(self, generation: Generation, chunks: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
-        super().__init__(chunks, media_type="text/event-stream", headers=headers)
-        self._generation = generation
+    with_usage as in OpenAI's stream_options.include_usage: a last chunk without choices carries it, the others null.
+    """
+
+    def __init__(self, head: dict[str, Any], make_choice: MakeChoice, choices: int, *, with_usage: bool) -> None:
+        self._head = head
+        self._make_choice = make_choice
+        self._with_usage = with_usage
+        self._characters = [0] * choices
+        # Nearly all chunks of a choice differ in their text alone: what stands around it is written once.
+        self._around: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+
+    def of(self, index: int, delta: TokenDelta) -> bytes:
+        """The chunk for a delta; empty when it has nothing to show."""
+        text = delta.text
+        if delta.logprobs is None and delta.finish_reason is None:
+            if not text:
+                return b""
+            self._characters[index] += len(text)
+            around = self._around.get((index, delta.numerics))
+            if around is None:
+                around = self._around[index, delta.numerics] = self._without_text(index, delta)
+            return around[0] + encode_basestring(text).encode() + around[1]
+        choice = self._make_choice(index, delta, self._characters[index])
+        self._characters[index] += len(text)
+        return self._written(delta.numerics, choice)
+
+    def opening(self, choice: dict[str, Any]) -> bytes:
+        """A chunk before the first token."""
+        return event({**self._head, "choices": [choice], **self._tail()})
+
+    def usage(self, tallies: Tallies) -> bytes:
+        """The last chunk, where it was asked for."""
+        if not self._with_usage:
+            return b""
+        mark = {"system_fingerprint": tallies.fingerprint()}
+        return event({**self._head, **mark, "choices": [], "usage": tallies.usage()})
+
+    def _written(self, numerics: str, choice: dict[str, Any]) -> bytes:
+        mark = {"system_fingerprint": fingerprint([numerics])}
+        return event({**self._head, **mark, "choices": [choice], **self._tail()})
+
+    def _without_text(self, index: int, delta: TokenDelta) -> tuple[bytes, bytes]:
+        choice = self._make_choice(index, delta._replace(text=_PLACE), 0)
+        before, after = self._written(delta.numerics, choice).split(f'"{_PLACE}"'.encode())
+        return before, after
+
+    def _tail(self) -> dict[str, Any]:
+        return {"usage": None} if self._with_usage else {}
+
+
+class EventsResponse(StreamingResponse):
+    """Sends the events, and ends the generation however the sending ends: done, failed, or as the client left."""
+
+    def __init__(self, generation: Generation, events: AsyncIterator[bytes], headers: Mapping[str, str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._generation, self._events = generation, events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._generation.limit_unread(MAX_UNREAD)
+        gone = asyncio.create_task(disconnected(receive))
+        gone.add_done_callback(lambda _: self._generation.abandon())
         try:
-            await super().__call__(scope, receive, send)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            async for data in self._events:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
-            # A generator that was never begun, or that waits at a yield, does not run its own `finally` in time.
+            gone.cancel()
             self._generation.cancel()
 
 
 async def events(
-    generation: Generation,
-    head: dict[str, Any],
-    choices_per_prompt: int,
-    make_choice: MakeChoice,
-    *,
-    opening: Iterable[dict[str, Any]] = (),
-    with_usage: bool,
+    generation: Generation, chunks: Chunks, tallies: Tallies, opening: Iterable[dict[str, Any]] = ()
 ) -> AsyncIterator[bytes]:
-    """head is what every chunk carries (id, object, created, model), opening the choices of chunks before the first token.
-
-    with_usage as in OpenAI's stream_options.include_usage: a last chunk without choices carries it, the others null.
-    Closing the iterator, as the server does when the client goes away, cancels the generation.
-    """
-    answers = Answers(choices_per_prompt, len(generation))
-    tail: dict[str, Any] = {"usage": None} if with_usage else {}
+    """The body of the response, one piece for all that a step brought. `opening` are the choices before the first token."""
     try:
-        for choice in opening:
-            yield event({**head, "choices": [choice], **tail})
-        characters = [0] * len(generation)
-        async for index, delta in generation:
-            answers.choices[index].add(delta)
-            if delta.text or delta.logprobs or delta.finish_reason is not None:
-                choice = make_choice(index, delta, characters[index])
-                mark = {"system_fingerprint": fingerprint([delta.numerics])}
-                yield event({**head, **mark, "choices": [choice], **tail})
-                characters[index] += len(delta.text)
-        if with_usage:
-            mark = {"system_fingerprint": answers.fingerprint()}
-            yield event({**head, **mark, "choices": [], "usage": answers.usage()})
+        if first := b"".join(chunks.opening(choice) for choice in opening):
+            yield first
+        while batch := await generation.batch():
+            pieces = []
+            for index, delta in batch:
+                tallies.choices[index].count(delta)
+                pieces.append(chunks.of(index, delta))
+            if data := b"".join(pieces):
+                yield data
+        yield chunks.usage(tallies) + DONE
     except NodeError as error:
         log.warning("stream_failed", problem=str(error))
-        yield event(problem_of(error)[1])
+        yield event(problem_of(error)[1]) + DONE
     except Exception as error:  # the headers are sent: only an event can tell the client now
         log.error("stream_crashed", problem=f"{type(error).__name__}: {error}", exc_info=error)
-        yield event(
-            error_body("the node failed on this request; its log says why", "server_error", None, "internal_error")
-        )
-    finally:
-        generation.cancel()
-    yield DONE
+        text = "the node failed on this request; its log says why"
+        yield event(error_body(text, "server_error", None, "internal_error")) + DONE
 
 
 def chat_logprobs(tokens: Iterable[TokenLogprob] | None) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""An engine whose model is a clock: it samples at once (or after a set time that holds no lock), so that only our own work shows."""
+"""An engine whose model is a clock: it samples at once (or after a set time that holds no lock); only our own work shows."""
 
 import time
 from collections.abc import Callable, Sequence
