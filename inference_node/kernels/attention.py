@@ -5,8 +5,9 @@ The G heads that share a key head are folded into the rows (0.25 ms against 0.39
 N=192, cpu-baselines).
 
 What keeps a token's result the same whatever runs beside it (measured, docs/adr/0002): N is a multiple of 32, so that a key
-keeps its SIMD lane in the sum of weights and AMX has no ragged end; no product has 1 or 2 rows; and in fp32 a key block's
-width does not cross 384, where MKL starts to split the sum over keys.
+keeps its SIMD lane in the sum of weights and AMX has no ragged end; no product has few rows; and in fp32 a key block's
+width does not cross 384, where MKL starts to split the sum over keys. A sliding window leaves out whole key blocks only, and the
+same ones for all tokens of a tile, so that nothing of this changes.
 """
 
 from collections.abc import Sequence
@@ -22,13 +23,17 @@ PREFILL_TILE = 128
 _KEY_BLOCK = 512
 _MKL_SPLIT = 384
 _LANES = 32
+_ROW_BLOCK = 32
+# MKL multiplies up to D / 24 rows in another way than more: 2 at 64 channels, 5 at 128, 10 at 256 (measured in fp32; in bf16 a
+# single row may differ).
+_CHANNELS_PER_ROW = 24
 # Decode rows whose key counts differ by more than this share are not padded to one another.
 _WASTE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionGroup:
-    """S sequences with T tokens each, padded to the same N keys.
+    """S sequences with T tokens each, padded to the same N keys; with a window, the first of them need not be a sequence's first.
 
     rows: [S*T] places in the step; blocks: [S*N/block_size] numbers in the pool, or None when they are `first_block` onwards;
     mask: [S, 1, 1 or R, N], 0 where a key is visible and -inf where not, in the keys' dtype.
@@ -63,21 +68,22 @@ def padded_keys(num_keys: int, dtype: torch.dtype, block_size: int) -> int:
 
 
 def plan_groups(
-    runs: Sequence[Run], *, dtype: torch.dtype, block_size: int, heads_per_key: int
+    runs: Sequence[Run], *, dtype: torch.dtype, block_size: int, heads_per_key: int, window: int = 0
 ) -> tuple[AttentionGroup, ...]:
-    """Groups for one step's runs, decode rows by similar length, prompts in tiles. Made once a step, used by every layer."""
-    groups = [
-        _decode_group(group, dtype, block_size)
-        for group in _by_length([r for r in runs if r.count == 1], dtype, block_size)
-    ]
+    """Groups for one step's runs, decode rows by similar length, prompts in tiles. Made once a step, used by every layer.
+
+    window: how many tokens back a token sees, itself included; 0 for all.
+    """
+    layout = _Layout(dtype, block_size, heads_per_key, window)
+    groups = [_decode_group(group, layout) for group in _by_length([r for r in runs if r.count == 1], layout)]
     for run in runs:
         if run.count > 1:
-            groups += [_tile_group(tile, dtype, block_size, heads_per_key) for tile in _tiles(run, dtype, block_size)]
+            groups += [_tile_group(tile, layout) for tile in _tiles(run, layout)]
     return tuple(groups)
 
 
-def attend(q: Tensor, kv: Tensor, groups: Sequence[AttentionGroup]) -> Tensor:
-    """q: [M, Hq, D]; kv: one layer's pool [blocks, block_size, 2, Hkv, D], q's dtype.
+def attend(q: Tensor, kv: Tensor, groups: Sequence[AttentionGroup], scale: float | None = None) -> Tensor:
+    """q: [M, Hq, D]; kv: one layer's pool [blocks, block_size, 2, Hkv, D], q's dtype; scale of their products, by default D^-0.5.
 
     Returns [M, Hq * D]; rows that are in no group are 0.
     """
@@ -95,84 +101,106 @@ def attend(q: Tensor, kv: Tensor, groups: Sequence[AttentionGroup]) -> Tensor:
         keys, values = (pages[:, :, i].transpose(1, 2) for i in (0, 1))
         rows = q.index_select(0, group.rows).view(s, t, key_heads, fold, dim).transpose(1, 2)
         rows = rows.reshape(s, key_heads, t * fold, dim)
-        mixed = _fused(rows, keys, values, group.mask)
+        mixed = _fused(rows, keys, values, group.mask, scale)
         mixed = mixed.view(s, key_heads, t, fold, dim).transpose(1, 2).reshape(s * t, query_heads * dim)
         out.index_copy_(0, group.rows, mixed)
     return out
 
 
-def _fused(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
-    count = rows.shape[2]
-    # The kernel takes rows by 32, 64 or 256; a rest of 1 or 2 would be summed in another order than the others.
-    missing = 4 - count % 4 if count < 3 or (count > 32 and count % 32 in (1, 2)) else 0
+def _fused(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float | None) -> Tensor:
+    count, dim = rows.shape[2], rows.shape[3]
+    # The kernel takes rows by 32, 64 or 256; a rest this small would be summed in another order than the others.
+    rest, fewest = count % _ROW_BLOCK, max(3, dim // _CHANNELS_PER_ROW + 1)
+    missing = -(-fewest // 4) * 4 - rest if 0 < rest < fewest else 0
     if missing:
         rows = functional.pad(rows, (0, 0, 0, missing))
         if mask.shape[2] > 1:
             mask = functional.pad(mask, (0, 0, 0, missing))
-    mixed = functional.scaled_dot_product_attention(rows, keys, values, attn_mask=mask)
+    mixed = functional.scaled_dot_product_attention(rows, keys, values, attn_mask=mask, scale=scale)
     return mixed[:, :, :count].contiguous()
 
 
-def _by_length(runs: Sequence[Run], dtype: torch.dtype, block_size: int) -> list[list[Run]]:
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    dtype: torch.dtype
+    block_size: int
+    heads_per_key: int
+    window: int
+
+    def first_key(self, position: int) -> int:
+        """The first key that a token is computed with: a whole number of key blocks, alike for all tokens of its tile."""
+        if not self.window:
+            return 0
+        tile = position // PREFILL_TILE * PREFILL_TILE
+        quantum = max(_KEY_BLOCK, self.block_size)
+        return max(0, tile - self.window + 1) // quantum * quantum
+
+    def keys(self, first: int, last: int) -> int:
+        """How many key places the tokens at first .. last, of one tile, are computed with."""
+        return padded_keys(last + 1 - self.first_key(first), self.dtype, self.block_size)
+
+    def tail(self, keys: int) -> int:
+        """Key counts with an equal tail may be padded to one another without changing a bit."""
+        if self.dtype != torch.float32:
+            return 0
+        return 2 * ((keys - 1) // _KEY_BLOCK) + ((keys - 1) % _KEY_BLOCK >= _MKL_SPLIT)
+
+    def mask(self, keys: Tensor, positions: Tensor) -> Tensor:
+        """keys: [..., N] positions of keys; positions: [..., 1] of the tokens that look at them."""
+        visible = keys <= positions
+        if self.window:
+            visible = visible & (keys > positions - self.window)
+        return torch.zeros(visible.shape, dtype=self.dtype).masked_fill_(~visible, float("-inf"))
+
+
+def _by_length(runs: Sequence[Run], layout: _Layout) -> list[list[Run]]:
     groups: list[list[Run]] = []
     shortest = tail = 0
-    for run in sorted(runs, key=lambda r: r.start):
-        keys = padded_keys(run.start + 1, dtype, block_size)
-        if groups and keys <= max(shortest * _WASTE, 128) and _tail(keys, dtype) == tail:
+    for keys, run in sorted(((layout.keys(r.start, r.start), r) for r in runs), key=lambda pair: pair[0]):
+        if groups and keys <= max(shortest * _WASTE, 128) and layout.tail(keys) == tail:
             groups[-1].append(run)
         else:
             groups.append([run])
-            shortest, tail = keys, _tail(keys, dtype)
+            shortest, tail = keys, layout.tail(keys)
     return groups
 
 
-def _tail(keys: int, dtype: torch.dtype) -> int:
-    """Key counts with an equal tail may be padded to one another without changing a bit."""
-    if dtype != torch.float32:
-        return 0
-    return 2 * ((keys - 1) // _KEY_BLOCK) + ((keys - 1) % _KEY_BLOCK >= _MKL_SPLIT)
+def _decode_group(runs: Sequence[Run], layout: _Layout) -> AttentionGroup:
+    keys = max(layout.keys(run.start, run.start) for run in runs)
+    firsts = torch.tensor([layout.first_key(run.start) for run in runs])[:, None]
+    positions = torch.tensor([run.start for run in runs])[:, None]
+    mask = layout.mask(firsts + torch.arange(keys), positions).view(len(runs), 1, 1, keys)
+    return _group(runs, 1, keys, layout, torch.tensor([run.row for run in runs]), mask)
 
 
-def _decode_group(runs: Sequence[Run], dtype: torch.dtype, block_size: int) -> AttentionGroup:
-    keys = max(padded_keys(run.start + 1, dtype, block_size) for run in runs)
-    lengths = torch.tensor([run.start + 1 for run in runs])
-    mask = _mask(torch.arange(keys)[None, :] < lengths[:, None], dtype).view(len(runs), 1, 1, keys)
-    return _group(runs, 1, keys, block_size, torch.tensor([run.row for run in runs]), mask)
+def _tile_group(run: Run, layout: _Layout) -> AttentionGroup:
+    keys = layout.keys(run.start, run.start + run.count - 1)
+    positions = torch.arange(run.start, run.start + run.count).repeat_interleave(layout.heads_per_key)[:, None]
+    mask = layout.mask(layout.first_key(run.start) + torch.arange(keys), positions).view(1, 1, -1, keys)
+    return _group([run], run.count, keys, layout, torch.arange(run.row, run.row + run.count), mask)
 
 
-def _tile_group(run: Run, dtype: torch.dtype, block_size: int, heads_per_key: int) -> AttentionGroup:
-    keys = padded_keys(run.start + run.count, dtype, block_size)
-    positions = torch.arange(run.start, run.start + run.count).repeat_interleave(heads_per_key)
-    mask = _mask(torch.arange(keys)[None, :] <= positions[:, None], dtype).view(1, 1, -1, keys)
-    return _group([run], run.count, keys, block_size, torch.arange(run.row, run.row + run.count), mask)
-
-
-def _tiles(run: Run, dtype: torch.dtype, block_size: int) -> list[Run]:
+def _tiles(run: Run, layout: _Layout) -> list[Run]:
     tiles: list[Run] = []
     position, end = run.start, run.start + run.count
     while position < end:
         stop = min(end, (position // PREFILL_TILE + 1) * PREFILL_TILE)
-        assert _tail(padded_keys(position + 1, dtype, block_size), dtype) == _tail(
-            padded_keys(stop, dtype, block_size), dtype
-        )
+        assert layout.tail(layout.keys(position, position)) == layout.tail(layout.keys(position, stop - 1))
         tiles.append(Run(run.row + position - run.start, position, stop - position, run.block_table))
         position = stop
     return tiles
 
 
 def _group(
-    runs: Sequence[Run], tokens_each: int, keys: int, block_size: int, rows: Tensor, mask: Tensor
+    runs: Sequence[Run], tokens_each: int, keys: int, layout: _Layout, rows: Tensor, mask: Tensor
 ) -> AttentionGroup:
-    per_sequence = keys // block_size
+    per_sequence = keys // layout.block_size
     numbers: list[int] = []
     for run in runs:
-        table = list(run.block_table[:per_sequence])
+        begin = layout.first_key(run.start) // layout.block_size
+        table = list(run.block_table[begin : begin + per_sequence])
         # Places beyond a sequence's own blocks are masked; any block will do to fill them.
         numbers += table + [table[0]] * (per_sequence - len(table))
     first = numbers[0]
     is_run = len(runs) == 1 and numbers == list(range(first, first + per_sequence))
     return AttentionGroup(rows, len(runs), tokens_each, keys, None if is_run else torch.tensor(numbers), first, mask)
-
-
-def _mask(visible: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, float("-inf"))

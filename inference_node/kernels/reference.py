@@ -21,8 +21,10 @@ def rotate_half(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + turned * sin
 
 
-def causal_attention(q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, start: int, window: int = 0) -> Tensor:
     """One sequence. q: [T, Hq, D] at positions start .. start+T-1; k, v: [N, Hkv, D] from position 0.
+
+    window: how many tokens back a token sees, itself included; 0 for all.
 
     Returns [T, Hq, D], fp32.
     """
@@ -30,6 +32,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, start: int) -> Tensor:
     keys = k.float().repeat_interleave(group, dim=1)
     values = v.float().repeat_interleave(group, dim=1)
     scores = torch.einsum("thd,nhd->htn", q.float(), keys) / q.shape[-1] ** 0.5
-    visible = torch.arange(k.shape[0])[None, :] <= torch.arange(start, start + q.shape[0])[:, None]
+    keys, queries = torch.arange(k.shape[0])[None, :], torch.arange(start, start + q.shape[0])[:, None]
+    visible = (keys <= queries) & (keys > queries - window if window else True)
     weights = scores.masked_fill(~visible, float("-inf")).softmax(-1)
     return torch.einsum("htn,nhd->thd", weights, values)

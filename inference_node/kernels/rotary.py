@@ -14,11 +14,14 @@ def interleave_pairs(weight: Tensor, num_heads: int) -> Tensor:
 
 
 class RotaryTable:
-    """Rotations for positions 0 .. max_positions - 1. speeds: [D/2] radians a token."""
+    """Rotations for positions 0 .. max_positions - 1. speeds: [D/2] radians a token; pairs of speed 0 stay what they are.
 
-    def __init__(self, speeds: Tensor, max_positions: int) -> None:
+    gain: what each turning pair is multiplied with besides.
+    """
+
+    def __init__(self, speeds: Tensor, max_positions: int, gain: float = 1.0) -> None:
         angles = torch.outer(torch.arange(max_positions, dtype=torch.float32), speeds)
-        self._turns = torch.polar(torch.ones_like(angles), angles)
+        self._turns = torch.polar(torch.where(speeds > 0, gain, 1.0).expand_as(angles), angles)
 
     def at(self, positions: Tensor) -> Tensor:
         """positions: [M] int64. Returns [M, 1, D/2] complex64."""

@@ -1,11 +1,13 @@
 """Fused paths equal the plain truth, and no row's result depends on what runs beside it."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from inference_node.kernels import reference
 from inference_node.kernels.attention import Run, attend, plan_groups
@@ -16,6 +18,8 @@ from inference_node.kernels.rows import RowPlan, find_equal_sizes
 from inference_node.quantization.int8 import Int8Linear, dequantize_rows, quantize_rows
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
+# 0 is none; the others lie beside and across the edges of tiles and of key blocks.
+WINDOWS = st.sampled_from([0, 1, 40, 128, 500, 512, 513, 1000])
 BLOCK, DIM = 16, 32
 QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -29,9 +33,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def make_pool(key_heads: int, dtype: torch.dtype, tokens: int = 800) -> torch.Tensor:
+def make_pool(key_heads: int, dtype: torch.dtype, tokens: int = 1600, dim: int = DIM) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.randn(-(-tokens // BLOCK), BLOCK, 2, key_heads, DIM, generator=generator).to(dtype)
+    return torch.randn(-(-tokens // BLOCK), BLOCK, 2, key_heads, dim, generator=generator).to(dtype)
 
 
 def random_rows(count: int, *shape: int, dtype: torch.dtype, seed: int = 0) -> torch.Tensor:
@@ -40,35 +44,42 @@ def random_rows(count: int, *shape: int, dtype: torch.dtype, seed: int = 0) -> t
 
 class TestAttention:
     @QUICK
-    @given(DTYPES, st.integers(0, 780), st.integers(1, 200), st.sampled_from([(4, 2), (3, 1), (2, 2)]))
-    def test_equals_the_reference(self, dtype: torch.dtype, start: int, count: int, heads: tuple[int, int]) -> None:
+    @given(DTYPES, st.integers(0, 1580), st.integers(1, 200), st.sampled_from([(4, 2), (3, 1), (2, 2)]), WINDOWS)
+    def test_equals_the_reference(
+        self, dtype: torch.dtype, start: int, count: int, heads: tuple[int, int], window: int
+    ) -> None:
         """Within rounding: 2e-5 in fp32; in bf16 weights are rounded to 8 bits before they meet the values."""
-        count = min(count, 800 - start)
+        count = min(count, 1600 - start)
         pool = make_pool(heads[1], dtype)
         q = random_rows(count, heads[0], DIM, dtype=dtype)
         table = list(range(pool.shape[0]))
         groups = plan_groups(
-            [Run(0, start, count, table)], dtype=dtype, block_size=BLOCK, heads_per_key=heads[0] // heads[1]
+            [Run(0, start, count, table)],
+            dtype=dtype,
+            block_size=BLOCK,
+            heads_per_key=heads[0] // heads[1],
+            window=window,
         )
         found = attend(q, pool, groups).view(count, heads[0], DIM).float()
         flat = pool.flatten(0, 1)[: start + count]
-        expected = reference.causal_attention(q, flat[:, 0], flat[:, 1], start)
+        expected = reference.causal_attention(q, flat[:, 0], flat[:, 1], start, window)
         torch.testing.assert_close(found, expected, atol=2e-5 if dtype == torch.float32 else 2e-2, rtol=0)
 
     @QUICK
-    @given(DTYPES, st.sampled_from([(9, 3), (4, 4), (4, 1)]), st.data())
+    @given(DTYPES, st.sampled_from([(9, 3), (4, 4), (4, 1)]), st.sampled_from([32, 64, 128, 256]), WINDOWS, st.data())
     def test_a_token_does_not_feel_its_batch_mates(
-        self, dtype: torch.dtype, heads: tuple[int, int], data: st.DataObject
+        self, dtype: torch.dtype, heads: tuple[int, int], dim: int, window: int, data: st.DataObject
     ) -> None:
         """Bit by bit: alone as a decode row, in any chunk of its prompt, and beside other sequences."""
         query_heads, key_heads = heads
-        pool = make_pool(key_heads, dtype)
+        pool = make_pool(key_heads, dtype, dim=dim)
         total = pool.shape[0] * BLOCK
-        q = random_rows(total, query_heads, DIM, dtype=dtype)
+        q = random_rows(total, query_heads, dim, dtype=dtype)
         table = list(range(pool.shape[0]))
 
         def run(runs: list[Run], rows: torch.Tensor) -> torch.Tensor:
-            groups = plan_groups(runs, dtype=dtype, block_size=BLOCK, heads_per_key=query_heads // key_heads)
+            fold = query_heads // key_heads
+            groups = plan_groups(runs, dtype=dtype, block_size=BLOCK, heads_per_key=fold, window=window)
             return attend(rows, pool, groups)
 
         position = data.draw(st.integers(0, total - 1), label="position")
@@ -123,6 +134,18 @@ class TestElementwise:
         torch.testing.assert_close(found.float(), expected, atol=1e-5, rtol=1e-5 if dtype == torch.float32 else 8e-3)
         row %= count
         assert torch.equal(found[row : row + 1], rms_norm(x[row : row + 1], weight, 1e-5))
+
+    @QUICK
+    @given(DTYPES, st.integers(1, 70), st.integers(0, 69), st.sampled_from([1, 2]))
+    def test_a_gate_does_not_feel_the_other_rows(self, dtype: torch.dtype, count: int, row: int, threads: int) -> None:
+        """Bit by bit, of either activation, as a view of gates beside what they open."""
+        row %= count
+        gates_and_ups = random_rows(count, 2 * 1152, dtype=dtype)
+        torch.set_num_threads(threads)
+        for gate in (functional.silu, partial(functional.gelu, approximate="tanh")):
+            together = gate(gates_and_ups.chunk(2, dim=-1)[0])
+            alone = gate(gates_and_ups[row : row + 1].chunk(2, dim=-1)[0])
+            assert torch.equal(together[row : row + 1], alone)
 
     @QUICK
     @given(st.integers(1, 40), st.integers(0, 400))
