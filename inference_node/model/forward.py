@@ -3,7 +3,7 @@
 Letters: M rows of the step (padded), R rows that need logits, C hidden size, H heads, D head dim, V vocabulary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,7 +15,8 @@ from inference_node.kernels.attention import AttentionGroup, Run, attend, plan_g
 from inference_node.kernels.rms_norm import rms_norm
 from inference_node.kernels.rotary import RotaryTable, rotate_pairs
 from inference_node.model.kv_cache import KvCache
-from inference_node.model.spec import ModelSpec
+from inference_node.model.rope import Rope, gain, speeds
+from inference_node.model.spec import Activation, ModelSpec
 from inference_node.model.weights import HEAD_ROWS, LayerWeights, WeightStore
 from inference_node.pruning.thresholds import Site
 
@@ -33,12 +34,15 @@ class ActivationHook(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepInputs:
-    """tokens, positions, slots: [M] int64; sampled: [R] int64, rows whose logits are wanted; `real` rows are no padding."""
+    """tokens, positions, slots: [M] int64; sampled: [R] int64, rows whose logits are wanted; `real` rows are no padding.
+
+    groups: for each window that the model's layers have (0: none), how its tokens attend.
+    """
 
     tokens: Tensor
     positions: Tensor
     slots: Tensor
-    groups: tuple[AttentionGroup, ...]
+    groups: Mapping[int, tuple[AttentionGroup, ...]]
     sampled: Tensor
     real: int
 
@@ -75,7 +79,11 @@ def plan_step(runs: Sequence[TokenRun], store: WeightStore, kv: KvCache, spec: M
             sampled.append(len(tokens) - 1)
     real = len(tokens)
     padding = store.rows.pad(real) - real
-    groups = plan_groups(attention, dtype=kv.dtype, block_size=size, heads_per_key=spec.num_heads // spec.num_key_heads)
+    fold = spec.num_heads // spec.num_key_heads
+    groups = {
+        window: plan_groups(attention, dtype=kv.dtype, block_size=size, heads_per_key=fold, window=window)
+        for window in set(spec.windows) or {0}
+    }
     return StepInputs(
         tokens=torch.tensor(tokens + [0] * padding),
         positions=torch.tensor(positions + [0] * padding),
@@ -89,9 +97,14 @@ def plan_step(runs: Sequence[TokenRun], store: WeightStore, kv: KvCache, spec: M
 class Forward:
     """The forward of one model. Holds no weights: each call names the store to run with."""
 
-    def __init__(self, spec: ModelSpec, rotary: RotaryTable) -> None:
+    def __init__(self, spec: ModelSpec, max_positions: int) -> None:
         self._spec = spec
-        self._rotary = rotary
+        whole = _rotary_table(spec, spec.rope, max_positions)
+        # By whether the layer has a window; most families turn alike in both.
+        self._rotary = {False: whole}
+        if any(spec.windows):
+            local = spec.local_rope
+            self._rotary[True] = whole if local is None else _rotary_table(spec, local, max_positions)
 
     @torch.inference_mode()
     def __call__(
@@ -100,10 +113,13 @@ class Forward:
         """Writes the step's keys and values, returns logits [R, V] fp32 of the sampled rows."""
         if hook is not None:
             hook.begin(inputs.real)
-        turns = self._rotary.at(inputs.positions)
+        turns = {has_window: table.at(inputs.positions) for has_window, table in self._rotary.items()}
         x = store.embedding.index_select(0, inputs.tokens).to(store.arithmetic.activations)
+        if self._spec.embedding_scale != 1:
+            # Rounded like the activations, as the model was trained: 33.9 for Gemma 3's 1152 channels becomes 34 in bf16.
+            x = x * torch.tensor(self._spec.embedding_scale, dtype=x.dtype)
         for index, layer in enumerate(store.layers):
-            x = self._attention(x, turns, inputs, index, layer, kv, hook)
+            x = self._attention(x, turns[self._spec.window(index) > 0], inputs, index, layer, kv, hook)
             x = self._mlp(x, index, layer, hook)
         return self._logits(x.index_select(0, inputs.sampled), store)
 
@@ -132,20 +148,27 @@ class Forward:
         keys_values[:, 0] = turned[:, heads:]
         keys_values[:, 1] = qkv[:, heads + key_heads :]
         kv.write(index, inputs.slots, keys_values)
-        mixed = attend(turned[:, :heads].to(kv.dtype), kv.pages[index], inputs.groups).to(x.dtype)
+        queries = turned[:, :heads].to(kv.dtype)
+        mixed = attend(queries, kv.pages[index], inputs.groups[spec.window(index)], spec.attention_scale).to(x.dtype)
         if hook is not None:
             mixed = hook(index, Site.ATTENTION_OUT, mixed)
-        return x + layer.output(mixed)
+        return x + self._normed(layer.output(mixed), layer.attention_out_norm)
 
     def _mlp(self, x: Tensor, index: int, layer: LayerWeights, hook: ActivationHook | None) -> Tensor:
         h = rms_norm(x, layer.mlp_norm, self._spec.norm_eps)
         if hook is not None:
             h = hook(index, Site.MLP_IN, h)
         gate, up = layer.gate_up(h).chunk(2, dim=-1)
-        middle = functional.silu(gate).mul_(up)
+        if self._spec.activation is Activation.SILU:
+            middle = functional.silu(gate).mul_(up)
+        else:
+            middle = functional.gelu(gate, approximate="tanh").mul_(up)
         if hook is not None:
             middle = hook(index, Site.MLP_MIDDLE, middle)
-        return x + layer.down(middle)
+        return x + self._normed(layer.down(middle), layer.mlp_out_norm)
+
+    def _normed(self, x: Tensor, gain: Tensor | None) -> Tensor:
+        return x if gain is None else rms_norm(x, gain, self._spec.norm_eps)
 
     def _logits(self, x: Tensor, store: WeightStore) -> Tensor:
         rows = x.shape[0]
@@ -160,7 +183,14 @@ class Forward:
             pieces.append(
                 scores.float() if store.head_matrix is None else _settle_ties(scores, part, store.head_matrix)
             )
-        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        logits = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+        if self._spec.logit_softcap is None:
+            return logits
+        return logits.div_(self._spec.logit_softcap).tanh_().mul_(self._spec.logit_softcap)
+
+
+def _rotary_table(spec: ModelSpec, rope: Rope, max_positions: int) -> RotaryTable:
+    return RotaryTable(speeds(rope, spec.head_dim), max_positions, gain(rope))
 
 
 def _settle_ties(scores: Tensor, x: Tensor, head: Tensor) -> Tensor:

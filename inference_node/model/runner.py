@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inference_node.kernels.rotary import RotaryTable
 from inference_node.model.forward import ActivationHook, Forward, TokenRun, plan_step
 from inference_node.model.kv_cache import KvCache
 from inference_node.model.sampler import SampledToken, SampleRequest, sample
-from inference_node.model.spec import ModelSpec, inverse_frequencies
+from inference_node.model.spec import ModelSpec
 from inference_node.model.weights import WeightStore
 from inference_node.pruning.prune import Pruner
 from inference_node.scheduling.batch import ScheduledBatch
@@ -32,7 +31,7 @@ class ModelRunner:
         self, spec: ModelSpec, store: WeightStore, *, num_blocks: int, block_size: int, max_model_len: int
     ) -> None:
         self.spec = spec
-        self._forward = Forward(spec, RotaryTable(inverse_frequencies(spec), max_model_len))
+        self._forward = Forward(spec, max_model_len)
         self._numerics = Numerics(store, None)
         self.kv = KvCache(
             num_layers=spec.num_layers,

@@ -1,38 +1,39 @@
 """What the forward must know of a model, read off its config.json: sizes, and which of the family's options it uses."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from inference_node.model import rope
 from inference_node.model.errors import ModelInvalid, ModelNotFound, ModelUnsupported
+from inference_node.model.families import FAMILIES
+from inference_node.model.families.family import Family, WindowRule
+from inference_node.model.rope import Rope
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Options that a family has by definition and does not always write into its config."""
+class Activation(StrEnum):
+    """What the gate of the MLP goes through. gelu_tanh: Hendrycks & Gimpel, "Gaussian Error Linear Units" (2016), section 2."""
 
-    attention_bias: bool = False
-    output_bias: bool = False
-    qk_norm: bool = False
+    SILU = "silu"
+    GELU_TANH = "gelu_tanh"
 
 
-FAMILIES: dict[str, Family] = {
-    "llama": Family(),
-    "mistral": Family(),
-    "qwen2": Family(attention_bias=True),
-    "qwen3": Family(qk_norm=True),
-}
+_ACTIVATIONS = {"silu": Activation.SILU, "swish": Activation.SILU, "gelu_pytorch_tanh": Activation.GELU_TANH}
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A decoder of Llama's shape: RMSNorm, rotary attention with grouped heads, gated MLP (SiLU)."""
+    """A decoder of Llama's shape: RMSNorm, rotary attention with grouped heads, gated MLP; and where it differs from Llama.
+
+    The options after `eos_token_ids` are at their neutral values unless a family or its config says otherwise. `windows` holds
+    for each layer how many tokens back it sees, itself included, 0 for all; `local_rope` is for layers with a window.
+    """
 
     family: str
     vocab_size: int
@@ -49,8 +50,16 @@ class ModelSpec:
     mlp_bias: bool
     qk_norm: bool
     max_positions: int
-    rope: Mapping[str, Any]
+    rope: Rope
     eos_token_ids: frozenset[int]
+    windows: tuple[int, ...] = ()
+    local_rope: Rope | None = None
+    activation: Activation = Activation.SILU
+    sandwich_norms: bool = False
+    norm_offset: float = 0.0
+    embedding_scale: float = 1.0
+    query_scale: float | None = None
+    logit_softcap: float | None = None
 
     @classmethod
     def from_folder(cls, folder: Path) -> "ModelSpec":
@@ -74,27 +83,42 @@ class ModelSpec:
             raise ModelUnsupported(
                 f"models of type {name!r} are not supported; this engine runs: {', '.join(sorted(FAMILIES))}"
             )
-        _refuse_options(config, name)
+        text = {**family.defaults, **(config.get(family.text_config, {}) if family.text_config else config)}
+        _refuse_options({**config, **text})
         try:
-            heads = int(config["num_attention_heads"])
+            heads, layers, hidden = (
+                int(text[key]) for key in ("num_attention_heads", "num_hidden_layers", "hidden_size")
+            )
+            max_positions = int(text.get("max_position_embeddings", 2048))
+            whole, local = rope.read_ropes(text, allows_partial=family.interleaved_rope)
+            softcap = text.get("final_logit_softcapping")
+            query_scalar = text.get("query_pre_attn_scalar")
             spec = cls(
                 family=name,
-                vocab_size=int(config["vocab_size"]),
-                hidden_size=int(config["hidden_size"]),
-                intermediate_size=int(config["intermediate_size"]),
-                num_layers=int(config["num_hidden_layers"]),
+                vocab_size=int(text["vocab_size"]),
+                hidden_size=hidden,
+                intermediate_size=int(text["intermediate_size"]),
+                num_layers=layers,
                 num_heads=heads,
-                num_key_heads=int(config.get("num_key_value_heads") or heads),
-                head_dim=int(config.get("head_dim") or int(config["hidden_size"]) // heads),
-                norm_eps=float(config.get("rms_norm_eps", 1e-6)),
-                tied_head=bool(config.get("tie_word_embeddings", False)),
-                qkv_bias=bool(config.get("attention_bias", family.attention_bias)),
-                output_bias=bool(config.get("attention_bias", family.output_bias)) and name != "qwen2",
-                mlp_bias=bool(config.get("mlp_bias", False)),
+                num_key_heads=int(text.get("num_key_value_heads") or heads),
+                head_dim=int(text.get("head_dim") or hidden // heads),
+                norm_eps=float(text.get("rms_norm_eps", 1e-6)),
+                tied_head=bool(text.get("tie_word_embeddings", False)),
+                qkv_bias=_option(family.qkv_bias, text, "attention_bias"),
+                output_bias=_option(family.output_bias, text, "attention_bias"),
+                mlp_bias=_option(family.mlp_bias, text, "mlp_bias"),
                 qk_norm=family.qk_norm,
-                max_positions=int(config.get("max_position_embeddings", 2048)),
-                rope=_rope(config),
-                eos_token_ids=_eos(config, generation or {}),
+                max_positions=max_positions,
+                rope=whole,
+                eos_token_ids=_eos(text, config, generation or {}),
+                windows=_windows(text, family.windows, layers, max_positions),
+                local_rope=local,
+                activation=_activation(text),
+                sandwich_norms=bool(family.names.attention_out_norm),
+                norm_offset=family.norm_offset,
+                embedding_scale=hidden**0.5 if family.scaled_embedding else 1.0,
+                query_scale=None if query_scalar is None else float(query_scalar) ** -0.5,
+                logit_softcap=None if softcap is None else float(softcap),
             )
         except KeyError as missing:
             raise ModelInvalid(f"config.json lacks {missing.args[0]!r}") from None
@@ -114,6 +138,36 @@ class ModelSpec:
             )
 
     @property
+    def layout(self) -> Family:
+        """Where the tensors lie on disk, and in which form."""
+        return FAMILIES[self.family]
+
+    @property
+    def has_llama_layers(self) -> bool:
+        """Whether a layer does what Llama's, Qwen 2's or Qwen 3's does, and its tensors are named and laid out like theirs."""
+        return (
+            self.layout.names == FAMILIES["llama"].names
+            and not self.layout.interleaved_rope
+            and not self.windows
+            and self.activation is Activation.SILU
+            and not self.sandwich_norms
+            and self.norm_offset == 0
+            and self.embedding_scale == 1
+            and self.query_scale is None
+            and self.logit_softcap is None
+            and rope.gain(self.rope) == 1
+        )
+
+    @property
+    def attention_scale(self) -> float:
+        """What products of queries and keys are multiplied with."""
+        return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
+
+    def window(self, layer: int) -> int:
+        """How many tokens back a layer sees, itself included; 0 for all."""
+        return self.windows[layer] if self.windows else 0
+
+    @property
     def qkv_features(self) -> int:
         return (self.num_heads + 2 * self.num_key_heads) * self.head_dim
 
@@ -130,57 +184,55 @@ class ModelSpec:
 
 
 def inverse_frequencies(spec: ModelSpec) -> Tensor:
-    """Turning speed of each channel pair in radians per token, [D/2] fp32. Formulas as in transformers' modeling_rope_utils."""
-    rope = spec.rope
-    speeds = 1.0 / float(rope["rope_theta"]) ** (torch.arange(0, spec.head_dim, 2, dtype=torch.float32) / spec.head_dim)
-    match rope["rope_type"]:
-        case "default":
-            return speeds
-        case "linear":
-            return speeds / float(rope["factor"])
-        case "llama3":
-            return _llama3(speeds, rope)
-    raise AssertionError(rope["rope_type"])
+    """Turning speed of each channel pair in layers without a window: [D/2] fp32, radians per token, 0 where it stands still."""
+    return rope.speeds(spec.rope, spec.head_dim)
 
 
-def _llama3(speeds: Tensor, rope: Mapping[str, Any]) -> Tensor:
-    factor, original = float(rope["factor"]), float(rope["original_max_position_embeddings"])
-    low, high = float(rope["low_freq_factor"]), float(rope["high_freq_factor"])
-    wavelength = 2 * math.pi / speeds
-    smooth = (original / wavelength - low) / (high - low)
-    blended = (1 - smooth) * speeds / factor + smooth * speeds
-    slow = torch.where(wavelength > original / low, speeds / factor, blended)
-    return torch.where(wavelength < original / high, speeds, slow)
+def _option(given: bool | None, text: Mapping[str, Any], key: str) -> bool:
+    return bool(text.get(key, False)) if given is None else given
 
 
-def _rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    # transformers 5 writes rope_parameters; older configs have rope_theta and rope_scaling.
-    found = dict(config.get("rope_parameters") or config.get("rope_scaling") or {})
-    found.setdefault("rope_theta", config.get("rope_theta", 10_000.0))
-    found["rope_type"] = found.get("rope_type", found.get("type", "default"))
-    if found["rope_type"] not in ("default", "linear", "llama3"):
+def _activation(text: Mapping[str, Any]) -> Activation:
+    key = "hidden_activation" if text.get("hidden_activation") else "hidden_act"
+    written = text.get(key) or "silu"
+    if written not in _ACTIVATIONS:
         raise ModelUnsupported(
-            f"rope scaling {found['rope_type']!r} is not supported; this engine has default, linear and llama3"
+            f"config.json: {key}={written!r} is not supported; this engine has {', '.join(sorted(_ACTIVATIONS))}"
         )
-    if found.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) not in (None, 1.0):
-        raise ModelUnsupported("partial rotary embeddings are not supported")
-    return found
+    return _ACTIVATIONS[written]
 
 
-def _refuse_options(config: Mapping[str, Any], name: str) -> None:
-    activation = config.get("hidden_act", "silu")
-    if activation not in ("silu", "swish"):
-        raise ModelUnsupported(f"the activation {activation!r} is not supported; this engine has silu")
+def _windows(text: Mapping[str, Any], rule: WindowRule, num_layers: int, max_positions: int) -> tuple[int, ...]:
+    window = int(text.get("sliding_window") or 0)
+    if rule is WindowRule.NONE or not 0 < window < max_positions:
+        return ()
+    if rule is WindowRule.UPPER and not text.get("use_sliding_window"):
+        return ()
+    types = text.get("layer_types")
+    if types and len(types) != num_layers:
+        raise ModelInvalid(f"config.json: layer_types names {len(types)} layers, num_hidden_layers is {num_layers}")
+    if types and rule is not WindowRule.EVERY:
+        slides = [kind == "sliding_attention" for kind in types]
+    elif rule is WindowRule.UPPER:
+        slides = [layer >= int(text["max_window_layers"]) for layer in range(num_layers)]
+    elif rule is WindowRule.PATTERN:
+        slides = [(layer + 1) % int(text["sliding_window_pattern"]) != 0 for layer in range(num_layers)]
+    else:
+        slides = [True] * num_layers
+    return tuple(window if slide else 0 for slide in slides) if any(slides) else ()
+
+
+def _refuse_options(config: Mapping[str, Any]) -> None:
     if config.get("quantization_config"):
         raise ModelUnsupported("the weights are already quantized; give the model in fp32, fp16 or bf16")
-    window = config.get("sliding_window") if config.get("use_sliding_window", name == "mistral") else None
-    if window:
-        raise ModelUnsupported(f"sliding-window attention (sliding_window={window}) is not supported")
+    for key in ("attn_logit_softcapping", "use_bidirectional_attention"):
+        if config.get(key):
+            raise ModelUnsupported(f"config.json: {key}={config[key]} is not supported")
 
 
-def _eos(config: Mapping[str, Any], generation: Mapping[str, Any]) -> frozenset[int]:
+def _eos(*sources: Mapping[str, Any]) -> frozenset[int]:
     found: set[int] = set()
-    for source in (config, generation):
+    for source in sources:
         value = source.get("eos_token_id")
         found.update([value] if isinstance(value, int) else value or [])
     return frozenset(found)

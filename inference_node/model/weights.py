@@ -8,11 +8,11 @@ from torch import Tensor
 
 from inference_node.contract.settings import Precision
 from inference_node.kernels.linear import Linear, PackedLinear
-from inference_node.kernels.rotary import interleave_pairs
 from inference_node.kernels.rows import ANY_SIZE, RowPlan, RowSizes, find_equal_sizes
 from inference_node.model.checkpoint import Checkpoint, to_dtype
 from inference_node.model.errors import PrecisionUnsupported
 from inference_node.model.spec import ModelSpec
+from inference_node.model.tensors import Matrix, ModelTensors
 from inference_node.quantization import int8
 from inference_node.quantization.int8 import Int8Linear
 
@@ -45,7 +45,7 @@ def supported_precisions() -> tuple[Precision, ...]:
 
 @dataclass(frozen=True, slots=True)
 class LayerWeights:
-    """Norms in fp32; q_norm and k_norm only where the family has them."""
+    """Norms in fp32; those of heads, and of what attention and MLP give back, only where the family has them."""
 
     attention_norm: Tensor
     qkv: Linear
@@ -55,6 +55,8 @@ class LayerWeights:
     mlp_norm: Tensor
     gate_up: Linear
     down: Linear
+    attention_out_norm: Tensor | None = None
+    mlp_out_norm: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +98,19 @@ def build(
         raise PrecisionUnsupported(
             f"precision {precision} is not available here; this node has {', '.join(supported_precisions())}"
         )
-    reader = _Reader(checkpoint, spec, ARITHMETIC[precision], precision)
+    arithmetic = ARITHMETIC[precision]
+    tensors = ModelTensors(checkpoint, spec)
+    packer = _Packer(tensors, arithmetic, precision)
     layers: list[LayerWeights] = []
     for layer in range(spec.num_layers):
         progress(layer / (spec.num_layers + 1))
-        layers.append(reader.layer(layer))
+        layers.append(packer.layer(layer))
     progress(spec.num_layers / (spec.num_layers + 1))
-    embedding = reader.embedding()
-    matrix = reader.head_matrix(embedding)
-    head = reader.linear(matrix, None)
-    rows, head_rows = _plan_rows(layers, head, reader.arithmetic.activations)
-    kept = matrix if reader.arithmetic.activations is torch.bfloat16 else None
+    embedding = packer.embedding()
+    matrix = packer.head_matrix(embedding)
+    head = packer.linear(matrix, None)
+    rows, head_rows = _plan_rows(layers, head, arithmetic.activations)
+    kept = matrix if arithmetic.activations is torch.bfloat16 else None
     linears = [linear for w in layers for linear in (w.qkv, w.output, w.gate_up, w.down)]
     nbytes = embedding.nbytes + head.nbytes + sum(linear.nbytes for linear in linears)
     if kept is not None and kept is not embedding:
@@ -114,10 +118,10 @@ def build(
     progress(1.0)
     return WeightStore(
         precision=precision,
-        arithmetic=reader.arithmetic,
+        arithmetic=arithmetic,
         embedding=embedding,
         layers=tuple(layers),
-        norm=reader.norm("model.norm"),
+        norm=tensors.norm(),
         head=head,
         head_matrix=kept,
         rows=rows,
@@ -126,64 +130,38 @@ def build(
     )
 
 
-class _Reader:
-    def __init__(self, checkpoint: Checkpoint, spec: ModelSpec, arithmetic: Arithmetic, precision: Precision) -> None:
-        self._checkpoint = checkpoint
-        self._spec = spec
-        self.arithmetic = arithmetic
-        self._precision = precision
+class _Packer:
+    """Brings tensors into the layout of one precision."""
 
-    def layer(self, layer: int) -> LayerWeights:
-        spec, name = self._spec, f"model.layers.{layer}"
-        hidden, middle, dim = spec.hidden_size, spec.intermediate_size, spec.head_dim
-        parts = (("q", spec.num_heads), ("k", spec.num_key_heads), ("v", spec.num_key_heads))
-        qkv = [self._matrix(f"{name}.self_attn.{p}_proj.weight", (h * dim, hidden)) for p, h in parts]
-        qkv_bias = None
-        if spec.qkv_bias:
-            biases = [self._matrix(f"{name}.self_attn.{p}_proj.bias", (h * dim,)) for p, h in parts]
-            qkv_bias = torch.cat(self._reordered(biases))
-        gate_up = [self._matrix(f"{name}.mlp.{p}_proj.weight", (middle, hidden)) for p in ("gate", "up")]
-        gate_up_bias = None
-        if spec.mlp_bias:
-            gate_up_bias = torch.cat([self._matrix(f"{name}.mlp.{p}_proj.bias", (middle,)) for p in ("gate", "up")])
+    def __init__(self, tensors: ModelTensors, arithmetic: Arithmetic, precision: Precision) -> None:
+        self._tensors, self._arithmetic, self._precision = tensors, arithmetic, precision
+
+    def layer(self, index: int) -> LayerWeights:
+        found = self._tensors.layer(index)
         return LayerWeights(
-            attention_norm=self.norm(f"{name}.input_layernorm"),
-            qkv=self.linear(torch.cat(self._reordered(qkv)), qkv_bias),
-            q_norm=self._head_norm(f"{name}.self_attn.q_norm"),
-            k_norm=self._head_norm(f"{name}.self_attn.k_norm"),
-            output=self._plain(f"{name}.self_attn.o_proj", hidden, spec.num_heads * dim, has_bias=spec.output_bias),
-            mlp_norm=self.norm(f"{name}.post_attention_layernorm"),
-            gate_up=self.linear(torch.cat(gate_up), gate_up_bias),
-            down=self._plain(f"{name}.mlp.down_proj", hidden, middle, has_bias=spec.mlp_bias),
+            attention_norm=found.attention_norm,
+            qkv=self._packed(found.qkv),
+            q_norm=found.q_norm,
+            k_norm=found.k_norm,
+            output=self._packed(found.output),
+            mlp_norm=found.mlp_norm,
+            gate_up=self._packed(found.gate_up),
+            down=self._packed(found.down),
+            attention_out_norm=found.attention_out_norm,
+            mlp_out_norm=found.mlp_out_norm,
         )
 
     def embedding(self) -> Tensor:
-        shape = (self._spec.vocab_size, self._spec.hidden_size)
-        return self._matrix("model.embed_tokens.weight", shape)
+        return to_dtype(self._tensors.embedding(), self._arithmetic.weights)
 
     def head_matrix(self, embedding: Tensor) -> Tensor:
         """[V, C], the embedding itself when the head is tied."""
-        tied = self._spec.tied_head or "lm_head.weight" not in self._checkpoint
-        return embedding if tied else self._matrix("lm_head.weight", tuple(embedding.shape))
+        head = self._tensors.head()
+        return embedding if head is None else to_dtype(head, self._arithmetic.weights)
 
-    def norm(self, name: str) -> Tensor:
-        return self._checkpoint.read(f"{name}.weight", (self._spec.hidden_size,)).float()
-
-    def _head_norm(self, name: str) -> Tensor | None:
-        if not self._spec.qk_norm:
-            return None
-        return interleave_pairs(self._checkpoint.read(f"{name}.weight", (self._spec.head_dim,)).float(), 1)
-
-    def _reordered(self, qkv: list[Tensor]) -> list[Tensor]:
-        q, k, v = qkv
-        return [interleave_pairs(q, self._spec.num_heads), interleave_pairs(k, self._spec.num_key_heads), v]
-
-    def _plain(self, name: str, out_features: int, in_features: int, *, has_bias: bool) -> Linear:
-        bias = self._matrix(f"{name}.bias", (out_features,)) if has_bias else None
-        return self.linear(self._matrix(f"{name}.weight", (out_features, in_features)), bias)
-
-    def _matrix(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        return to_dtype(self._checkpoint.read(name, shape), self.arithmetic.weights)
+    def _packed(self, matrix: Matrix) -> Linear:
+        bias = None if matrix.bias is None else to_dtype(matrix.bias, self._arithmetic.weights)
+        return self.linear(to_dtype(matrix.weight, self._arithmetic.weights), bias)
 
     def linear(self, weight: Tensor, bias: Tensor | None) -> Linear:
         if self._precision is Precision.INT8:

@@ -43,6 +43,20 @@ class TestTinyModels:
         assert torch.equal(found, whole[ends])
 
     @pytest.mark.parametrize("shape", sorted(SHAPES))
+    def test_bf16_is_as_near_to_fp32_as_transformers_is_in_bf16(self, shape: str, tmp_path: Path) -> None:
+        """By mean distance of the logits, with a quarter to spare; and chunks bit by bit as the whole."""
+        folder = save_tiny_model(tmp_path, shape, dtype=torch.bfloat16)
+        tokens = torch.randint(0, 256, (150,), generator=torch.Generator().manual_seed(1)).tolist()
+        exact = oracle_logits(folder, tokens, torch.float32)
+        theirs = (oracle_logits(folder, tokens, torch.bfloat16) - exact).abs().mean()
+        runner = make_runner(folder, Precision.BF16)
+        whole = runner.logits_apart(tokens, runner.numerics.store, None, every_token=True)
+        assert (whole - exact).abs().mean() < 1.25 * theirs
+        chunks = [1, 1, 30, 2, 70, 46]
+        found = logits_in_chunks(runner, tokens, chunks, range(10))
+        assert torch.equal(found, whole[torch.tensor(chunks).cumsum(0) - 1])
+
+    @pytest.mark.parametrize("shape", sorted(SHAPES))
     def test_int8_follows_fp32_roughly_and_never_leaves_it(self, shape: str, tmp_path: Path) -> None:
         """A random model shows wiring errors: logits stay parallel to fp32's (cosine above 0.97)."""
         folder = save_tiny_model(tmp_path, shape)

@@ -36,7 +36,34 @@ _LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
-# One shape per option of the spec: grouped, single and equal heads, tied head, biases, rope scaling, norms per head.
+_YARN_ROPE = {
+    "rope_type": "yarn",
+    "rope_theta": 10_000.0,
+    "factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+# Three layers with a window of 40 tokens, with a rope of their own, to one without.
+_GEMMA3: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "tie_word_embeddings": True,
+    "sliding_window": 40,
+    "sliding_window_pattern": 4,
+    "query_pre_attn_scalar": 24,
+    "rope_parameters": {
+        "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1_000_000.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+    },
+}
+_VISION: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
+# One shape per option of the spec: grouped, single and equal heads, tied head, biases, rope scaling, norms per head, windows,
+# and what only GLM and Gemma 3 have.
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-gqa": ("llama", {}),
     "llama-mha-tied": ("llama", {"num_key_value_heads": 4, "tie_word_embeddings": True}),
@@ -44,8 +71,18 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-biases": ("llama", {"attention_bias": True, "mlp_bias": True}),
     "llama-rope-linear": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.0}}),
     "llama-rope-llama3": ("llama", {"rope_parameters": _LLAMA3_ROPE}),
+    "llama-rope-yarn": ("llama", {"rope_parameters": _YARN_ROPE}),
+    "mistral": ("mistral", {"sliding_window": None}),
+    "mistral-window": ("mistral", {"sliding_window": 50}),
     "qwen2": ("qwen2", {}),
+    "qwen2-upper-windows": ("qwen2", {"use_sliding_window": True, "sliding_window": 33, "max_window_layers": 1}),
     "qwen3": ("qwen3", {}),
+    "glm": ("glm", {}),
+    "glm-no-biases": ("glm", {"attention_bias": False, "tie_word_embeddings": True}),
+    "glm4": ("glm4", {}),
+    "gemma3-text": ("gemma3_text", _GEMMA3),
+    "gemma3-text-softcap": ("gemma3_text", _GEMMA3 | {"final_logit_softcapping": 3.0}),
+    "gemma3": ("gemma3", {"text_config": _SMALL | _GEMMA3, "vision_config": _VISION, "mm_tokens_per_image": 4}),
 }
 
 
@@ -56,7 +93,7 @@ def save_tiny_model(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     family, options = SHAPES[shape]
-    config = AutoConfig.for_model(family, **(_SMALL | options))
+    config = AutoConfig.for_model(family, **(options if "text_config" in options else _SMALL | options))
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     with torch.no_grad():
@@ -102,7 +139,7 @@ def oracle_logits(folder: Path, tokens: list[int], dtype: torch.dtype) -> Tensor
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
     with torch.no_grad():
         logits: Tensor = model(torch.tensor([tokens])).logits[0].float()
     return logits
