@@ -1,5 +1,6 @@
 """Engine.step: schedule, run, hand out tokens. Synchronous and on one thread; `async_engine` gives it that thread."""
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from inference_node.contract.settings import EngineSettings, KnobBounds
 from inference_node.engine.answer import Answer, StepStamp
 from inference_node.engine.listener import EngineListener, RequestRecord, StepRecord
+from inference_node.engine.predictor import TablePredictor
 from inference_node.engine.profile import StepTimes
 from inference_node.engine.requests import FinishReason, TokenDelta
 from inference_node.model.runner import ModelRunner, Numerics
@@ -40,7 +42,8 @@ class Engine:
     ) -> None:
         self.runner = runner
         self.blocks = BlockManager(runner.kv.num_blocks, runner.kv.block_size)
-        self.scheduler = Scheduler(self.blocks, settings, settings.numerics_key())
+        self._predictor = TablePredictor(times, settings.precision)
+        self.scheduler = Scheduler(self.blocks, settings, settings.numerics_key(), self._predictor)
         self.settings = settings
         self.step_number = 0
         self.failed_steps = 0
@@ -84,6 +87,7 @@ class Engine:
         if self.runner.switch(change.numerics, self.blocks.used_blocks()):
             # What is cached was kept in the other format only for running sequences, and rounding may have changed it.
             self.blocks.forget_cached()
+        self._predictor.use(change.settings.precision)
         self.scheduler.apply(change.settings, change.settings.numerics_key(), change.bounds)
         step = self.step_number + 1
         self._listener.on_settings_applied(change.settings, step, tuple(before.changed(change.settings)))
@@ -118,7 +122,7 @@ class Engine:
                 self._close(delta, answer)
             deltas.append(delta)
         duration = stamp.ended_s - started
-        self.scheduler.observe(duration, batch.num_decode_rows)
+        self.scheduler.observe(batch, duration, statistics.median(between) if between else None)
         self._times.add(self.settings.precision, batch.num_decode_rows, batch.num_prefill_tokens, duration)
         self._report(batch, started, duration, len(tokens), first, between)
         return deltas

@@ -21,12 +21,16 @@ class ScheduledRow:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledBatch:
-    """Rows of one step, decode rows first. `preempted` lost their blocks to make room and wait again."""
+    """Rows of one step, decode rows first. `preempted` lost their blocks to make room and wait again.
+
+    `context_tokens` is the sum, over all rows, of the tokens before them that they attend to.
+    """
 
     rows: tuple[ScheduledRow, ...]
     preempted: tuple[Sequence, ...] = ()
     prefix_queries: int = 0
     prefix_hits: int = 0
+    context_tokens: int = 0
 
     @property
     def num_tokens(self) -> int:

@@ -10,14 +10,13 @@ from collections import OrderedDict
 
 from inference_node.scheduling.sequence import Sequence
 
-_ROOT = b""
-
 
 class BlockManager:
     """Hands out block numbers 0 .. num_blocks-1, each of `block_size` tokens.
 
     Prefix reuse follows vLLM's automatic prefix caching (design document "Automatic Prefix Caching", 2024): the hash of a full
-    block chains over its parent's. We seed the chain with the numerics key, so that KV made by other arithmetic never matches.
+    block chains over its parent's. The chain begins with a seed: the numerics key, so that KV made by other arithmetic never
+    matches, and the tenant's salt (vLLM's `cache_salt`), so that response times tell nobody what others have asked.
     """
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
@@ -73,14 +72,27 @@ class BlockManager:
         sequence.cache_seed = None
         sequence.num_computed = 0
 
-    def cached_prefix_tokens(self, tokens: list[int], seed: str) -> int:
+    def cached_prefix_tokens(self, sequence: Sequence, seed: str) -> int:
         """How many leading tokens could be reused now. The last token never counts: its logits must be computed."""
-        return len(self._match(tokens, seed)) * self.block_size
+        return len(self._match(sequence, seed)) * self.block_size
+
+    def next_missing(self, sequence: Sequence, seed: str) -> bytes | None:
+        """Hash of the first full block of its beginning that cannot be reused; None when all could be."""
+        for index in range((len(sequence.tokens) - 1) // self.block_size):
+            digest = self._digest(sequence, index, seed)
+            if digest not in self._by_hash:
+                return digest
+        return None
+
+    def hashes(self, sequence: Sequence, seed: str, start: int, end: int) -> list[bytes]:
+        """Hashes of the blocks that are full once the tokens [start, end) are computed, and were not before."""
+        full = range(start // self.block_size, end // self.block_size)
+        return [self._digest(sequence, index, seed) for index in full]
 
     def adopt_prefix(self, sequence: Sequence, seed: str) -> int:
         """Gives a sequence without blocks the cached ones of its beginning; returns the tokens that saves."""
         assert not sequence.block_table
-        for digest in self._match(sequence.tokens, seed):
+        for digest in self._match(sequence, seed):
             block = self._by_hash[digest]
             self._cached.pop(block, None)
             self._refs[block] += 1
@@ -103,7 +115,7 @@ class BlockManager:
         hashes = sequence.block_hashes
         while (len(hashes) + 1) * self.block_size <= sequence.num_computed:
             index = len(hashes)
-            digest = self._digest(hashes[-1] if hashes else _ROOT, sequence.tokens, index, seed)
+            digest = self._digest(sequence, index, seed)
             hashes.append(digest)
             block = sequence.block_table[index]
             # Two sequences may compute the same prefix at once; the first copy is the one that is found.
@@ -122,22 +134,28 @@ class BlockManager:
         """Blocks referenced by sequences, in ascending order."""
         return [block for block, refs in enumerate(self._refs) if refs]
 
-    def _match(self, tokens: list[int], seed: str) -> list[bytes]:
+    def _match(self, sequence: Sequence, seed: str) -> list[bytes]:
         found: list[bytes] = []
-        parent = _ROOT
-        for index in range((len(tokens) - 1) // self.block_size):
-            parent = self._digest(parent, tokens, index, seed)
-            if parent not in self._by_hash:
+        for index in range((len(sequence.tokens) - 1) // self.block_size):
+            digest = self._digest(sequence, index, seed)
+            if digest not in self._by_hash:
                 break
-            found.append(parent)
+            found.append(digest)
         return found
 
-    def _digest(self, parent: bytes, tokens: list[int], index: int, seed: str) -> bytes:
-        start = index * self.block_size
-        # Cryptographic, since a crafted collision would show one client's context to another.
-        digest = hashlib.blake2b(parent or seed.encode(), digest_size=16)
-        digest.update(array("q", tokens[start : start + self.block_size]).tobytes())
-        return digest.digest()
+    def _digest(self, sequence: Sequence, index: int, seed: str) -> bytes:
+        """Hash of full block `index` under this seed; those before it are asked for first."""
+        if sequence.chain_seed != seed:
+            sequence.chain, sequence.chain_seed = [], seed
+        chain = sequence.chain
+        while len(chain) <= index:
+            start = len(chain) * self.block_size
+            # Cryptographic, since a crafted collision would show one client's context to another; 128 bits, keyed by the seed,
+            # which holds the tenant's salt.
+            digest = hashlib.blake2b(chain[-1] if chain else seed.encode(), digest_size=16)
+            digest.update(array("q", sequence.tokens[start : start + self.block_size]).tobytes())
+            chain.append(digest.digest())
+        return chain[index]
 
     def _take(self) -> int:
         if self._free:

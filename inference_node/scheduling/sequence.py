@@ -27,7 +27,8 @@ class Sequence:
 
     `tokens` is prompt plus answer so far; `num_computed` of them have their KV in `block_table`. The state `num_computed <
     len(tokens)` is all there is to prefill, chunked prefill, prefix hits and decode: a decoding sequence lacks exactly one token.
-    Times are seconds on the engine's monotonic clock; `deadline_s` is a moment, not a span.
+    Times are seconds on the engine's monotonic clock; `deadline_s` is a moment, not a span. `cache_salt` keeps prefixes apart:
+    blocks are shared only among sequences of an equal one.
     """
 
     request_id: str
@@ -37,6 +38,7 @@ class Sequence:
     arrived_s: float = 0.0
     priority: int = 0
     deadline_s: float | None = None
+    cache_salt: str = ""
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed: int = 0
     num_cached: int = 0
@@ -45,6 +47,9 @@ class Sequence:
     # Chain of hashes of this sequence's full blocks, and the arithmetic they were computed under; None once it was mixed.
     block_hashes: list[bytes] = field(default_factory=list)
     cache_seed: str | None = None
+    # The same hashes as far as anybody has asked for them, and the seed of that chain: kept through waiting and preemption.
+    chain: list[bytes] = field(default_factory=list)
+    chain_seed: str | None = None
     last_scheduled_step: int = -1
     first_scheduled_s: float | None = None
     first_token_s: float | None = None

@@ -3,6 +3,7 @@
 from inference_node.contract.settings import EngineSettings
 from inference_node.scheduling.batch import ScheduledBatch
 from inference_node.scheduling.block_manager import BlockManager
+from inference_node.scheduling.predictor import StepPredictor
 from inference_node.scheduling.sampling_params import SamplingParams
 from inference_node.scheduling.scheduler import Scheduler
 from inference_node.scheduling.sequence import FinishReason, Sequence
@@ -25,9 +26,14 @@ def make_sequence(
     )
 
 
-def make_scheduler(num_blocks: int = 64, block_size: int = 4, **knobs: bool | int | float | str) -> Scheduler:
+def make_scheduler(
+    num_blocks: int = 64,
+    block_size: int = 4,
+    predictor: StepPredictor | None = None,
+    **knobs: bool | int | float | str,
+) -> Scheduler:
     settings = EngineSettings().replace(**({"max_batched_tokens": 64} | knobs))
-    return Scheduler(BlockManager(num_blocks, block_size), settings, NUMERICS)
+    return Scheduler(BlockManager(num_blocks, block_size), settings, NUMERICS, predictor)
 
 
 def run_step(scheduler: Scheduler, now: float = 0.0) -> ScheduledBatch:

@@ -30,8 +30,8 @@ class TestBlockManager:
             blocks.release(computed(blocks, name, tokens))  # type: ignore[arg-type]
         new = make_sequence("new", [5, 5])
         blocks.grow(new, 2)
-        assert blocks.cached_prefix_tokens([1, 1, 2, 2, 0], "n") == 2
-        assert blocks.cached_prefix_tokens([3, 3, 4, 4, 0], "n") == 4
+        assert blocks.cached_prefix_tokens(make_sequence("ask", [1, 1, 2, 2, 0]), "n") == 2
+        assert blocks.cached_prefix_tokens(make_sequence("ask", [3, 3, 4, 4, 0]), "n") == 4
 
     def test_freeing_twice_is_a_bug_that_shows(self) -> None:
         blocks = BlockManager(2, 2)
@@ -49,4 +49,4 @@ class TestBlockManager:
         blocks.release(computed(blocks, "gone", [2, 2]))  # type: ignore[arg-type]
         blocks.forget_cached()
         assert (blocks.num_used, blocks.num_cached, blocks.num_free) == (1, 0, 3)
-        assert blocks.cached_prefix_tokens([1, 1, 0], "n") == 0
+        assert blocks.cached_prefix_tokens(make_sequence("ask", [1, 1, 0]), "n") == 0

@@ -1,8 +1,15 @@
 """Who runs in a step, and who does not."""
 
-from inference_node.scheduling.scheduler import AGING_BOUND_S
+from dataclasses import replace
+
+import pytest
+
+from inference_node.contract.settings import KnobBounds
+from inference_node.scheduling.batch import ScheduledBatch
+from inference_node.scheduling.order import STARVATION_BOUND_S
 from inference_node.scheduling.sequence import FinishReason, SequenceStatus
 from tests.support.scheduling import NUMERICS, make_scheduler, make_sequence, run_step
+from tests.support.step_clock import StepClock
 
 
 def names(batch: object) -> list[str]:
@@ -68,6 +75,17 @@ class TestSchedule:
         while scheduler.num_waiting + scheduler.num_running:
             assert run_step(scheduler).num_tokens <= 64
 
+    def test_preempts_the_lowest_class_then_the_latest_deadline(self) -> None:
+        scheduler = make_scheduler(num_blocks=12, block_size=4, prefix_cache=False)
+        low, late, soon = (make_sequence(name, prompt=8, answer=30, arrived_s=0.0) for name in ("low", "late", "soon"))
+        low.priority, late.deadline_s, soon.deadline_s = 3, 9.0, 2.0
+        for sequence in (low, late, soon):
+            scheduler.add(sequence)
+        order: list[str] = []
+        while len(order) < 2:
+            order += [sequence.request_id for sequence in run_step(scheduler, now=0.5).preempted]
+        assert order == ["low", "late"]
+
     def test_a_long_prompt_at_the_head_is_not_overtaken(self) -> None:
         scheduler = make_scheduler(num_blocks=8, block_size=4)
         scheduler.add(make_sequence("running", prompt=16, answer=8))
@@ -75,6 +93,72 @@ class TestSchedule:
         scheduler.add(make_sequence("long", prompt=24, arrived_s=1.0))
         scheduler.add(make_sequence("short", prompt=2, arrived_s=2.0))
         assert names(run_step(scheduler, now=3.0)) == ["running"]
+
+    def test_one_prompt_after_the_other_not_all_at_once(self) -> None:
+        scheduler = make_scheduler(num_blocks=200, max_batched_tokens=64)
+        for name, at in (("first", 0.0), ("second", 0.1)):
+            scheduler.add(make_sequence(name, prompt=120, answer=1, arrived_s=at))
+        assert [names(run_step(scheduler, now=1.0)) for _ in range(4)] == [
+            ["first"],
+            ["first", "second"],
+            ["second"],
+            ["second"],
+        ]
+
+    def test_a_chunk_beside_decoding_streams_is_as_long_as_the_target_allows(self) -> None:
+        clock = StepClock(fixed_s=0.010, row_s=0.001, prompt_token_s=0.001)
+        scheduler = make_scheduler(num_blocks=200, predictor=clock, max_batched_tokens=512, target_itl_ms=60)
+        scheduler.add(make_sequence("long", prompt=300, answer=9))
+        assert run_step(scheduler).num_prefill_tokens == 300  # alone it delays nobody
+        scheduler.add(make_sequence("next", prompt=300, answer=9))
+        batch = run_step(scheduler)
+        assert (batch.num_decode_rows, batch.num_prefill_tokens) == (1, 48)
+        assert clock.of(batch) <= 0.060
+
+    def test_no_more_start_than_the_target_is_foreseen_to_hold(self) -> None:
+        clock = StepClock(fixed_s=0.010, row_s=0.0095, prompt_token_s=0.0)
+        scheduler = make_scheduler(num_blocks=500, predictor=clock, max_batch_size=32, target_itl_ms=60)
+        for number in range(32):
+            scheduler.add(make_sequence(f"r{number}", prompt=2, answer=50))
+        for _ in range(100):
+            batch = run_step(scheduler)
+            scheduler.observe(batch, clock.of(batch))
+            assert len(batch.rows) == 5
+
+    @pytest.mark.parametrize(("num_blocks", "cap"), [(100, 9), (17, 8)])
+    def test_the_batch_grows_by_itself_only_while_memory_has_room(self, num_blocks: int, cap: int) -> None:
+        scheduler = make_scheduler(num_blocks, 4, max_batch_size=8, target_itl_ms=50, prefix_cache=False)
+        scheduler.apply(scheduler.settings, NUMERICS, KnobBounds(min=1, max=16))
+        for number in range(9):
+            scheduler.add(make_sequence(f"r{number}", prompt=7, arrived_s=float(number)))
+        started = scheduler.schedule(0.0)
+        assert len(started.rows) == 8
+        decoding = ScheduledBatch(tuple(replace(row, is_decode=True) for row in started.rows))
+        for _ in range(100):  # it judges itself calm only some steps after the last preemption, and was none
+            scheduler.observe(decoding, 0.001)
+        assert scheduler.batch_cap == cap
+
+
+class TestSharing:
+    def test_waits_a_step_for_a_prefix_that_is_being_computed(self) -> None:
+        scheduler = make_scheduler(num_blocks=200, max_batched_tokens=512)
+        for name in ("leader", "follower", "stranger"):
+            prompt = [3] * 40 if name == "stranger" else [7] * 40 + [len(name)]
+            scheduler.add(make_sequence(name, prompt=prompt, answer=3))
+        first = run_step(scheduler)
+        assert names(first) == ["leader", "stranger"]
+        second = run_step(scheduler)
+        assert names(second) == ["leader", "stranger", "follower"] and second.prefix_hits == 40
+
+    def test_tenants_of_another_salt_share_nothing(self) -> None:
+        scheduler = make_scheduler()
+        hits = []
+        for salt in ("", "a", "a", "b", ""):
+            sequence = make_sequence(prompt=[7] * 12, answer=1)
+            sequence.cache_salt = salt
+            scheduler.add(sequence)
+            hits.append(run_step(scheduler).prefix_hits)
+        assert hits == [0, 0, 8, 0, 8]
 
 
 class TestPolicies:
@@ -102,11 +186,11 @@ class TestPolicies:
         batch = run_step(scheduler, now=3.0)
         assert names(batch) == ["warm"] and batch.prefix_hits == 8
 
-    def test_who_waited_beyond_the_bound_goes_first(self) -> None:
+    def test_no_class_overtakes_who_came_earlier_by_the_bound(self) -> None:
         scheduler = make_scheduler(max_batch_size=1)
         scheduler.add(make_sequence("patient", answer=1, arrived_s=0.0, priority=9))
-        scheduler.add(make_sequence("urgent", answer=1, arrived_s=AGING_BOUND_S, priority=-9))
-        assert names(run_step(scheduler, now=AGING_BOUND_S + 0.1)) == ["patient"]
+        scheduler.add(make_sequence("urgent", answer=1, arrived_s=STARVATION_BOUND_S, priority=-9))
+        assert names(run_step(scheduler, now=STARVATION_BOUND_S + 0.1)) == ["patient"]
 
 
 class TestGather:
@@ -145,8 +229,8 @@ class TestNumerics:
         while mixed.status is not SequenceStatus.FINISHED:
             run_step(scheduler)
         # Its first block was made before the change; the second, begun before it, and all after belong to neither.
-        assert scheduler.blocks.cached_prefix_tokens(mixed.tokens, "int8|model|0.0") == 0
-        assert scheduler.blocks.cached_prefix_tokens(mixed.tokens, NUMERICS) == 4
+        assert scheduler.blocks.cached_prefix_tokens(mixed, "int8|model|0.0") == 0
+        assert scheduler.blocks.cached_prefix_tokens(mixed, NUMERICS) == 4
 
 
 class TestFinish:
