@@ -50,6 +50,7 @@ class Answer:
             arrived_s=arrived_s,
             priority=request.priority,
             deadline_s=None if request.deadline_s is None else arrived_s + request.deadline_s,
+            cache_salt=request.cache_salt,
         )
         # Without a seed of its own a request still keeps one, so that preemption does not change its draws.
         self.seed = request.sampling.seed if request.sampling.seed is not None else secrets.randbits(63)

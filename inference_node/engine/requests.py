@@ -9,13 +9,17 @@ from inference_node.scheduling.sequence import FinishReason as FinishReason
 
 @dataclass(frozen=True, slots=True)
 class EngineRequest:
-    """One generation. Lower `priority` runs first; `deadline_s` counts from arrival and orders the policy `deadline`."""
+    """One generation. Lower `priority` runs first; `deadline_s` counts from arrival and orders the policy `deadline`.
+
+    Cached prefixes are shared only among requests of an equal `cache_salt`.
+    """
 
     request_id: str
     prompt_token_ids: tuple[int, ...]
     sampling: SamplingParams
     priority: int = 0
     deadline_s: float | None = None
+    cache_salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

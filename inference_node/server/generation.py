@@ -19,6 +19,15 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """How a request wants to be treated among others; as in EngineRequest."""
+
+    priority: int = 0
+    deadline_s: float | None = None
+    cache_salt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """One prompt and how it shall be answered."""
 
@@ -38,16 +47,7 @@ class Generation:
             stream.on_delta = self._wake
 
     @classmethod
-    async def start(
-        cls,
-        engine: ServingEngine,
-        request_id: str,
-        asks: Sequence[Ask],
-        choices: int,
-        *,
-        priority: int = 0,
-        deadline_s: float | None = None,
-    ) -> Self:
+    async def start(cls, engine: ServingEngine, request_id: str, asks: Sequence[Ask], choices: int, wish: Wish) -> Self:
         """Submit all. If one is not admitted, none runs and its error is raised (QueueFull, PromptTooLong, ...)."""
         streams: list[TokenStream] = []
         try:
@@ -55,7 +55,9 @@ class Generation:
                 for choice in range(choices):
                     name = f"{request_id}-{len(streams)}"
                     sampling = _sampling_of_choice(ask.sampling, choice)
-                    request = EngineRequest(name, ask.prompt_token_ids, sampling, priority, deadline_s)
+                    request = EngineRequest(
+                        name, ask.prompt_token_ids, sampling, wish.priority, wish.deadline_s, wish.cache_salt
+                    )
                     streams.append(await engine.submit(request))
         except BaseException:
             cls(streams).cancel()

@@ -1,5 +1,7 @@
 """OpenAI's endpoints: models, chat completions, completions; and vLLM's tokenize and detokenize."""
 
+import hashlib
+import math
 import time
 import uuid
 from typing import Any
@@ -11,7 +13,7 @@ from inference_node.engine.errors import PromptTooLong
 from inference_node.engine.requests import TokenDelta
 from inference_node.engine.serving import ServingEngine
 from inference_node.scheduling.sampling_params import SamplingParams
-from inference_node.server.generation import Ask, Generation, Tallies, gather, unless_gone
+from inference_node.server.generation import Ask, Generation, Tallies, Wish, gather, unless_gone
 from inference_node.server.node import Node, NodeNotReady
 from inference_node.server.openai_schemas import (
     MAX_CHOICES,
@@ -32,6 +34,7 @@ from inference_node.server.streaming import (
     events,
 )
 
+DEADLINE_HEADER = "x-deadline-ms"
 COMPLETION_TOKENS_DEFAULT = 16  # OpenAI's own for /v1/completions
 
 
@@ -79,7 +82,7 @@ def openai_router(node: Node) -> APIRouter:
         room = _room(engine, tokens, wanted, name)
         asks = [Ask(tokens, _sampling(body, wanted if wanted is not None else room, body.num_logprobs))]
         head = _head("chatcmpl", "chat.completion", engine)
-        generation = await _start(engine, head["id"], asks, body)
+        generation = await _start(engine, head["id"], asks, body, _wish(body, request))
         if body.stream:
             opening = [
                 {"index": index, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
@@ -116,7 +119,7 @@ def openai_router(node: Node) -> APIRouter:
             room = _room(engine, tokens, body.max_tokens, "max_tokens")
             asks.append(Ask(tokens, _sampling(body, min(wanted, room), body.logprobs)))
         head = _head("cmpl", "text_completion", engine)
-        generation = await _start(engine, head["id"], asks, body)
+        generation = await _start(engine, head["id"], asks, body, _wish(body, request))
         if body.stream:
             return _stream(generation, head, body, _completion_chunk)
         tallies = Tallies(body.choices, len(generation))
@@ -199,11 +202,30 @@ def _sampling(body: GenerationRequest, max_tokens: int, logprobs: int | None) ->
     )
 
 
-async def _start(engine: ServingEngine, name: str, asks: list[Ask], body: GenerationRequest) -> Generation:
+def _wish(body: GenerationRequest, request: Request) -> Wish:
+    """Raises BadRequest for a header that is no number."""
+    deadline_ms, header = body.deadline_ms, request.headers.get(DEADLINE_HEADER)
+    if deadline_ms is None and header is not None:
+        try:
+            deadline_ms = float(header)
+        except ValueError:
+            deadline_ms = 0.0
+        if not 0 < deadline_ms < math.inf:
+            raise BadRequest(
+                f"the header {DEADLINE_HEADER} must be milliseconds above 0", DEADLINE_HEADER, "invalid_value"
+            )
+    salt = body.cache_salt or ""
+    return Wish(
+        priority=body.priority,
+        deadline_s=None if deadline_ms is None else deadline_ms / 1e3,
+        # Only whether two are equal matters: a hash has one length, and holds nothing that could upset what it is put into.
+        cache_salt=salt and hashlib.blake2b(salt.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+    )
+
+
+async def _start(engine: ServingEngine, name: str, asks: list[Ask], body: GenerationRequest, wish: Wish) -> Generation:
     try:
-        return await Generation.start(
-            engine, name, asks, body.choices, priority=body.priority, deadline_s=body.deadline_s
-        )
+        return await Generation.start(engine, name, asks, body.choices, wish)
     except PromptTooLong as error:
         raise BadRequest(
             str(error),

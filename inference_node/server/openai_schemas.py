@@ -82,8 +82,15 @@ class GenerationRequest(BaseModel):
     ignore_eos: bool | None = None
     stop_token_ids: list[int] | None = None
     priority: int = Field(default=0, ge=-(2**31), le=2**31, description="lower runs first")
-    deadline_s: float | None = Field(
-        default=None, gt=0, allow_inf_nan=False, description="our own: seconds from arrival, for the policy `deadline`"
+    cache_salt: str | None = Field(
+        default=None, min_length=1, description="cached prefixes are shared only among requests of an equal one"
+    )
+    # Our own
+    deadline_ms: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="from arrival to the first token, for the policy `deadline`; the header x-deadline-ms says the same",
     )
 
     @model_validator(mode="before")

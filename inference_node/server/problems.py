@@ -52,7 +52,9 @@ class ReaderTooSlow(NodeError):
 
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    # Both may quote what a client sent, lone surrogates too, which no JSON response could carry.
+    clean = [text and text.encode(errors="replace").decode() for text in (message, param)]
+    return {"error": {"message": clean[0], "type": kind, "param": clean[1], "code": code}}
 
 
 def problem_of(error: NodeError) -> tuple[int, dict[str, Any], dict[str, str]]:

@@ -148,13 +148,34 @@ class TestCompletions:
 
     async def test_vllms_extras_reach_the_engine(self, served: ServedApp) -> None:
         await served.complete(
-            max_tokens=1, top_k=-1, min_p=0.1, ignore_eos=True, stop_token_ids=[5], priority=3, deadline_s=2.5, stop="x"
+            max_tokens=1,
+            top_k=-1,
+            min_p=0.1,
+            ignore_eos=True,
+            stop_token_ids=[5],
+            priority=3,
+            deadline_ms=2500,
+            stop="x",
         )
         (request,) = served.engine.requests
         sampling = request.sampling
         assert (sampling.top_k, sampling.min_p, sampling.ignore_eos) == (0, 0.1, True)
         assert (sampling.stop_token_ids, sampling.stop) == ((5,), ("x",))
         assert (request.priority, request.deadline_s) == (3, 2.5)
+
+    async def test_a_deadline_may_come_as_a_header_and_the_body_wins(self, served: ServedApp) -> None:
+        for header, body in (("250", {}), ("250", {"deadline_ms": 9}), ("soon", {}), ("inf", {}), ("-1", {})):
+            document = {"prompt": "a", "max_tokens": 1, **body}
+            answer = await served.client.post("/v1/completions", json=document, headers={"x-deadline-ms": header})
+            assert answer.status_code == (200 if header == "250" else 400)
+        assert [request.deadline_s for request in served.engine.requests] == [0.25, 0.009]
+
+    async def test_salts_are_told_apart_whatever_is_in_them(self, served: ServedApp) -> None:
+        for salt in ("a", "a", "b\0", "x" * 9000):
+            assert (await served.complete("abc", max_tokens=1, cache_salt=salt)).status_code == 200
+        assert (await served.complete("abc", max_tokens=1)).status_code == 200
+        first, again, other, *_, none = [request.cache_salt for request in served.engine.requests]
+        assert first == again != other and none == "" and len(first) == 32
 
 
 class TestBadInput:
@@ -190,11 +211,13 @@ class TestBadInput:
             ({"prompt": "a", "warp_factor": 9}, "warp_factor"),
             ({"prompt": "a", "stream_options": {}}, "stream_options"),
             ({"prompt": "a", "stream": "yes"}, "stream"),
-            ({"prompt": "a", "deadline_s": 0}, "deadline_s"),
+            ({"prompt": "a", "deadline_ms": 0}, "deadline_ms"),
+            ({"prompt": "a", "cache_salt": ""}, "cache_salt"),
+            ({"prompt": "a", "\ud800": 1}, None),
         ],
     )
     async def test_is_one_error_that_names_the_parameter(
-        self, served: ServedApp, body: dict[str, Any], param: str
+        self, served: ServedApp, body: dict[str, Any], param: str | None
     ) -> None:
         content = json.dumps(body)
         response = await served.client.post(
