@@ -50,7 +50,8 @@ class TablePredictor:
 
 def _line(points: Iterable[tuple[int, float]]) -> _Line:
     """Rising in both: a cell that was measured below a smaller one's time is noise."""
-    sizes, times = [], []
+    sizes: list[float] = []
+    times: list[float] = []
     for size, step_s in sorted(points):
         sizes.append(float(size))
         times.append(max(step_s, times[-1]) if times else step_s)
