@@ -1,0 +1,452 @@
+// One forward pass: all of it between one call and its return, on the threads of a team.
+#pragma once
+#include <algorithm>
+#include <memory>
+
+#include "attention.h"
+#include "model.h"
+#include "team.h"
+
+namespace trimtab {
+
+// Rows on their way into a product: bf16 or quantized, whichever the matrix takes.
+class Rows {
+ public:
+  void resize(int rows, int inputs, bool quantized) {
+    quantized_ = quantized;
+    width = round_up(inputs, kChannels);
+    if (quantized) {
+      q.width = width;
+      q.padded = padded_rows_q(rows);
+      q.q = q_buffer_.get<int8_t>(static_cast<size_t>(q.padded) * width);
+      q.scale = scale_buffer_.get<float>(static_cast<size_t>(q.padded) * width / kRowGroup);
+    } else {
+      exact = exact_buffer_.get<bf16>(static_cast<size_t>(padded_rows(rows)) * width);
+    }
+  }
+
+  // 16 * kParts activations of a row, at inputs `at` and on. Quantized rows take 64 at a time.
+  template <int kParts>
+  void put(int row, int at, const __m512 (&x)[kParts]) {
+    if constexpr (kParts == 4) {
+      if (quantized_) return quantize_group(x, q, row, at / kRowGroup);
+    }
+    bf16* to = exact + static_cast<size_t>(row) * width + at;
+    for (int i = 0; i < kParts; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * 16), to_bf16(x[i]));
+  }
+
+  bf16* exact = nullptr;
+  RowsQ q;
+  int width = 0;
+
+ private:
+  bool quantized_ = false;
+  Buffer exact_buffer_, q_buffer_, scale_buffer_;
+};
+
+class Forward {
+ public:
+  Forward(int threads, bool amx) : team_(threads), amx_(amx), local_(threads) {
+    for (auto& local : local_) local = std::make_unique<Local>();
+  }
+
+  int threads() const { return team_.size(); }
+
+  void run(const Model& model, const Step& step) {
+    model_ = &model;
+    step_ = &step;
+    rows_ = static_cast<int>(step.rows);
+    reserve();
+    plan();
+    team_.run([this](int id) { work(id); });
+    gather_best();
+    if (step.kept) gather_kept();
+  }
+
+ private:
+  struct Local {
+    ScratchQ scratch;
+    AttentionScratch attention;
+    Buffer row;
+    std::vector<float> best_logit;
+    std::vector<int32_t> best;
+    std::vector<int64_t> kept;
+  };
+
+  void reserve() {
+    const Model& m = *model_;
+    const bool quantized = m.layers[0].qkv.quantized;
+    hidden_ = round_up(m.hidden, kChannels);
+    attention_ = m.heads * m.dim;
+    qkv_width_ = m.layers[0].qkv.panels() * m.layers[0].qkv.panel();
+    x_ = x_buffer_.get<float>(static_cast<size_t>(rows_) * hidden_);
+    rest_ = rest_buffer_.get<float>(static_cast<size_t>(rows_) * hidden_);
+    qkv_ = qkv_buffer_.get<float>(static_cast<size_t>(rows_) * qkv_width_);
+    q_ = q_buffer_.get<bf16>(static_cast<size_t>(rows_) * attention_);
+    into_.resize(rows_, hidden_, quantized);
+    mixed_.resize(rows_, attention_, m.layers[0].output.quantized);
+    middle_.resize(rows_, m.layers[0].gate_up.panels() * m.layers[0].gate_up.panel() / 2, m.layers[0].down.quantized);
+    head_.resize(static_cast<int>(step_->sampled_rows), hidden_, m.head.quantized);
+    for (auto& local : local_) {
+      local->best_logit.assign(step_->sampled_rows, -INFINITY);
+      local->best.assign(step_->sampled_rows, 0);
+      local->kept.assign(m.layers.size() * kSites, 0);
+    }
+  }
+
+  void plan() {
+    attention_plan_.runs.clear();
+    for (int64_t i = 0; i < step_->num_runs; ++i) {
+      const int32_t* run = step_->runs + i * 4;
+      attention_plan_.runs.push_back({run[0], run[1], run[2], step_->tables + run[3]});
+    }
+    attention_plan_.plan(model_->key_heads, model_->heads / model_->key_heads);
+  }
+
+  void work(int id) {
+    const Model& m = *model_;
+    Local& local = *local_[id];
+    embed(id, local);
+    team_.barrier();
+    for (int layer = 0; layer < static_cast<int>(m.layers.size()); ++layer) {
+      const Layer& w = m.layers[layer];
+      enter(id, local, layer, w.attention_norm, kAttentionIn, layer ? &m.layers[layer - 1].down : nullptr);
+      team_.barrier();
+      multiply(id, local, w.qkv, into_, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
+        keep(w.qkv, panel, row, rows, tiles, qkv_, qkv_width_);
+      });
+      team_.barrier();
+      turn(id, layer);
+      team_.barrier();
+      attend(id, local, layer);
+      team_.barrier();
+      multiply(id, local, w.output, mixed_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
+        add(w.output, panel, split, row, rows, tiles);
+      });
+      team_.barrier();
+      enter(id, local, layer, w.mlp_norm, kMlpIn, &w.output);
+      team_.barrier();
+      multiply(id, local, w.gate_up, into_, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
+        gate(local, layer, panel, row, rows, tiles);
+      });
+      team_.barrier();
+      multiply(id, local, w.down, middle_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
+        add(w.down, panel, split, row, rows, tiles);
+      });
+      team_.barrier();
+    }
+    const int sampled = static_cast<int>(step_->sampled_rows);
+    if (sampled == 0) return leave();
+    each_row(id, sampled, [&](int row) {
+      if (m.layers.back().down.splits() > 1) complete(step_->sampled[row]);
+      normalize(x_ + step_->sampled[row] * hidden_, m.norm, [&](int at, const __m512 (&x)[4]) { head_.put(row, at, x); });
+    });
+    team_.barrier();
+    multiply(id, local, m.head, head_, sampled, [&](int panel, int, int row, int rows, const float* tiles) {
+      score(local, panel, row, rows, tiles);
+    });
+    leave();
+  }
+
+  // Tiles in use make every switch between threads dearer.
+  void leave() const {
+    if (amx_) _tile_release();
+  }
+
+  void embed(int id, Local&) {
+    const Model& m = *model_;
+    each_row(id, rows_, [&](int row) {
+      float* to = x_ + static_cast<size_t>(row) * hidden_;
+      std::memset(to, 0, sizeof(float) * hidden_);
+      const int token = static_cast<int>(step_->tokens[row]);
+      if (m.embedding) {
+        const bf16* from = m.embedding + static_cast<size_t>(token) * m.hidden;
+        for (int c = 0; c < m.hidden; ++c) to[c] = from_bf16(from[c]);
+      } else if (m.head.quantized) {
+        unpack_row(m.head.packed, token, to);
+      } else {
+        unpack_row(m.head.exact, token, to);
+      }
+    });
+  }
+
+  // RMSNorm (Zhang & Sennrich, 2019, eq. 4) of one row; put(at, x) takes 64 at a time.
+  template <typename Put>
+  void normalize(const float* x, const float* weight, Put&& put) const {
+    __m512 squares[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (int c = 0; c < hidden_; c += 64) {
+      for (int i = 0; i < 4; ++i) {
+        const __m512 a = _mm512_loadu_ps(x + c + i * 16);
+        squares[i] = _mm512_fmadd_ps(a, a, squares[i]);
+      }
+    }
+    const __m512 sum = _mm512_add_ps(_mm512_add_ps(squares[0], squares[1]), _mm512_add_ps(squares[2], squares[3]));
+    const float mean = _mm512_reduce_add_ps(sum) / static_cast<float>(model_->hidden);
+    const __m512 scale = _mm512_set1_ps(1.0f / std::sqrt(mean + model_->eps));
+    for (int c = 0; c < hidden_; c += 64) {
+      __m512 y[4];
+      for (int i = 0; i < 4; ++i) {
+        y[i] = _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(x + c + i * 16), scale), _mm512_loadu_ps(weight + c + i * 16));
+      }
+      put(c, y);
+    }
+  }
+
+  // Drops what is small, copies what is asked for, and hands activations on.
+  template <int kParts>
+  void put(Local& local, Rows& rows, int layer, Site site, int row, int at, int inputs, __m512 (&x)[kParts]) {
+    const int place = layer * kSites + site;
+    for (int i = 0; i < kParts && (step_->capture || step_->cutoffs); ++i) {
+      const int left = inputs - at - i * 16;
+      const __mmask16 real = left >= 16 ? 0xffff : left <= 0 ? 0 : static_cast<__mmask16>((1u << left) - 1);
+      if (step_->capture) {
+        _mm512_mask_storeu_ps(step_->capture[place] + static_cast<size_t>(row) * inputs + at + i * 16, real, x[i]);
+      }
+      if (step_->cutoffs) {
+        const float* norms = model_->layers[layer].norms[site];
+        const __m512 size = _mm512_abs_ps(x[i]);
+        const __m512 score = norms ? _mm512_mul_ps(size, _mm512_loadu_ps(norms + at + i * 16)) : size;
+        const __mmask16 kept = _mm512_mask_cmp_ps_mask(real, score, _mm512_set1_ps(step_->cutoffs[place]), _CMP_GT_OQ);
+        x[i] = _mm512_maskz_mov_ps(kept, x[i]);
+        local.kept[place] += __builtin_popcount(kept);
+      }
+    }
+    rows.put(row, at, x);
+  }
+
+  // Rows come several at a time, so that what threads share does not go back and forth between them for each.
+  template <typename Each>
+  void each_row(int id, int rows, Each&& each) {
+    const int batch = std::max(1, std::min(8, rows / (4 * team_.size())));
+    for (int piece; (piece = team_.take(id, ceil_div(rows, batch))) >= 0;) {
+      for (int row = piece * batch; row < std::min(rows, (piece + 1) * batch); ++row) each(row);
+    }
+  }
+
+  // Adds what `add` left beside a row.
+  void complete(int64_t row) {
+    float *x = x_ + row * hidden_, *rest = rest_ + row * hidden_;
+    for (int c = 0; c < hidden_; c += 16) _mm512_storeu_ps(x + c, _mm512_add_ps(_mm512_loadu_ps(x + c), _mm512_loadu_ps(rest + c)));
+  }
+
+  void enter(int id, Local& local, int layer, const float* weight, Site site, const Linear* before) {
+    each_row(id, rows_, [&](int row) {
+      if (before && before->splits() > 1) complete(row);
+      normalize(x_ + static_cast<size_t>(row) * hidden_, weight, [&](int at, __m512 (&x)[4]) {
+        put(local, into_, layer, site, row, at, model_->hidden, x);
+      });
+    });
+  }
+
+  template <typename Emit>
+  void multiply(int id, Local& local, const Linear& w, const Rows& in, int rows, Emit&& emit) {
+    if (w.quantized) {
+      configure_q(amx_, rows);
+      prepare_q(w.packed, in.q, rows, local.scratch);
+    } else {
+      configure_bf16(amx_, rows);
+    }
+    for (int piece; (piece = team_.take(id, w.panels() * w.splits())) >= 0;) {
+      const int panel = piece / w.splits(), split = piece % w.splits();
+      const auto here = [&](int row, int count, const float* tiles) { emit(panel, split, row, count, tiles); };
+      if (w.quantized) {
+        product(amx_, w.packed, in.q, rows, panel, split, local.scratch, here);
+      } else {
+        product(amx_, w.exact, in.exact, in.width, rows, panel, here);
+      }
+    }
+  }
+
+  static __m512 result(const Linear& w, int column, const float* tile, int row) {
+    const __m512 value = _mm512_loadu_ps(tile + row * 16);
+    return w.bias ? _mm512_add_ps(value, _mm512_loadu_ps(w.bias + column)) : value;
+  }
+
+  void keep(const Linear& w, int panel, int row, int rows, const float* tiles, float* out, int width) {
+    for (int tile = 0; tile < w.panel() / 16; ++tile) {
+      const int column = panel * w.panel() + tile * 16;
+      for (int r = 0; r < rows; ++r) {
+        _mm512_storeu_ps(out + static_cast<size_t>(row + r) * width + column, result(w, column, tiles + tile * 256, r));
+      }
+    }
+  }
+
+  // Onto the rows, or, as the second half of a sum that was cut, beside them until `complete`.
+  void add(const Linear& w, int panel, int split, int row, int rows, const float* tiles) {
+    for (int tile = 0; tile < w.panel() / 16; ++tile) {
+      const int column = panel * w.panel() + tile * 16;
+      if (column >= hidden_) return;
+      for (int r = 0; r < rows; ++r) {
+        const size_t at = static_cast<size_t>(row + r) * hidden_ + column;
+        if (split) {
+          _mm512_storeu_ps(rest_ + at, _mm512_loadu_ps(tiles + tile * 256 + r * 16));
+        } else {
+          _mm512_storeu_ps(x_ + at, _mm512_add_ps(_mm512_loadu_ps(x_ + at), result(w, column, tiles + tile * 256, r)));
+        }
+      }
+    }
+  }
+
+  // SiLU of the gates times the others. A panel holds gates in its first half and what they open in its second.
+  void gate(Local& local, int layer, int panel, int row, int rows, const float* tiles) {
+    const Linear& w = model_->layers[layer].gate_up;
+    const int half = w.panel() / 2, pairs = half / 16;
+    for (int r = 0; r < rows; ++r) {
+      __m512 opened[4];
+      for (int tile = 0; tile < pairs; ++tile) {
+        const int column = panel * w.panel() + tile * 16;
+        const __m512 g = result(w, column, tiles + tile * 256, r);
+        opened[tile] = _mm512_mul_ps(silu_ps(g), result(w, column + half, tiles + (pairs + tile) * 256, r));
+      }
+      if (pairs == 1) {
+        __m512 one[1] = {opened[0]};
+        put(local, middle_, layer, kMlpMiddle, row + r, panel * half, model_->middle, one);
+      } else {
+        put(local, middle_, layer, kMlpMiddle, row + r, panel * half, model_->middle, opened);
+      }
+    }
+  }
+
+  // Norms of heads, rotary position embedding of neighbours (2i, 2i + 1), and the step's keys and values into the cache.
+  void turn(int id, int layer) {
+    const Model& m = *model_;
+    const Layer& w = m.layers[layer];
+    const KvLayout kv = cache(layer);
+    const float scale = 1.4426950408889634f / std::sqrt(static_cast<float>(m.dim));
+    each_row(id, rows_, [&](int row) {
+      float* heads = qkv_ + static_cast<size_t>(row) * qkv_width_;
+      const int64_t position = step_->positions[row];
+      const float* turns = m.turns + position * 2 * m.dim;
+      for (int head = 0; head < m.heads + m.key_heads; ++head) {
+        const float* norm = head < m.heads ? w.q_norm : w.k_norm;
+        turn_head(heads + head * m.dim, turns, norm, head < m.heads ? scale : 1.0f);
+      }
+      bf16* q = q_ + static_cast<size_t>(row) * attention_;
+      for (int d = 0; d < attention_; d += 16) {
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + d), to_bf16(_mm512_loadu_ps(heads + d)));
+      }
+      const int block = block_of(row, position), offset = static_cast<int>(position % step_->block_size);
+      for (int head = 0; head < m.key_heads; ++head) {
+        kv.write_key(block, offset, head, heads + attention_ + head * m.dim);
+        kv.write_value(block, offset, head, heads + attention_ + (m.key_heads + head) * m.dim);
+      }
+    });
+  }
+
+  int block_of(int row, int64_t position) const {
+    // Runs are in order of their rows.
+    size_t low = 0, high = attention_plan_.runs.size();
+    while (high - low > 1) {
+      const size_t middle = (low + high) / 2;
+      (attention_plan_.runs[middle].row <= row ? low : high) = middle;
+    }
+    return attention_plan_.runs[low].table[position / step_->block_size];
+  }
+
+  void turn_head(float* head, const float* turns, const float* norm, float scale) const {
+    const int dim = model_->dim;
+    if (norm) {
+      __m512 squares = _mm512_setzero_ps();
+      for (int d = 0; d < dim; d += 16) squares = _mm512_fmadd_ps(_mm512_loadu_ps(head + d), _mm512_loadu_ps(head + d), squares);
+      const __m512 s = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / static_cast<float>(dim) + model_->eps));
+      for (int d = 0; d < dim; d += 16) {
+        _mm512_storeu_ps(head + d, _mm512_mul_ps(_mm512_mul_ps(_mm512_loadu_ps(head + d), s), _mm512_loadu_ps(norm + d)));
+      }
+    }
+    const __m512 factor = _mm512_set1_ps(scale);
+    for (int d = 0; d < dim; d += 16) {
+      const __m512 x = _mm512_loadu_ps(head + d), crossed = _mm512_permute_ps(x, 0xb1);
+      const __m512 turned = _mm512_fmaddsub_ps(x, _mm512_loadu_ps(turns + d), _mm512_mul_ps(crossed, _mm512_loadu_ps(turns + dim + d)));
+      _mm512_storeu_ps(head + d, _mm512_mul_ps(turned, factor));
+    }
+  }
+
+  KvLayout cache(int layer) const {
+    return {step_->pages + layer * step_->layer_stride, static_cast<int>(step_->block_size), model_->key_heads, model_->dim};
+  }
+
+  void attend(int id, Local& local, int layer) {
+    const KvLayout kv = cache(layer);
+    const int fold = model_->heads / model_->key_heads, dim = model_->dim;
+    const int singles = static_cast<int>(attention_plan_.single.size()), all = singles + static_cast<int>(attention_plan_.many.size());
+    int configured = 0;
+    for (int piece; (piece = team_.take(id, all)) >= 0;) {
+      const AttentionTask& task = piece < singles ? attention_plan_.single[piece] : attention_plan_.many[piece - singles];
+      const Run& run = attention_plan_.runs[task.run];
+      const int tile_rows = piece < singles ? std::min(fold, kTileRows) : kTileRows;
+      if (amx_ && tile_rows != configured) configure_tiles(configured = tile_rows, 64);
+      local.attention.run(amx_, task, run, kv, q_, attention_, fold);
+      for (int r = 0; r < task.rows; ++r) {
+        const int query = task.first + r, row = run.row + query / fold, head = task.head * fold + query % fold;
+        const float* from = local.attention.out + r * dim;
+        for (int d = 0; d < dim; d += dim % 64 ? 32 : 64) {
+          if (dim % 64) {
+            __m512 x[2] = {_mm512_load_ps(from + d), _mm512_load_ps(from + d + 16)};
+            put(local, mixed_, layer, kAttentionOut, row, head * dim + d, attention_, x);
+          } else {
+            __m512 x[4] = {_mm512_load_ps(from + d), _mm512_load_ps(from + d + 16), _mm512_load_ps(from + d + 32), _mm512_load_ps(from + d + 48)};
+            put(local, mixed_, layer, kAttentionOut, row, head * dim + d, attention_, x);
+          }
+        }
+      }
+    }
+  }
+
+  void score(Local& local, int panel, int row, int rows, const float* tiles) {
+    const Linear& w = model_->head;
+    const int vocabulary = model_->vocabulary;
+    for (int tile = 0; tile < w.panel() / 16; ++tile) {
+      const int column = panel * w.panel() + tile * 16, left = vocabulary - column;
+      if (left <= 0) return;
+      const __mmask16 real = left >= 16 ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
+      for (int r = 0; r < rows; ++r) {
+        const __m512 value = result(w, column, tiles + tile * 256, r);
+        if (step_->logits) _mm512_mask_storeu_ps(step_->logits + static_cast<size_t>(row + r) * vocabulary + column, real, value);
+        const __mmask16 nan = _mm512_mask_cmp_ps_mask(real, value, value, _CMP_UNORD_Q);
+        const float top = nan ? NAN : _mm512_mask_reduce_max_ps(real, value);
+        float& best = local.best_logit[row + r];
+        int32_t& token = local.best[row + r];
+        if (std::isnan(best)) continue;
+        const __mmask16 at = nan ? nan : _mm512_mask_cmp_ps_mask(real, value, _mm512_set1_ps(top), _CMP_EQ_OQ);
+        const int32_t found = column + __builtin_ctz(at ? at : 1);
+        if (nan || top > best || (top == best && found < token)) best = top, token = found;
+      }
+    }
+  }
+
+  // The likeliest token of all threads' panels; of equals the first, and a NaN before any number.
+  void gather_best() {
+    for (int64_t row = 0; row < step_->sampled_rows; ++row) {
+      float best = -INFINITY;
+      int32_t token = 0;
+      for (const auto& local : local_) {
+        const float here = local->best_logit[row];
+        if (std::isnan(best)) break;
+        if (std::isnan(here) || here > best || (here == best && local->best[row] < token)) best = here, token = local->best[row];
+      }
+      step_->best[row] = token;
+      step_->best_logit[row] = best;
+    }
+  }
+
+  void gather_kept() {
+    for (size_t i = 0; i < model_->layers.size() * kSites; ++i) {
+      step_->kept[i] = 0;
+      for (const auto& local : local_) step_->kept[i] += local->kept[i];
+    }
+  }
+
+  Team team_;
+  const bool amx_;
+  std::vector<std::unique_ptr<Local>> local_;
+  const Model* model_ = nullptr;
+  const Step* step_ = nullptr;
+  AttentionPlan attention_plan_;
+  int rows_ = 0, hidden_ = 0, attention_ = 0, qkv_width_ = 0;
+  Buffer x_buffer_, rest_buffer_, qkv_buffer_, q_buffer_;
+  float *x_ = nullptr, *rest_ = nullptr, *qkv_ = nullptr;
+  bf16* q_ = nullptr;
+  Rows into_, mixed_, middle_, head_;
+};
+
+}  // namespace trimtab
