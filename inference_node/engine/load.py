@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
 from transformers import AutoTokenizer
 
 from inference_node.config import ConfigInvalid, NodeConfig
@@ -14,12 +15,15 @@ from inference_node.engine.engine import Change, Engine
 from inference_node.engine.listener import EngineListener
 from inference_node.engine.profile import StepTimes, probe
 from inference_node.engine.reconfigure import Reconfigurer
+from inference_node.model.backend import build, describe, supported_precisions
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelInvalid
 from inference_node.model.runner import ModelRunner
 from inference_node.model.spec import ModelSpec
-from inference_node.model.weights import ARITHMETIC, build, supported_precisions
+from inference_node.model.weights import ARITHMETIC
 from inference_node.pruning.calibrate import TEXT
+
+log = structlog.get_logger("engine")
 
 Progress = Callable[[str, float], None]
 
@@ -47,7 +51,9 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     Raises ModelNotFound, ModelInvalid, ModelUnsupported, ConfigInvalid, SettingsRefused.
     """
     progress("reading the model", 0.0)
-    spec = ModelSpec.from_folder(config.model)
+    spec = describe(config.model)
+    if spec.foreign is not None:
+        log.warning("model_runs_in_transformers_module", family=spec.family, reason=spec.foreign.reason)
     checkpoint = Checkpoint.open(config.model)
     tokenizer = load_tokenizer(config)
     threads = config.threads or hardware.usable_cores()
@@ -57,7 +63,7 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     max_model_len = min(config.max_model_len, spec.max_positions)
     num_blocks = _num_blocks(config, spec, max_model_len)
     capabilities = NodeCapabilities(
-        precisions=supported_precisions(),
+        precisions=supported_precisions(spec),
         max_batch_size=int(KNOBS["max_batch_size"].maximum or 1),
         max_batched_tokens=int(KNOBS["max_batched_tokens"].maximum or 64),
         max_model_len=max_model_len,
@@ -101,7 +107,9 @@ def load_tokenizer(config: NodeConfig) -> Any:
 
 
 def _num_blocks(config: NodeConfig, spec: ModelSpec, max_model_len: int) -> int:
-    widest = max(spec.kv_bytes_per_token(ARITHMETIC[p].kv) for p in supported_precisions() if p is not Precision.INT8)
+    widest = max(
+        spec.kv_bytes_per_token(ARITHMETIC[p].kv) for p in supported_precisions(spec) if p is not Precision.INT8
+    )
     affordable = int(_KV_SHARE * hardware.available_bytes()) // widest
     num_tokens = min(config.kv_tokens, affordable)
     if num_tokens < max_model_len:

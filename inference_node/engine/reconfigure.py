@@ -8,10 +8,12 @@ from inference_node.contract.messages import NodeCapabilities, RejectCode
 from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 from inference_node.engine.errors import SettingsRefused, Superseded
 from inference_node.engine.hardware import available_bytes, total_bytes
+from inference_node.model.backend import Store, build
 from inference_node.model.checkpoint import Checkpoint
+from inference_node.model.foreign.store import LIMITS
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.model.spec import ModelSpec
-from inference_node.model.weights import WeightStore, build, estimate_bytes
+from inference_node.model.weights import estimate_bytes
 from inference_node.pruning.calibrate import load_or_learn
 from inference_node.pruning.prune import Observer, Pruner
 from inference_node.pruning.thresholds import PruningTable
@@ -41,7 +43,7 @@ class Reconfigurer:
         self._checkpoint = checkpoint
         self._spec = spec
         self._capabilities = capabilities
-        self._stores: dict[Precision, WeightStore] = {}
+        self._stores: dict[Precision, Store] = {}
         self._table: PruningTable | None = None
         self._calibration = calibration_dir / f"{checkpoint.fingerprint}.json"
         self._tokens = tuple(calibration_tokens)
@@ -53,7 +55,7 @@ class Reconfigurer:
         """Precisions whose weights are in memory."""
         return tuple(self._stores)
 
-    def adopt(self, store: WeightStore) -> None:
+    def adopt(self, store: Store) -> None:
         self._stores[store.precision] = store
 
     def check(self, settings: EngineSettings) -> None:
@@ -61,11 +63,13 @@ class Reconfigurer:
         limits = self._capabilities
         if settings.precision not in limits.precisions:
             have = ", ".join(limits.precisions)
-            why = _WHY_NOT.get(settings.precision, "it is not available here")
+            why = _WHY_NOT.get(settings.precision, "it is not available here") if self._spec.foreign is None else LIMITS
             raise _refused(RejectCode.NOT_SUPPORTED, "precision", f"{settings.precision}: {why}; this node has {have}")
         if settings.kv_precision is not KvPrecision.MODEL:
             message = f"{settings.kv_precision}: a narrower KV cache is not built yet; this node has model"
             raise _refused(RejectCode.NOT_SUPPORTED, "kv_precision", message)
+        if settings.pruning_threshold > 0 and self._spec.foreign is not None:
+            raise _refused(RejectCode.NOT_SUPPORTED, "pruning_threshold", f"{settings.pruning_threshold}: {LIMITS}")
         for knob in ("max_batch_size", "max_batched_tokens"):
             value, limit = getattr(settings, knob), getattr(limits, knob)
             if value > limit:
@@ -116,7 +120,7 @@ class Reconfigurer:
                 f"{precision} beside {running} needs {needed / 1e6:.0f} MB free to be prepared, {free / 1e6:.0f} MB are",
             )
 
-    def _learn(self, runner: ModelRunner, store: WeightStore) -> PruningTable:
+    def _learn(self, runner: ModelRunner, store: Store) -> PruningTable:
         def run(tokens: Sequence[int], observer: Observer) -> None:
             runner.logits_apart(tokens, store, observer, every_token=False)
 

@@ -46,6 +46,11 @@ class Checkpoint:
         return name in self._entries
 
     @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return next(iter(self._entries.values())).file.parent
+
+    @property
     def names(self) -> Iterable[str]:
         return self._entries.keys()
 

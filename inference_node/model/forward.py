@@ -14,6 +14,7 @@ from torch.nn import functional
 from inference_node.kernels.attention import AttentionGroup, Run, attend, plan_groups
 from inference_node.kernels.rms_norm import rms_norm
 from inference_node.kernels.rotary import RotaryTable, rotate_pairs
+from inference_node.kernels.rows import RowPlan
 from inference_node.model.kv_cache import KvCache
 from inference_node.model.rope import Rope, gain, speeds
 from inference_node.model.spec import Activation, ModelSpec
@@ -30,6 +31,13 @@ class ActivationHook(Protocol):
     def begin(self, rows: int) -> None: ...
 
     def __call__(self, layer: int, site: Site, x: Tensor) -> Tensor: ...
+
+
+class Padded(Protocol):
+    """Weights that say to how many rows a step is padded for them."""
+
+    @property
+    def rows(self) -> RowPlan: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class TokenRun:
     samples: bool
 
 
-def plan_step(runs: Sequence[TokenRun], store: WeightStore, kv: KvCache, spec: ModelSpec) -> StepInputs:
+def plan_step(runs: Sequence[TokenRun], store: Padded, kv: KvCache, spec: ModelSpec) -> StepInputs:
     """Lays the runs out as rows, pads them to a size that every product has, and groups them for attention."""
     tokens: list[int] = []
     positions: list[int] = []
@@ -180,9 +188,7 @@ class Forward:
             padding = store.head_rows.pad(part.shape[0]) - part.shape[0]
             padded = functional.pad(part, (0, 0, 0, padding)) if padding else part
             scores = store.head(padded)[: part.shape[0]]
-            pieces.append(
-                scores.float() if store.head_matrix is None else _settle_ties(scores, part, store.head_matrix)
-            )
+            pieces.append(scores.float() if store.head_matrix is None else settle_ties(scores, part, store.head_matrix))
         logits = pieces[0] if len(pieces) == 1 else torch.cat(pieces)
         if self._spec.logit_softcap is None:
             return logits
@@ -193,7 +199,7 @@ def _rotary_table(spec: ModelSpec, rope: Rope, max_positions: int) -> RotaryTabl
     return RotaryTable(speeds(rope, spec.head_dim), max_positions, gain(rope))
 
 
-def _settle_ties(scores: Tensor, x: Tensor, head: Tensor) -> Tensor:
+def settle_ties(scores: Tensor, x: Tensor, head: Tensor) -> Tensor:
     """Computes anew, in fp32, each row's largest logits. scores: [R, V] bf16, x: [R, C], head: [V, C]; returns [R, V] fp32.
 
     bf16 holds logits of 16 to 32 in steps of 1/8, so the two likeliest tokens are often equal: it made the demo model answer

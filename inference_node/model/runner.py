@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inference_node.model.forward import ActivationHook, Forward, TokenRun, plan_step
+from inference_node.model.backend import Store
+from inference_node.model.foreign.store import ForeignStore
+from inference_node.model.forward import ActivationHook, Forward, StepInputs, TokenRun, plan_step
 from inference_node.model.kv_cache import KvCache
 from inference_node.model.sampler import SampledToken, SampleRequest, sample
 from inference_node.model.spec import ModelSpec
-from inference_node.model.weights import WeightStore
 from inference_node.pruning.prune import Pruner
 from inference_node.scheduling.batch import ScheduledBatch
 from inference_node.scheduling.sequence import Sequence
@@ -20,18 +21,16 @@ from inference_node.scheduling.sequence import Sequence
 class Numerics:
     """All that decides the arithmetic of a step: the weights, and the pruner or None when nothing is dropped."""
 
-    store: WeightStore
+    store: Store
     pruner: Pruner | None
 
 
 class ModelRunner:
     """Runs steps, one at a time, on the thread that calls it."""
 
-    def __init__(
-        self, spec: ModelSpec, store: WeightStore, *, num_blocks: int, block_size: int, max_model_len: int
-    ) -> None:
+    def __init__(self, spec: ModelSpec, store: Store, *, num_blocks: int, block_size: int, max_model_len: int) -> None:
         self.spec = spec
-        self._forward = Forward(spec, max_model_len)
+        self._forward = Forward(spec, max_model_len) if spec.foreign is None else None
         self._numerics = Numerics(store, None)
         self.kv = KvCache(
             num_layers=spec.num_layers,
@@ -88,10 +87,10 @@ class ModelRunner:
         numerics = self._numerics
         with torch.inference_mode():
             inputs = plan_step(runs, numerics.store, self.kv, self.spec)
-            return self._forward(inputs, numerics.store, self.kv, numerics.pruner)
+            return self._compute(inputs, numerics.store, self.kv, numerics.pruner)
 
     def logits_apart(
-        self, tokens: SequenceOf[int], store: WeightStore, hook: ActivationHook | None, *, every_token: bool
+        self, tokens: SequenceOf[int], store: Store, hook: ActivationHook | None, *, every_token: bool
     ) -> Tensor:
         """Runs a text through any store with a KV cache of its own, beside what the engine serves. May be called from any thread.
 
@@ -111,4 +110,11 @@ class ModelRunner:
             inputs = plan_step([TokenRun(tokens, 0, range(num_blocks), samples=True)], store, kv, self.spec)
             if every_token:
                 inputs = inputs.sampling_all()
-            return self._forward(inputs, store, kv, hook)
+            return self._compute(inputs, store, kv, hook)
+
+    def _compute(self, inputs: StepInputs, store: Store, kv: KvCache, hook: ActivationHook | None) -> Tensor:
+        if isinstance(store, ForeignStore):
+            assert hook is None, "a module's activations pass no hook"
+            return store.forward(inputs, kv)
+        assert self._forward is not None
+        return self._forward(inputs, store, kv, hook)

@@ -28,11 +28,20 @@ _ACTIVATIONS = {"silu": Activation.SILU, "swish": Activation.SILU, "gelu_pytorch
 
 
 @dataclass(frozen=True, slots=True)
+class Foreign:
+    """That transformers' own module computes the model, and why; what its weights are named and shaped like is the module's."""
+
+    reason: str
+    num_weights: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """A decoder of Llama's shape: RMSNorm, rotary attention with grouped heads, gated MLP; and where it differs from Llama.
 
     The options after `eos_token_ids` are at their neutral values unless a family or its config says otherwise. `windows` holds
-    for each layer how many tokens back it sees, itself included, 0 for all; `local_rope` is for layers with a window.
+    for each layer how many tokens back it sees, itself included, 0 for all; `local_rope` is for layers with a window. Of a model
+    with `foreign`, the sizes of vocabulary, layers and heads and the windows count, the other options do not.
     """
 
     family: str
@@ -60,19 +69,7 @@ class ModelSpec:
     embedding_scale: float = 1.0
     query_scale: float | None = None
     logit_softcap: float | None = None
-
-    @classmethod
-    def from_folder(cls, folder: Path) -> "ModelSpec":
-        """Reads config.json. Raises ModelNotFound, ModelInvalid, ModelUnsupported."""
-        if not folder.is_dir():
-            raise ModelNotFound(f"{folder} is no folder; --model takes a folder in Hugging Face format")
-        config = _read_json(folder / "config.json")
-        if config is None:
-            raise ModelNotFound(
-                f"{folder} holds no config.json, so it is no model in Hugging Face format (config.json, tokenizer, *.safetensors)"
-            )
-        generation = _read_json(folder / "generation_config.json") or {}
-        return cls.from_config(config, generation)
+    foreign: Foreign | None = None
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], generation: Mapping[str, Any] | None = None) -> "ModelSpec":
@@ -110,7 +107,7 @@ class ModelSpec:
                 qk_norm=family.qk_norm,
                 max_positions=max_positions,
                 rope=whole,
-                eos_token_ids=_eos(text, config, generation or {}),
+                eos_token_ids=end_tokens(text, config, generation or {}),
                 windows=_windows(text, family.windows, layers, max_positions),
                 local_rope=local,
                 activation=_activation(text),
@@ -146,7 +143,8 @@ class ModelSpec:
     def has_llama_layers(self) -> bool:
         """Whether a layer does what Llama's, Qwen 2's or Qwen 3's does, and its tensors are named and laid out like theirs."""
         return (
-            self.layout.names == FAMILIES["llama"].names
+            self.foreign is None
+            and self.layout.names == FAMILIES["llama"].names
             and not self.layout.interleaved_rope
             and not self.windows
             and self.activation is Activation.SILU
@@ -174,6 +172,8 @@ class ModelSpec:
     @property
     def num_weights(self) -> int:
         """Entries of all matrices, the embedding counted once when the head is tied."""
+        if self.foreign is not None:
+            return self.foreign.num_weights
         attention = self.hidden_size * (self.qkv_features + self.num_heads * self.head_dim)
         mlp = 3 * self.hidden_size * self.intermediate_size
         ends = self.vocab_size * self.hidden_size * (1 if self.tied_head else 2)
@@ -230,12 +230,25 @@ def _refuse_options(config: Mapping[str, Any]) -> None:
             raise ModelUnsupported(f"config.json: {key}={config[key]} is not supported")
 
 
-def _eos(*sources: Mapping[str, Any]) -> frozenset[int]:
+def end_tokens(*sources: Mapping[str, Any]) -> frozenset[int]:
+    """All tokens that any of the configs says a text ends with."""
     found: set[int] = set()
     for source in sources:
         value = source.get("eos_token_id")
         found.update([value] if isinstance(value, int) else value or [])
     return frozenset(found)
+
+
+def read_configs(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """config.json and, where there is one, generation_config.json. Raises ModelNotFound, ModelInvalid."""
+    if not folder.is_dir():
+        raise ModelNotFound(f"{folder} is no folder; --model takes a folder in Hugging Face format")
+    config = _read_json(folder / "config.json")
+    if config is None:
+        raise ModelNotFound(
+            f"{folder} holds no config.json, so it is no model in Hugging Face format (config.json, tokenizer, *.safetensors)"
+        )
+    return config, _read_json(folder / "generation_config.json") or {}
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

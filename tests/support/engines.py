@@ -13,17 +13,16 @@ from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.engine.async_engine import AsyncEngine
 from inference_node.engine.listener import EngineListener
 from inference_node.engine.requests import EngineRequest, TokenDelta
+from inference_node.model.backend import build, describe
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.forward import TokenRun
 from inference_node.model.runner import ModelRunner
-from inference_node.model.spec import ModelSpec
-from inference_node.model.weights import build
 from inference_node.scheduling.sampling_params import SamplingParams
 
 
 def make_runner(folder: Path, precision: Precision, num_blocks: int = 64, block_size: int = 16) -> ModelRunner:
     """A runner of one precision, on as many threads as torch is set to."""
-    spec = ModelSpec.from_folder(folder)
+    spec = describe(folder)
     store = build(Checkpoint.open(folder), spec, precision)
     return ModelRunner(spec, store, num_blocks=num_blocks, block_size=block_size, max_model_len=num_blocks * block_size)
 

@@ -85,6 +85,38 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("gemma3", {"text_config": _SMALL | _GEMMA3, "vision_config": _VISION, "mm_tokens_per_image": 4}),
 }
 
+# Families that the own forward does not know: parallel residuals, other norms, biases and multipliers, partial rotary embeddings,
+# learned positions with transposed products, experts, and a window in three of four layers.
+FOREIGN_SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt_neox": ("gpt_neox", {}),
+    "gpt2": ("gpt2", {"n_inner": 96}),
+    "phi": ("phi", {}),
+    "granite": ("granite", {"logits_scaling": 2.0, "attention_multiplier": 0.2, "residual_multiplier": 0.5}),
+    "olmo2": ("olmo2", {}),
+    "olmo3": ("olmo3", {"num_hidden_layers": 4, "sliding_window": 40}),
+    "stablelm": ("stablelm", {}),
+    "cohere": ("cohere", {"logit_scale": 0.5}),
+    "mixtral": ("mixtral", {"num_local_experts": 4}),
+    # Llama itself, with options that the own forward refuses.
+    "llama-gelu": ("llama", {"hidden_act": "gelu"}),
+}
+# And what cannot run over paged keys and values at all, with the reason.
+REFUSED_SHAPES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "gemma2": ("gemma2", {"tie_word_embeddings": True}, "caps the scores"),
+    "gpt_oss": ("gpt_oss", {"num_local_experts": 4}, "attention sinks"),
+    "falcon_h1": (
+        "falcon_h1",
+        {"mamba_d_ssm": 64, "mamba_n_heads": 4, "mamba_d_head": 16},
+        "computes by itself|do not run",
+    ),
+    "llama-rope-dynamic": (
+        "llama",
+        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 10_000.0, "factor": 2.0}},
+        "turns by the longest sequence",
+    ),
+    "bloom": ("bloom", {"n_layer": 2, "n_head": 4}, "0 of its 2 layers attend"),
+}
+
 
 def save_tiny_model(
     folder: Path, shape: str = "llama-gqa", *, dtype: torch.dtype = torch.float32, seed: int = 0
@@ -92,7 +124,7 @@ def save_tiny_model(
     """Writes a random model with a byte tokenizer into `folder` and returns it."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    family, options = SHAPES[shape]
+    family, options = (SHAPES | FOREIGN_SHAPES | {name: given[:2] for name, given in REFUSED_SHAPES.items()})[shape]
     config = AutoConfig.for_model(family, **(options if "text_config" in options else _SMALL | options))
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config, dtype=dtype)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from inference_node.model.errors import ModelInvalid, ModelNotFound, ModelUnsupported
-from inference_node.model.spec import ModelSpec, inverse_frequencies
+from inference_node.model.spec import ModelSpec, inverse_frequencies, read_configs
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -83,19 +83,19 @@ class TestFromConfig:
             ModelSpec.from_config({k: v for k, v in CONFIG.items() if k != "vocab_size"})
 
 
-class TestFromFolder:
+class TestReadConfigs:
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ModelNotFound, match="is no folder"):
-            ModelSpec.from_folder(tmp_path / "nothing")
+            read_configs(tmp_path / "nothing")
 
     def test_a_folder_that_is_no_model(self, tmp_path: Path) -> None:
         with pytest.raises(ModelNotFound, match=r"holds no config\.json"):
-            ModelSpec.from_folder(tmp_path)
+            read_configs(tmp_path)
 
     def test_a_config_that_is_no_json(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text("{")
         with pytest.raises(ModelInvalid, match="not readable JSON"):
-            ModelSpec.from_folder(tmp_path)
+            read_configs(tmp_path)
 
 
 class TestWindows:
