@@ -39,7 +39,7 @@ class NodeConfig(BaseSettings):
     threads: int | None = Field(default=None, ge=1, description="threads of computation; by default all cores")
     max_model_len: int = Field(default=2048, ge=16, description="longest prompt plus answer, in tokens")
     kv_tokens: int = Field(default=65_536, ge=64, description="tokens in the KV cache; less if memory is short")
-    block_size: Literal[16, 32] = 16
+    block_size: Literal[16, 32] = 32
     settings_json: str | None = Field(default=None, description="first EngineSettings, as JSON; the rest is default")
 
     drain_s: float = Field(default=30.0, ge=0, description="how long running requests may end at shutdown")

@@ -15,7 +15,7 @@ from inference_node.engine.engine import Change, Engine
 from inference_node.engine.listener import EngineListener
 from inference_node.engine.profile import StepTimes, probe
 from inference_node.engine.reconfigure import Reconfigurer
-from inference_node.model.backend import build, describe, supported_precisions
+from inference_node.model.backend import build, describe, supported_precisions, why_not_native
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelInvalid
 from inference_node.model.runner import ModelRunner
@@ -30,6 +30,7 @@ Progress = Callable[[str, float], None]
 # Of the memory that is free before loading, the KV cache may take this share, counted in the widest precision.
 _KV_SHARE = 0.4
 _CALIBRATION_TOKENS = 384
+_OWN_CACHE = (Precision.FP32, Precision.BF16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     spec = describe(config.model)
     if spec.foreign is not None:
         log.warning("model_runs_in_transformers_module", family=spec.family, reason=spec.foreign.reason)
+    elif (reason := why_not_native(spec)) is not None:
+        log.warning("model_runs_in_plain_torch", family=spec.family, reason=reason)
     checkpoint = Checkpoint.open(config.model)
     tokenizer = load_tokenizer(config)
     threads = config.threads or hardware.usable_cores()
@@ -107,9 +110,8 @@ def load_tokenizer(config: NodeConfig) -> Any:
 
 
 def _num_blocks(config: NodeConfig, spec: ModelSpec, max_model_len: int) -> int:
-    widest = max(
-        spec.kv_bytes_per_token(ARITHMETIC[p].kv) for p in supported_precisions(spec) if p is not Precision.INT8
-    )
+    # Of those that are offered fp32 has the widest cache; all others keep theirs in bf16.
+    widest = max(spec.kv_bytes_per_token(ARITHMETIC[p].kv) for p in supported_precisions(spec) if p in _OWN_CACHE)
     affordable = int(_KV_SHARE * hardware.available_bytes()) // widest
     num_tokens = min(config.kv_tokens, affordable)
     if num_tokens < max_model_len:

@@ -8,12 +8,11 @@ from inference_node.contract.messages import NodeCapabilities, RejectCode
 from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 from inference_node.engine.errors import SettingsRefused, Superseded
 from inference_node.engine.hardware import available_bytes, total_bytes
-from inference_node.model.backend import Store, build
+from inference_node.model.backend import Store, build, estimate_bytes, why_not_native
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.foreign.store import LIMITS
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.model.spec import ModelSpec
-from inference_node.model.weights import estimate_bytes
 from inference_node.pruning.calibrate import load_or_learn
 from inference_node.pruning.prune import Observer, Pruner
 from inference_node.pruning.thresholds import PruningTable
@@ -23,7 +22,6 @@ _HEADROOM = 0.05
 _WHY_NOT = {
     Precision.FP16: "this CPU has no fast fp16 arithmetic in torch (0.37 TFLOP/s against 2.6 in bf16)",
     Precision.FP8: "CPUs have no fp8 arithmetic",
-    Precision.INT4: "int4 weights are not built yet",
     Precision.INT8: "this torch has no oneDNN int8 product",
 }
 
@@ -62,8 +60,7 @@ class Reconfigurer:
         """Raises SettingsRefused when this node cannot run them, ever."""
         limits = self._capabilities
         if settings.precision not in limits.precisions:
-            have = ", ".join(limits.precisions)
-            why = _WHY_NOT.get(settings.precision, "it is not available here") if self._spec.foreign is None else LIMITS
+            have, why = ", ".join(limits.precisions), self._why_not(settings.precision)
             raise _refused(RejectCode.NOT_SUPPORTED, "precision", f"{settings.precision}: {why}; this node has {have}")
         if settings.kv_precision is not KvPrecision.MODEL:
             message = f"{settings.kv_precision}: a narrower KV cache is not built yet; this node has model"
@@ -98,7 +95,11 @@ class Reconfigurer:
             if settings.precision not in self._stores:
                 self._make_room(settings.precision, running)
                 self._stores[settings.precision] = build(
-                    self._checkpoint, self._spec, settings.precision, lambda share: _stop_unless(is_wanted)
+                    self._checkpoint,
+                    self._spec,
+                    settings.precision,
+                    lambda share: _stop_unless(is_wanted),
+                    tuple(self._stores.values()),
                 )
             _stop_unless(is_wanted)
             if settings.pruning_threshold > 0 and self._table is None:
@@ -108,6 +109,13 @@ class Reconfigurer:
         """Lets go of every format but the running one. Going back to it later is a preparation again."""
         for precision in [p for p in self._stores if p is not running]:
             del self._stores[precision]
+
+    def _why_not(self, precision: Precision) -> str:
+        if self._spec.foreign is not None:
+            return LIMITS
+        if precision is Precision.INT4:
+            return f"it needs the native kernels, and {why_not_native(self._spec)}"
+        return _WHY_NOT.get(precision, "it is not available here")
 
     def _make_room(self, precision: Precision, running: Precision) -> None:
         needed = estimate_bytes(self._spec, precision) + int(_HEADROOM * total_bytes())

@@ -1,17 +1,20 @@
-"""Which code runs a model, by its spec: the own forward, or transformers' module for families that it does not know."""
+"""Which code runs a model: the native step, the own forward in torch, or transformers' module for families that neither knows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from inference_node.contract.settings import Precision
-from inference_node.model import weights
+from inference_node.model import native_weights, weights
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelUnsupported
 from inference_node.model.foreign.store import PRECISIONS, ForeignStore
+from inference_node.model.kv_cache import KvCache, KvLayout
+from inference_node.model.native_weights import NativeStore
 from inference_node.model.spec import ModelSpec, read_configs
 from inference_node.model.weights import WeightStore
 
-Store = WeightStore | ForeignStore
+Store = WeightStore | ForeignStore | NativeStore
+_ONE_STORE = (Precision.INT8, Precision.INT4)
 
 
 def describe(folder: Path) -> ModelSpec:
@@ -29,10 +32,24 @@ def describe(folder: Path) -> ModelSpec:
         return probe.describe(folder, config, generation, str(reason))
 
 
+def why_not_native(spec: ModelSpec) -> str | None:
+    """Why torch computes this model's steps; None when the native kernels do."""
+    return spec.foreign.reason if spec.foreign is not None else native_weights.why_not(spec)
+
+
 def supported_precisions(spec: ModelSpec) -> tuple[Precision, ...]:
-    """What this machine and torch can run this model in, widest first."""
+    """What this machine can run this model in, widest first."""
+    if why_not_native(spec) is None:
+        return (Precision.FP32, *native_weights.PRECISIONS)
     here = weights.supported_precisions()
     return here if spec.foreign is None else tuple(p for p in here if p in PRECISIONS)
+
+
+def estimate_bytes(spec: ModelSpec, precision: Precision) -> int:
+    """Memory that building a store takes at its peak."""
+    if _is_native(spec, precision):
+        return native_weights.estimate_bytes(spec, precision)
+    return weights.estimate_bytes(spec, precision)
 
 
 def build(
@@ -40,12 +57,19 @@ def build(
     spec: ModelSpec,
     precision: Precision,
     progress: Callable[[float], None] = lambda share: None,
+    resident: Iterable[Store] = (),
 ) -> Store:
     """Reads, converts and packs all weights; seconds for a small model. `progress` may raise to give up midway.
 
+    Of `resident` stores one may hold what is asked for already: int8 and int4 are two readings of the same planes.
     Raises ModelInvalid when the checkpoint does not fit the spec, ModelUnsupported when transformers' module does not compute
     rightly over paged keys and values, PrecisionUnsupported.
     """
+    if _is_native(spec, precision):
+        for other in resident:
+            if isinstance(other, NativeStore) and {other.precision, precision} <= set(_ONE_STORE):
+                return other.in_precision(spec, precision)
+        return native_weights.build(checkpoint, spec, precision, progress)
     if spec.foreign is None:
         return weights.build(checkpoint, spec, precision, progress)
     from inference_node.model.foreign import check, module  # noqa: PLC0415 - see describe
@@ -54,3 +78,24 @@ def build(
     check.check(spec, built)
     progress(1.0)
     return built
+
+
+def kv_layout(store: Store) -> KvLayout:
+    return KvLayout.TILES if isinstance(store, NativeStore) else KvLayout.ROWS
+
+
+def make_cache(spec: ModelSpec, store: Store, *, num_blocks: int, block_size: int) -> KvCache:
+    """An empty cache of the form that a store's steps read and write."""
+    return KvCache(
+        num_layers=spec.num_layers,
+        num_blocks=num_blocks,
+        block_size=block_size,
+        num_heads=spec.num_key_heads,
+        head_dim=spec.head_dim,
+        dtype=store.arithmetic.kv,
+        layout=kv_layout(store),
+    )
+
+
+def _is_native(spec: ModelSpec, precision: Precision) -> bool:
+    return precision in native_weights.PRECISIONS and why_not_native(spec) is None

@@ -12,33 +12,39 @@ from torch import Tensor
 
 from inference_node.kernels.native.build import NativeUnavailable
 from inference_node.kernels.native.library import SITES, StepArgs, load
-from inference_node.model.forward import TokenRun
+from inference_node.model.forward import ActivationHook, TokenRun
 from inference_node.model.kv_cache import KvCache
 from inference_node.model.native_weights import NativeStore
+from inference_node.model.spec import ModelSpec
+from inference_node.pruning.prune import Pruner
+from inference_node.pruning.thresholds import Site
 
 
 @dataclass(frozen=True, slots=True)
 class NativeOutput:
     """tokens: the likeliest of each sampled row; best: its logit, NaN when the row holds no number.
 
-    logits: [R, V] fp32 when they were asked for. kept: [layers, 4] activations that pruning left, summed over rows.
+    logits: [R, V] fp32 when they were asked for.
     """
 
     tokens: list[int]
     best: list[float]
     logits: Tensor | None
-    kept: Tensor | None
 
 
 class NativeForward:
     """Threads and buffers of one stream of steps; one call at a time, from any thread."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, spec: ModelSpec, threads: int, *, use_amx: bool = True) -> None:
+        self._spec = spec
+        # Inputs of each site, in the order of Site.
+        hidden, attention = spec.hidden_size, spec.num_heads * spec.head_dim
+        self._widths = (hidden, attention, hidden, spec.intermediate_size)
         library = load()
         if isinstance(library, NativeUnavailable):
             raise library
         self._library = library
-        self._engine = library.make("tt_engine_new", threads, 1)
+        self._engine = library.make("tt_engine_new", threads, int(use_amx))
         self._lock = threading.Lock()
         weakref.finalize(self, library.free, "tt_engine_free", self._engine)
 
@@ -48,16 +54,16 @@ class NativeForward:
         store: NativeStore,
         kv: KvCache,
         *,
-        vocab_size: int,
-        with_logits: bool,
+        pruner: Pruner | None = None,
+        with_logits: bool = True,
         every_token: bool = False,
-        cutoffs: Tensor | None = None,
         capture: Sequence[Tensor] | None = None,
     ) -> NativeOutput:
         """Writes the runs' keys and values and returns what the sampled rows say.
 
-        cutoffs: [layers, 4] fp32. capture: for each layer and site, in order, a tensor [rows, inputs] fp32 to copy into.
+        capture: for each layer and site, in order, a tensor [rows, inputs] fp32 to copy that site's activations into.
         """
+        cutoffs = None if pruner is None else pruner.taus
         tokens = torch.tensor([*chain.from_iterable(run.tokens for run in runs)], dtype=torch.int64)
         positions = torch.tensor(
             [*chain.from_iterable(range(run.start, run.start + len(run.tokens)) for run in runs)], dtype=torch.int64
@@ -78,7 +84,7 @@ class NativeForward:
         num_layers = kv.pages.shape[0]
         tables, places = torch.tensor(table, dtype=torch.int32), torch.tensor(placed, dtype=torch.int32)
         ends = torch.tensor(sampled, dtype=torch.int64)
-        logits = torch.empty(len(sampled), vocab_size) if with_logits else None
+        logits = torch.empty(len(sampled), self._spec.vocab_size) if with_logits else None
         best, best_logit = torch.empty(len(sampled), dtype=torch.int32), torch.empty(len(sampled))
         kept = None if cutoffs is None else torch.empty(num_layers, SITES, dtype=torch.int64)
         pointers = None if capture is None else (ctypes.c_void_p * len(capture))(*(c.data_ptr() for c in capture))
@@ -103,4 +109,24 @@ class NativeForward:
         )
         with self._lock:
             self._library.call("tt_step", self._engine, store.handle, ctypes.byref(step))
-        return NativeOutput(best.tolist(), best_logit.tolist(), logits, kept)
+        if pruner is not None and kept is not None:
+            pruner.feed(kept, self._widths, row)
+        return NativeOutput(best.tolist(), best_logit.tolist(), logits)
+
+    def watched(
+        self, run: TokenRun, store: NativeStore, kv: KvCache, hook: ActivationHook | None, *, every_token: bool
+    ) -> Tensor:
+        """One run under a hook: a pruner cuts within the step, any other is shown each site's activations after it."""
+        if hook is None or isinstance(hook, Pruner):
+            logits = self([run], store, kv, pruner=hook, every_token=every_token).logits
+            assert logits is not None
+            return logits
+        rows = len(run.tokens)
+        seen = [torch.empty(rows, width) for _ in range(self._spec.num_layers) for width in self._widths]
+        logits = self([run], store, kv, every_token=every_token, capture=seen).logits
+        assert logits is not None
+        hook.begin(rows)
+        for place, activations in enumerate(seen):
+            layer, site = divmod(place, SITES)
+            hook(layer, list(Site)[site], activations)
+        return logits

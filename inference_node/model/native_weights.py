@@ -18,14 +18,15 @@ from inference_node.model import tensors
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.spec import ModelSpec, inverse_frequencies
 from inference_node.model.tensors import LayerTensors, ModelTensors
+from inference_node.model.weights import Arithmetic
 
 GROUP = 32  # inputs that share a zero and a factor: kWeightGroup of csrc/linear_q.h
 CHANNELS = 64  # rows are padded to this: kChannels of csrc/common.h
 _PANEL_EXACT, _PANEL_QUANTIZED = 32, 128
 PRECISIONS = (Precision.BF16, Precision.INT8, Precision.INT4)
 _QUANTIZED = (Precision.INT8, Precision.INT4)
-# Average bytes of a weight: int8 has a factor and a zero, a byte each, for 32 weights; int4's planes are int8's own.
-BYTES_PER_WEIGHT = {Precision.BF16: 2.0, Precision.INT8: 1.0 + 4 / GROUP, Precision.INT4: 1.0 + 4 / GROUP}
+# What a weight takes in memory. int8 and int4 share two planes, and each has a zero and a factor, a byte each, for 32 weights.
+_BYTES_PER_WEIGHT = {Precision.BF16: 2.0, Precision.INT8: 1 + 4 / GROUP, Precision.INT4: 1 + 4 / GROUP}
 
 
 def why_not(spec: ModelSpec) -> str | None:
@@ -38,6 +39,12 @@ def why_not(spec: ModelSpec) -> str | None:
     if spec.head_dim % 64:
         return f"the kernels take heads of a multiple of 64 channels, this model's have {spec.head_dim}"
     return None
+
+
+def estimate_bytes(spec: ModelSpec, precision: Precision) -> int:
+    """Memory that building a store takes at its peak: the store, and the largest matrix in passing."""
+    ends = spec.vocab_size * spec.hidden_size
+    return int(spec.num_weights * _BYTES_PER_WEIGHT[precision]) + 6 * ends
 
 
 class ExactMatrix:
@@ -166,7 +173,7 @@ class NativeWeights:
 class NativeStore:
     """One precision, ready to run. `handle` is the library's model; it lives as long as this object."""
 
-    kv_dtype = torch.bfloat16
+    arithmetic = Arithmetic(torch.bfloat16, torch.bfloat16, torch.bfloat16, 2.0)
 
     def __init__(self, spec: ModelSpec, precision: Precision, weights: NativeWeights, turns: Tensor) -> None:
         self.precision, self.weights = precision, weights
@@ -204,7 +211,6 @@ def build(
     checkpoint: Checkpoint,
     spec: ModelSpec,
     precision: Precision,
-    max_positions: int,
     progress: Callable[[float], None] = lambda share: None,
 ) -> NativeStore:
     """Reads and packs all weights. `progress` may raise to give up midway. Raises ModelInvalid."""
@@ -223,7 +229,7 @@ def build(
         embedding=None if head is None else embedding.to(torch.bfloat16, copy=True).contiguous(),
     )
     progress(1.0)
-    return NativeStore(spec, precision, weights, _turns(spec, max_positions))
+    return NativeStore(spec, precision, weights, _turns(spec))
 
 
 class _Packer:
@@ -274,9 +280,9 @@ def _channels(gain: Tensor) -> Tensor:
     return torch.nn.functional.pad(gain, (0, -len(gain) % CHANNELS)).contiguous()
 
 
-def _turns(spec: ModelSpec, positions: int) -> Tensor:
+def _turns(spec: ModelSpec) -> Tensor:
     """[positions, 2, D]: cosines, then sines, of each pair of neighbours twice."""
-    angles = torch.outer(torch.arange(positions, dtype=torch.float32), inverse_frequencies(spec))
+    angles = torch.outer(torch.arange(spec.max_positions, dtype=torch.float32), inverse_frequencies(spec))
     return torch.stack((angles.cos(), angles.sin()), dim=1).repeat_interleave(2, dim=-1).contiguous()
 
 

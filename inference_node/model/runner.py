@@ -6,12 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inference_node.model.backend import Store
+from inference_node.model.backend import Store, kv_layout, make_cache, why_not_native
 from inference_node.model.foreign.store import ForeignStore
 from inference_node.model.forward import ActivationHook, Forward, StepInputs, TokenRun, plan_step
 from inference_node.model.kv_cache import KvCache
-from inference_node.model.sampler import SampledToken, SampleRequest, sample
+from inference_node.model.native_forward import NativeForward
+from inference_node.model.native_weights import NativeStore
+from inference_node.model.sampler import SampledToken, SampleRequest, pick, sample
 from inference_node.model.spec import ModelSpec
+from inference_node.model.weights import WeightStore
 from inference_node.pruning.prune import Pruner
 from inference_node.scheduling.batch import ScheduledBatch
 from inference_node.scheduling.sequence import Sequence
@@ -32,14 +35,11 @@ class ModelRunner:
         self.spec = spec
         self._forward = Forward(spec, max_model_len) if spec.foreign is None else None
         self._numerics = Numerics(store, None)
-        self.kv = KvCache(
-            num_layers=spec.num_layers,
-            num_blocks=num_blocks,
-            block_size=block_size,
-            num_heads=spec.num_key_heads,
-            head_dim=spec.head_dim,
-            dtype=store.arithmetic.kv,
-        )
+        native = why_not_native(spec) is None
+        self._native = NativeForward(spec, torch.get_num_threads()) if native else None
+        # Beside the engine's steps: quality is measured and thresholds are learned on one thread.
+        self._native_apart = NativeForward(spec, 1) if native else None
+        self.kv = make_cache(spec, store, num_blocks=num_blocks, block_size=block_size)
 
     @property
     def numerics(self) -> Numerics:
@@ -56,10 +56,10 @@ class ModelRunner:
         Returns whether the KV changed its format; of it, only used_blocks survive that.
         """
         self._numerics = numerics
-        dtype = numerics.store.arithmetic.kv
-        if dtype == self.kv.dtype:
+        form = numerics.store.arithmetic.kv, kv_layout(numerics.store)
+        if form == (self.kv.dtype, self.kv.layout):
             return False
-        self.kv.convert(dtype, used_blocks)
+        self.kv.convert(*form, used_blocks)
         return True
 
     def run(self, batch: ScheduledBatch, seeds: SequenceOf[int]) -> list[tuple[Sequence, SampledToken]]:
@@ -73,18 +73,25 @@ class ModelRunner:
             )
             for row in batch.rows
         ]
-        logits = self.logits(runs)
         sampling = [(row.sequence, seed) for row, seed in zip(batch.rows, seeds, strict=True) if row.samples]
         requests = [
             SampleRequest(sequence.sampling, sequence.tokens[sequence.num_prompt_tokens :], seed)
             for sequence, seed in sampling
         ]
-        tokens = sample(logits, requests)
+        if isinstance(self._numerics.store, NativeStore):
+            tokens = self._native_tokens(runs, self._numerics.store, requests)
+        else:
+            tokens = sample(self.logits(runs), requests)
         return [(sequence, token) for (sequence, _), token in zip(sampling, tokens, strict=True)]
 
     def logits(self, runs: SequenceOf[TokenRun]) -> Tensor:
         """Computes runs that no scheduler made (probe, tests): [R, V] fp32 for those that sample."""
         numerics = self._numerics
+        if isinstance(numerics.store, NativeStore):
+            assert self._native is not None
+            logits = self._native(runs, numerics.store, self.kv, pruner=numerics.pruner).logits
+            assert logits is not None
+            return logits
         with torch.inference_mode():
             inputs = plan_step(runs, numerics.store, self.kv, self.spec)
             return self._compute(inputs, numerics.store, self.kv, numerics.pruner)
@@ -96,25 +103,32 @@ class ModelRunner:
 
         Returns logits [T, V] fp32, or [1, V] of the last token.
         """
-        size = self.kv.block_size
-        num_blocks = -(-len(tokens) // size)
-        kv = KvCache(
-            num_layers=self.spec.num_layers,
-            num_blocks=num_blocks,
-            block_size=size,
-            num_heads=self.spec.num_key_heads,
-            head_dim=self.spec.head_dim,
-            dtype=store.arithmetic.kv,
-        )
+        num_blocks = -(-len(tokens) // self.kv.block_size)
+        kv = make_cache(self.spec, store, num_blocks=num_blocks, block_size=self.kv.block_size)
+        run = TokenRun(tokens, 0, range(num_blocks), samples=True)
+        if isinstance(store, NativeStore):
+            assert self._native_apart is not None
+            return self._native_apart.watched(run, store, kv, hook, every_token=every_token)
         with torch.inference_mode():
-            inputs = plan_step([TokenRun(tokens, 0, range(num_blocks), samples=True)], store, kv, self.spec)
+            inputs = plan_step([run], store, kv, self.spec)
             if every_token:
                 inputs = inputs.sampling_all()
             return self._compute(inputs, store, kv, hook)
+
+    def _native_tokens(
+        self, runs: SequenceOf[TokenRun], store: NativeStore, requests: SequenceOf[SampleRequest]
+    ) -> list[SampledToken]:
+        """Greedy answers need no logits: the step itself finds the likeliest token."""
+        assert self._native is not None
+        greedy = all(request.takes_likeliest for request in requests)
+        found = self._native(runs, store, self.kv, pruner=self._numerics.pruner, with_logits=not greedy)
+        if found.logits is not None:
+            return sample(found.logits, requests)
+        return [pick(token, logit) for token, logit in zip(found.tokens, found.best, strict=True)]
 
     def _compute(self, inputs: StepInputs, store: Store, kv: KvCache, hook: ActivationHook | None) -> Tensor:
         if isinstance(store, ForeignStore):
             assert hook is None, "a module's activations pass no hook"
             return store.forward(inputs, kv)
-        assert self._forward is not None
+        assert self._forward is not None and isinstance(store, WeightStore)
         return self._forward(inputs, store, kv, hook)

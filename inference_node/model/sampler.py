@@ -21,6 +21,11 @@ class SampleRequest:
     generated: Sequence[int]
     seed: int
 
+    @property
+    def takes_likeliest(self) -> bool:
+        """Whether its token is the one with the largest logit, and nothing else is asked."""
+        return self.params.is_greedy and not self.params.has_penalties and self.params.logprobs is None
+
 
 @dataclass(frozen=True, slots=True)
 class SampledToken:
@@ -36,9 +41,9 @@ def sample(logits: Tensor, requests: Sequence[SampleRequest]) -> list[SampledTok
     """logits: [R, V] fp32, one row a request; changed in place by penalties. Raises ValueError when a row holds no number."""
     greedy = logits.argmax(dim=-1).tolist()
     return [
-        _sample_row(logits[row], request, greedy[row])
-        if _needs_more(request.params)
-        else _greedy(logits[row], greedy[row])
+        pick(greedy[row], float(logits[row, greedy[row]]))
+        if request.takes_likeliest
+        else _sample_row(logits[row], request, greedy[row])
         for row, request in enumerate(requests)
     ]
 
@@ -49,12 +54,9 @@ def uniform(seed: int, index: int) -> float:
     return int.from_bytes(digest, "little") / 2.0**64
 
 
-def _needs_more(params: SamplingParams) -> bool:
-    return not params.is_greedy or params.has_penalties or params.logprobs is not None
-
-
-def _greedy(row: Tensor, token: int) -> SampledToken:
-    _check(float(row[token]))
+def pick(token: int, logit: float) -> SampledToken:
+    """The likeliest token of a row. Raises ValueError when its logit is no number."""
+    _check(logit)
     return SampledToken(token)
 
 

@@ -1,5 +1,7 @@
 """Cutting activations in the forward, counting what was cut, and learning where to cut."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +17,8 @@ class Pruner:
 
     def __init__(self, cutoffs: tuple[LayerCutoffs, ...]) -> None:
         self._cutoffs = cutoffs
+        # [layers, 4] fp32, for kernels that cut by themselves.
+        self.taus = torch.tensor([[getattr(layer, site.value) for site in Site] for layer in cutoffs])
         self._dropped = 0
         self._seen = 0
         self._rows = 0
@@ -32,6 +36,12 @@ class Pruner:
             self._seen += real.numel()
             self._dropped += real.numel() - int(real.count_nonzero())
         return kept
+
+    def feed(self, kept: Tensor, widths: Sequence[int], rows: int) -> None:
+        """What a kernel counted that cut by itself. kept: [layers, 4], summed over rows; widths: inputs of each site."""
+        mlp = [list(Site).index(site) for site in (Site.MLP_IN, Site.MLP_MIDDLE)]
+        self._seen = rows * kept.shape[0] * sum(widths[place] for place in mlp)
+        self._dropped = self._seen - int(kept[:, mlp].sum())
 
     @property
     def ratio(self) -> float:

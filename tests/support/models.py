@@ -28,6 +28,8 @@ _SMALL: dict[str, Any] = {
     "pad_token_id": EOS,
     "tie_word_embeddings": False,
 }
+# Sizes that the native kernels take; those that fit no panel show what stands at their ends.
+_NATIVE: dict[str, Any] = {"hidden_size": 160, "intermediate_size": 200, "head_dim": 64}
 _LLAMA3_ROPE = {
     "rope_type": "llama3",
     "rope_theta": 10_000.0,
@@ -72,6 +74,10 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-rope-linear": ("llama", {"rope_parameters": {"rope_type": "linear", "rope_theta": 10_000.0, "factor": 2.0}}),
     "llama-rope-llama3": ("llama", {"rope_parameters": _LLAMA3_ROPE}),
     "llama-rope-yarn": ("llama", {"rope_parameters": _YARN_ROPE}),
+    "llama-native": ("llama", _NATIVE),
+    "llama-native-tied-deep": ("llama", _NATIVE | {"tie_word_embeddings": True, "intermediate_size": 640}),
+    "llama-native-biases": ("llama", _NATIVE | {"attention_bias": True, "mlp_bias": True, "head_dim": 128}),
+    "qwen3-native": ("qwen3", _NATIVE),
     "mistral": ("mistral", {"sliding_window": None}),
     "mistral-window": ("mistral", {"sliding_window": 50}),
     "qwen2": ("qwen2", {}),

@@ -1,0 +1,222 @@
+"""The native step against transformers, against torch's own path, and against itself in other company."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from inference_node.contract.settings import Precision
+from inference_node.kernels.native.build import NativeUnavailable
+from inference_node.kernels.native.library import load
+from inference_node.model import weights
+from inference_node.model.backend import build, describe, make_cache
+from inference_node.model.checkpoint import Checkpoint
+from inference_node.model.forward import TokenRun
+from inference_node.model.native_forward import NativeForward
+from inference_node.model.native_weights import NativeStore
+from inference_node.model.runner import ModelRunner, Numerics
+from inference_node.pruning.prune import Observer, Pruner
+from inference_node.pruning.thresholds import LayerCutoffs, Site
+from tests.support.models import oracle_logits, save_tiny_model
+
+SHAPES = ("llama-native", "llama-native-tied-deep", "llama-native-biases", "qwen3-native")
+PRECISIONS = (Precision.BF16, Precision.INT8, Precision.INT4)
+TOKENS = torch.randint(0, 256, (150,), generator=torch.Generator().manual_seed(1)).tolist()
+SLOW_SETUP = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+pytestmark = pytest.mark.skipif(isinstance(load(), NativeUnavailable), reason=f"no native kernels here: {load()}")
+
+
+class Native:
+    """One tiny model in one precision, and what the tests ask of it."""
+
+    def __init__(self, folder: Path, precision: Precision) -> None:
+        self.folder, self.spec = folder, describe(folder)
+        store = build(Checkpoint.open(folder), self.spec, precision)
+        assert isinstance(store, NativeStore)
+        self.store = store
+
+    def logits(
+        self,
+        chunks: Sequence[int],
+        *,
+        threads: int = 2,
+        use_amx: bool = True,
+        block_size: int = 32,
+        pruner: Pruner | None = None,
+        beside: int = 0,
+    ) -> Tensor:
+        """Logits of every token of TOKENS, computed in chunks, each next to `beside` rows of another sequence."""
+        forward = NativeForward(self.spec, threads, use_amx=use_amx)
+        cache = make_cache(self.spec, self.store, num_blocks=64, block_size=block_size)
+        rows: list[Tensor] = []
+        start = 0
+        for count in chunks:
+            run = TokenRun(TOKENS[start : start + count], start, range(20), samples=True)
+            others = [TokenRun([7] * beside, 0, range(30, 60), samples=True)] if beside else []
+            found = forward([run, *others], self.store, cache, every_token=True, pruner=pruner).logits
+            assert found is not None
+            rows.append(found[:count])
+            start += count
+        return torch.cat(rows)
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("native"), request.param)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Native]:
+    path = save_tiny_model(tmp_path_factory.mktemp("native"), "llama-native-tied-deep")
+    return {precision: Native(path, precision) for precision in PRECISIONS}
+
+
+@pytest.fixture(autouse=True)
+def _few_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def similarity(found: Tensor, expected: Tensor) -> float:
+    return float(torch.nn.functional.cosine_similarity(found, expected, dim=-1).min())
+
+
+class TestAgainstTransformers:
+    @pytest.mark.parametrize(("precision", "least"), [("bf16", 0.999), ("int8", 0.99), ("int4", 0.75)])
+    def test_logits_follow_fp32(self, folder: Path, precision: str, least: float) -> None:
+        """By mean cosine over 150 tokens of a random model, which is rougher ground than a trained one."""
+        found = Native(folder, Precision(precision)).logits([len(TOKENS)])
+        expected = oracle_logits(folder, TOKENS, torch.float32)
+        assert torch.nn.functional.cosine_similarity(found, expected, dim=-1).mean() > least
+
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    def test_without_amx_the_same_within_rounding(self, folder: Path, precision: Precision) -> None:
+        native = Native(folder, precision)
+        assert similarity(native.logits([37], use_amx=False), native.logits([37])) > 0.999
+
+
+class TestRowsStandAlone:
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    @SLOW_SETUP
+    @given(data=st.data())
+    def test_chunks_company_threads_and_blocks_change_no_bit(
+        self, llama: dict[Precision, Native], precision: Precision, data: st.DataObject
+    ) -> None:
+        chunks: list[int] = []
+        while (left := len(TOKENS) - sum(chunks)) > 0:
+            chunks.append(data.draw(st.integers(1, min(left, 70))))
+        found = llama[precision].logits(
+            chunks,
+            threads=data.draw(st.integers(1, 3)),
+            block_size=data.draw(st.sampled_from([16, 32])),
+            beside=data.draw(st.integers(0, 40)),
+        )
+        assert torch.equal(found, llama[precision].logits([len(TOKENS)]))
+
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    def test_what_is_skipped_is_what_would_have_been_zero(
+        self, llama: dict[Precision, Native], precision: Precision
+    ) -> None:
+        """One row walks along the inputs that are left; many rows multiply by zeros."""
+        native = llama[precision]
+        pruner = Pruner(tuple(LayerCutoffs(0.8, 0.1, 0.8, 0.3) for _ in range(native.spec.num_layers)))
+        alone = native.logits([1] * len(TOKENS), pruner=pruner)
+        share = pruner.ratio
+        assert torch.equal(alone, native.logits([len(TOKENS)], pruner=pruner))
+        assert 0.2 < share < 0.9
+        assert not torch.equal(alone, native.logits([len(TOKENS)]))
+
+
+class TestLikeliestToken:
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    def test_it_is_the_largest_logit(self, llama: dict[Precision, Native], precision: Precision) -> None:
+        native = llama[precision]
+        forward = NativeForward(native.spec, 2)
+        cache = make_cache(native.spec, native.store, num_blocks=8, block_size=32)
+        run = TokenRun(TOKENS, 0, range(8), samples=True)
+        found = forward([run], native.store, cache, every_token=True)
+        assert found.logits is not None
+        assert found.tokens == found.logits.argmax(-1).tolist()
+        assert found.best == found.logits.amax(-1).tolist()
+
+    def test_of_equals_the_first(self, tmp_path: Path) -> None:
+        native = Native(zero_model(tmp_path, 0.0), Precision.BF16)
+        found = NativeForward(native.spec, 3)(
+            [TokenRun([1, 2], 0, [0], samples=True)],
+            native.store,
+            make_cache(native.spec, native.store, num_blocks=1, block_size=32),
+            with_logits=False,
+        )
+        assert (found.tokens, found.best, found.logits) == ([0], [0.0], None)
+
+    def test_no_number_is_said_to_be_none(self, tmp_path: Path) -> None:
+        native = Native(zero_model(tmp_path, float("nan")), Precision.BF16)
+        cache = make_cache(native.spec, native.store, num_blocks=1, block_size=32)
+        found = NativeForward(native.spec, 2)([TokenRun([1], 0, [0], samples=True)], native.store, cache)
+        assert math.isnan(found.best[0])
+
+
+class TestRunner:
+    def test_fp32_takes_over_what_bf16_has_cached_and_back(self, tmp_path: Path) -> None:
+        """The cache changes its form for running sequences, and only its rounding shows."""
+        folder = save_tiny_model(tmp_path, "llama-native")
+        spec, checkpoint = describe(folder), Checkpoint.open(folder)
+        native = build(checkpoint, spec, Precision.BF16)
+        exact = weights.build(checkpoint, spec, Precision.FP32)
+        expected = oracle_logits(folder, TOKENS, torch.float32)
+        runner = ModelRunner(spec, native, num_blocks=16, block_size=32, max_model_len=512)
+        blocks = [3, 1, 9, 4, 7]
+        runner.logits([TokenRun(TOKENS[:60], 0, blocks, samples=True)])
+        assert runner.switch(Numerics(exact, None), blocks)
+        middle = runner.logits([TokenRun(TOKENS[60:100], 60, blocks, samples=True)])
+        assert runner.switch(Numerics(native, None), blocks)
+        last = runner.logits([TokenRun(TOKENS[100:], 100, blocks, samples=True)])
+        assert similarity(middle, expected[99:100]) > 0.995
+        assert similarity(last, expected[149:150]) > 0.995
+
+    def test_int8_and_int4_are_one_store(self, tmp_path: Path) -> None:
+        folder = save_tiny_model(tmp_path, "llama-native")
+        spec, checkpoint = describe(folder), Checkpoint.open(folder)
+        eight = build(checkpoint, spec, Precision.INT8)
+        four = build(checkpoint, spec, Precision.INT4, resident=[eight])
+        assert isinstance(eight, NativeStore) and isinstance(four, NativeStore)
+        assert four.weights is eight.weights and four.nbytes < eight.nbytes
+        built = Native(folder, Precision.INT4)
+        runner = ModelRunner(spec, four, num_blocks=8, block_size=32, max_model_len=256)
+        assert torch.equal(runner.logits_apart(TOKENS, four, None, every_token=True), built.logits([len(TOKENS)]))
+
+    def test_an_observer_sees_what_the_torch_path_shows(self, tmp_path: Path) -> None:
+        """Each site's activations, within bf16 rounding of what went before."""
+        folder = save_tiny_model(tmp_path, "llama-native")
+        spec, checkpoint = describe(folder), Checkpoint.open(folder)
+        native = build(checkpoint, spec, Precision.BF16)
+        exact = weights.build(checkpoint, spec, Precision.FP32)
+        tables = []
+        for store in (native, exact):
+            runner = ModelRunner(spec, store, num_blocks=8, block_size=32, max_model_len=256)
+            observer = Observer(spec.num_layers)
+            runner.logits_apart(TOKENS, store, observer, every_token=False)
+            tables.append(observer.table())
+        for site in Site:
+            found, expected = (torch.tensor(table.quantiles[site]) for table in tables)
+            torch.testing.assert_close(found, expected, rtol=0.1, atol=0.02)
+
+
+def zero_model(folder: Path, head: float) -> Path:
+    """A model whose logits are all the same: zero, or no number."""
+    save_tiny_model(folder, "llama-native")
+    from safetensors.torch import load_file, save_file
+
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors["lm_head.weight"].fill_(head)
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
