@@ -10,13 +10,14 @@ from typing import Any
 
 
 def summary_ms(seconds: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean, median and 99th percentile in milliseconds, with the number of samples; None where there are none."""
+    """Mean, median, 95th and 99th percentile in milliseconds, with the number of samples; None where there are none."""
     if not seconds:
-        return {"mean": None, "p50": None, "p99": None, "n": 0}
+        return {"mean": None, "p50": None, "p95": None, "p99": None, "n": 0}
     ordered = sorted(seconds)
     return {
         "mean": round(1000 * statistics.fmean(ordered), 3),
         "p50": round(1000 * quantile(ordered, 0.5), 3),
+        "p95": round(1000 * quantile(ordered, 0.95), 3),
         "p99": round(1000 * quantile(ordered, 0.99), 3),
         "n": len(ordered),
     }

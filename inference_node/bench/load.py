@@ -8,21 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import httpx2
-
-# Short, common English words: about one token each in most vocabularies, and no two prompts share a prefix by chance.
-_TEXT = """
-time year people way day man thing woman life child world school state family student group country problem
-hand part place case week company system program question work government number night point home water room
-mother area money story fact month lot right study book eye job word business issue side kind head house
-service friend father power
-"""
-_WORDS = _TEXT.split()
+from inference_node.bench.prompts import Prompt
+from inference_node.bench.wire import Address, AnswerMalformed, Recording, record
 
 
 @dataclass(slots=True)
 class Sample:
-    """What one request showed. Times in seconds; `error` is set when it did not end as asked, and then nothing else counts."""
+    """What one request showed. Times in seconds; `error` is set when it did not end as asked, and then nothing else counts.
+
+    `gaps_s` lie between pieces of text as they arrived, which is between tokens where the server sends each by itself.
+    """
 
     started_s: float
     ttft_s: float | None = None
@@ -31,21 +26,27 @@ class Sample:
     prompt_tokens: int = 0
     output_tokens: int = 0
     fingerprint: str | None = None
+    text: str = ""
     error: str | None = None
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Time per output token after the first; whole also where a server sends several tokens at once."""
+        return sum(self.gaps_s) / (self.output_tokens - 1) if self.gaps_s and self.output_tokens > 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
     """The server under load, and what to ask of it."""
 
-    client: httpx2.AsyncClient
+    address: Address
     model: str
     output_tokens: int
     extra: dict[str, Any]
+    timeout_s: float
 
-    async def ask(self, prompt: str) -> Sample:
-        """Never raises for what the server does: that is in the sample's `error`."""
-        sample = Sample(time.perf_counter())
+    def request(self, prompt: Prompt) -> bytes:
+        """As it goes over the wire."""
         body = {
             "model": self.model,
             "prompt": prompt,
@@ -55,26 +56,35 @@ class Target:
             "stream_options": {"include_usage": True},
             **self.extra,
         }
-        try:
-            async with self.client.stream("POST", "/v1/completions", json=body) as response:
-                if response.status_code != 200:
-                    await response.aread()
-                    sample.error = f"{response.status_code}: {response.text[:200]}"
-                    return sample
-                await _read(response, sample)
-        except httpx2.HTTPError as error:
-            sample.error = f"{type(error).__name__}: {error}"
+        return self.address.post("/v1/completions", json.dumps(body).encode())
+
+    async def ask(self, prompt: Prompt) -> Sample:
+        """Never raises for what the server does: that is in the sample's `error`."""
+        return read(await record(self.address, self.request(prompt), self.timeout_s))
+
+
+def read(recording: Recording) -> Sample:
+    """The sample behind a recorded answer."""
+    sample = Sample(recording.started_s, error=recording.failure)
+    if recording.failure is not None:
         return sample
+    try:
+        answer = recording.answer()
+        if answer.status != 200:
+            sample.error = f"{answer.status}: {answer.body[:200].decode(errors='replace')}"
+            return sample
+        _read_events(sample, [(at, json.loads(data)) for at, data in answer.events() if data != b"[DONE]"])
+    except AnswerMalformed as error:
+        sample.error = str(error)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        sample.error = f"this is no answer of an OpenAI-compatible server: {type(error).__name__}: {error}"
+    return sample
 
 
-async def _read(response: httpx2.Response, sample: Sample) -> None:
+def _read_events(sample: Sample, events: Sequence[tuple[float, Any]]) -> None:
     last = ended = sample.started_s
-    finished, chunks = False, 0
-    async for line in response.aiter_lines():
-        if not line.startswith("data: ") or line == "data: [DONE]":
-            continue
-        now = time.perf_counter()
-        document = json.loads(line[6:])
+    finished, pieces = False, 0
+    for at, document in events:
         if "error" in document:
             sample.error = str(document["error"].get("message", document["error"]))
             return
@@ -83,50 +93,57 @@ async def _read(response: httpx2.Response, sample: Sample) -> None:
         sample.fingerprint = document.get("system_fingerprint") or sample.fingerprint
         for choice in document["choices"]:
             if choice.get("finish_reason") is not None:
-                finished, ended = True, now
+                finished, ended = True, at
             if not choice.get("text"):
                 continue
-            chunks += 1
+            pieces += 1
+            sample.text += choice["text"]
             if sample.ttft_s is None:
-                sample.ttft_s = now - sample.started_s
+                sample.ttft_s = at - sample.started_s
             else:
-                sample.gaps_s.append(now - last)
-            last = now
+                sample.gaps_s.append(at - last)
+            last = at
     sample.e2e_s = ended - sample.started_s
-    sample.output_tokens = sample.output_tokens or chunks
+    sample.output_tokens = sample.output_tokens or pieces
     if not finished:
         sample.error = "the stream ended without a finish_reason"
 
 
-def make_prompts(count: int, words: int, shared_words: int, seed: str) -> list[str]:
-    """`count` prompts of `words` words, the first `shared_words` the same in all. The same seed gives the same prompts."""
-    source = random.Random(seed)
-    shared = source.choices(_WORDS, k=shared_words)
-    return [" ".join(shared + source.choices(_WORDS, k=max(1, words - shared_words))) for _ in range(count)]
-
-
-async def closed_loop(target: Target, prompts: Sequence[str], concurrency: int) -> tuple[list[Sample], float]:
+async def closed_loop(target: Target, prompts: Sequence[Prompt], concurrency: int) -> tuple[list[Sample], float]:
     """As many at once as `concurrency`, the next as soon as one ends. (samples, seconds from first start to last end)."""
-    waiting = list(reversed(prompts))
-    samples: list[Sample] = []
+    requests = [target.request(prompt) for prompt in prompts]
+    recordings, elapsed_s = await record_closed_loop(target, requests, concurrency)
+    return [read(recording) for recording in recordings], elapsed_s
+
+
+async def record_closed_loop(
+    target: Target, requests: Sequence[bytes], concurrency: int
+) -> tuple[list[Recording], float]:
+    """The running part of `closed_loop` alone: what is measured holds no work of ours that can be done before or after."""
+    waiting = list(reversed(requests))
+    recordings: list[Recording] = []
 
     async def client() -> None:
         while waiting:
-            samples.append(await target.ask(waiting.pop()))
+            recordings.append(await record(target.address, waiting.pop(), target.timeout_s))
 
     started = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(concurrency)))
-    return samples, time.perf_counter() - started
+    return recordings, time.perf_counter() - started
 
 
-async def open_loop(target: Target, prompts: Sequence[str], rate_rps: float, seed: int) -> tuple[list[Sample], float]:
+async def open_loop(
+    target: Target, prompts: Sequence[Prompt], rate_rps: float, seed: int
+) -> tuple[list[Sample], float]:
     """Poisson arrivals at `rate_rps`, however slow the answers. (samples, seconds from first start to last end)."""
     source = random.Random(seed)
+    requests = [target.request(prompt) for prompt in prompts]
     started = time.perf_counter()
     due, tasks = started, []
-    for prompt in prompts:
+    for request in requests:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        tasks.append(asyncio.create_task(target.ask(prompt)))
+        tasks.append(asyncio.create_task(record(target.address, request, target.timeout_s)))
         due += source.expovariate(rate_rps)
-    samples = await asyncio.gather(*tasks)
-    return samples, time.perf_counter() - started
+    recordings = await asyncio.gather(*tasks)
+    elapsed_s = time.perf_counter() - started
+    return [read(recording) for recording in recordings], elapsed_s

@@ -8,7 +8,9 @@ from typing import Any
 import httpx2
 
 from inference_node.bench.figures import machine, spread, summary_ms, versions
-from inference_node.bench.load import Sample, Target, closed_loop, make_prompts, open_loop
+from inference_node.bench.load import Sample, Target, closed_loop, open_loop
+from inference_node.bench.prompts import make_prompts
+from inference_node.bench.wire import Address
 from inference_node.errors import Invalid, Unavailable
 
 
@@ -53,12 +55,12 @@ def run(options: ServeOptions, progress: Progress = lambda line: None) -> dict[s
 
 
 async def _run(options: ServeOptions, progress: Progress) -> dict[str, Any]:
-    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=None)
+    address = Address.of(options.url)
     async with httpx2.AsyncClient(
-        base_url=options.url.rstrip("/"), timeout=options.timeout_s, limits=limits, trust_env=False
+        base_url=options.url.rstrip("/"), timeout=options.timeout_s, trust_env=False
     ) as client:
         model = options.model or await _only_model(client)
-        target, words_per_token = await _calibrate(client, model, options)
+        target, words_per_token = await _calibrate(address, model, options)
         before = machine()
         levels: list[tuple[int | None, float | None]] = [(None, rate) for rate in options.rates_rps] or [
             (level, None) for level in options.concurrency
@@ -116,6 +118,7 @@ async def _level(
         "output_tokens_per_s": round(sum(rates) / len(rates), 3),
         "output_tokens_per_s_spread": spread(rates),
         "ttft_ms": summary_ms([sample.ttft_s for sample in good if sample.ttft_s is not None]),
+        "tpot_ms": summary_ms([sample.tpot_s for sample in good if sample.tpot_s is not None]),
         "itl_ms": summary_ms([gap for sample in good for gap in sample.gaps_s]),
         "e2e_ms": summary_ms([sample.e2e_s for sample in good if sample.e2e_s is not None]),
         "errors": len(errors),
@@ -123,13 +126,13 @@ async def _level(
     }
 
 
-async def _calibrate(client: httpx2.AsyncClient, model: str, options: ServeOptions) -> tuple[Target, float]:
+async def _calibrate(address: Address, model: str, options: ServeOptions) -> tuple[Target, float]:
     """Warm up, learn how many words a token is, and whether the server can ignore the end-of-text token."""
     words = options.prompt_tokens
     (prompt,) = make_prompts(1, words, 0, f"{options.seed}/warm-up")
     # Answers of a set length need vLLM's ignore_eos; a server that refuses it is measured with answers as they come.
     for extra in ({"ignore_eos": True}, {}):
-        target = Target(client, model, options.output_tokens, extra)
+        target = Target(address, model, options.output_tokens, extra, options.timeout_s)
         sample = await target.ask(prompt)
         if sample.error is None:
             return target, words / sample.prompt_tokens if sample.prompt_tokens else 1.0

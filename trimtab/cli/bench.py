@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from inference_node.bench import serve as serving
+from trimtab.cli import bench_engine, bench_report
 from trimtab.cli.output import AsJson, number, print_json, print_table
 from trimtab.errors import CommandError, UsageError
 
@@ -14,6 +15,11 @@ app = typer.Typer(help="Measurements that anybody can repeat.", no_args_is_help=
 @app.callback()
 def bench() -> None:
     """Measurements that anybody can repeat."""
+
+
+app.command("engine")(bench_engine.engine)
+app.command("peers")(bench_engine.peers)
+app.command("report")(bench_report.report)
 
 
 @app.command("serve")

@@ -3,7 +3,7 @@
 import pytest
 
 from inference_node.bench.figures import quantile, spread, summary_ms
-from inference_node.bench.load import make_prompts
+from inference_node.bench.prompts import make_prompts
 
 
 class TestQuantile:
@@ -14,10 +14,10 @@ class TestQuantile:
 
 class TestSummary:
     def test_is_in_milliseconds_with_its_sample_count(self) -> None:
-        assert summary_ms([0.001, 0.003]) == {"mean": 2.0, "p50": 2.0, "p99": 2.98, "n": 2}
+        assert summary_ms([0.001, 0.003]) == {"mean": 2.0, "p50": 2.0, "p95": 2.9, "p99": 2.98, "n": 2}
 
     def test_of_nothing_is_none_not_zero(self) -> None:
-        assert summary_ms([]) == {"mean": None, "p50": None, "p99": None, "n": 0}
+        assert summary_ms([]) == {"mean": None, "p50": None, "p95": None, "p99": None, "n": 0}
 
 
 class TestSpread:

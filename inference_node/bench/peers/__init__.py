@@ -1,0 +1,1 @@
+"""Other serving engines as measured: one file each."""
