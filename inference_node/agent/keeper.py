@@ -124,6 +124,7 @@ class SettingsKeeper:
 
         Safe to call twice and at once with the same push: both get the same answer and it is applied once.
         """
+        asked_step = self._engine.stats().step
         try:
             async with self._lock:
                 underway = await self._begin(push)
@@ -135,10 +136,11 @@ class SettingsKeeper:
             log.warning("push_rejected", generation=push.generation, code=rejection.code.value, reason=str(rejection))
             raise
         self._count(outcome.value)
-        return self._acknowledge(outcome, push)
+        return self._acknowledge(outcome, push, asked_step)
 
     async def edit(self, changes: Mapping[str, KnobValue]) -> SettingsAck:
         """An operator's change of some knobs at the node itself; from then on the node is drifted. Raises PushRejected."""
+        asked_step = self._engine.stats().step
         try:
             async with self._lock:
                 # Upon what is on its way, if something is: two edits in a row shall both come true.
@@ -154,7 +156,7 @@ class SettingsKeeper:
             self._count(rejection.code.value)
             raise
         self._count(outcome.value)
-        return self._acknowledge(outcome, None)
+        return self._acknowledge(outcome, None, asked_step)
 
     async def resume(self) -> None:
         """Take up a change that a restart has cut off, once: if it was what stopped the node, a second try would too."""
@@ -250,13 +252,14 @@ class SettingsKeeper:
         done, _ = await asyncio.wait({underway.task}, timeout=self._preparing_after_s)
         return underway.task.result().outcome if done else AckOutcome.PREPARING
 
-    def _acknowledge(self, outcome: AckOutcome, push: SettingsPush | None) -> SettingsAck:
+    def _acknowledge(self, outcome: AckOutcome, push: SettingsPush | None, asked_step: int) -> SettingsAck:
         settings = self._engine.settings
         return SettingsAck(
             generation=push.generation if push else self._observed.generation,
             epoch=push.epoch if push else self._observed.epoch,
             outcome=outcome,
             applied_step=None if outcome is AckOutcome.PREPARING else self._observed.applied_step,
+            asked_step=asked_step,
             config_hash=settings.content_hash(),
             settings=settings,
         )

@@ -1,6 +1,5 @@
 """`trimtab bench engine`: our node and its peers on one machine, interleaved, through one client. Asserts nothing."""
 
-import asyncio
 import os
 import statistics
 import tempfile
@@ -10,13 +9,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from inference_node.bench import contender as contenders
 from inference_node.bench.comparison import ratios
 from inference_node.bench.contender import Contender
 from inference_node.bench.figures import machine, spread, summary_ms, versions
 from inference_node.bench.load import Target
+from inference_node.bench.loop import run_on_fast_loop
 from inference_node.bench.peers.peer import Peer, Setting
 from inference_node.bench.prefix import PrefixTrial, prefix_row, run_prefix_trial
 from inference_node.bench.process import ServerFailed, ServerProcess
@@ -32,6 +30,8 @@ Progress = Callable[[str], None]
 
 STREAMS, PREFIX = "streams", "prefix"
 _WARM_UP_TOKENS = 8
+# Working sets: what a smaller one reads is the caches' rate, and what this one reads is comparable between models.
+_LEAST_MB, _USUAL_MB = 16, 135
 _QUESTION = "The capital of France is"
 
 
@@ -71,8 +71,7 @@ def requests_at(concurrency: int) -> int:
 
 def run(options: EngineOptions, progress: Progress = lambda line: None) -> dict[str, Any]:
     """Measure; the whole report as plain values. Raises Invalid, ServerFailed, RatesUnavailable."""
-    with asyncio.Runner(loop_factory=uvicorn.Config(app="", log_config=None).get_loop_factory()) as runner:
-        return runner.run(_Comparison(options, progress).run())
+    return run_on_fast_loop(_Comparison(options, progress).run())
 
 
 class _Comparison:
@@ -92,8 +91,8 @@ class _Comparison:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="trimtab-bench-")))
             entrants = self._entrants(folder)
             precisions = {entrant.precision for entrant in entrants}
-            sizes = sorted({round(weight_bytes(self._weights, precision) / 1e6) for precision in precisions} | {135})
-            probe = stack.enter_context(RateProbe(sizes, options.threads))
+            sizes = {max(_LEAST_MB, round(weight_bytes(self._weights, precision) / 1e6)) for precision in precisions}
+            probe = stack.enter_context(RateProbe(sorted(sizes | {_USUAL_MB}), options.threads))
             facts, servers = [], dict[str, ServerProcess]()
             for entrant in entrants:
                 servers[entrant.name], fact = await self._start(entrant, stack, folder)

@@ -9,6 +9,7 @@ import httpx2
 
 from inference_node.bench.figures import machine, spread, summary_ms, versions
 from inference_node.bench.load import Sample, Target, closed_loop, open_loop
+from inference_node.bench.loop import run_on_fast_loop
 from inference_node.bench.prompts import make_prompts
 from inference_node.bench.wire import Address
 from inference_node.errors import Invalid, Unavailable
@@ -51,7 +52,17 @@ Progress = Callable[[str], None]
 
 def run(options: ServeOptions, progress: Progress = lambda line: None) -> dict[str, Any]:
     """Measure; the whole report as plain values, ready for JSON. Raises ServerUnreachable before any load is sent."""
-    return asyncio.run(_run(options, progress))
+    return run_on_fast_loop(_run(options, progress))
+
+
+def model_of(url: str) -> str:
+    """The one model that the server there has. Raises ServerUnreachable, Invalid."""
+
+    async def ask() -> str:
+        async with httpx2.AsyncClient(base_url=url.rstrip("/"), trust_env=False) as client:
+            return await _only_model(client)
+
+    return asyncio.run(ask())
 
 
 async def _run(options: ServeOptions, progress: Progress) -> dict[str, Any]:

@@ -179,6 +179,9 @@ class SettingsAck(_Message):
     epoch: int
     outcome: AckOutcome
     applied_step: int | None = Field(description="first engine step under these settings; absent while preparing")
+    asked_step: int | None = Field(
+        default=None, description="engine step at which the change arrived; older nodes do not tell"
+    )
     config_hash: str = Field(description="of the settings in force now")
     settings: EngineSettings = Field(description="the settings in force now")
 

@@ -256,7 +256,13 @@ def _stream(
     opening: list[dict[str, Any]] | None = None,
 ) -> Response:
     tallies = Tallies(body.choices, len(generation))
-    chunks = Chunks(head, make_choice, len(generation), with_usage=body.wants_usage)
+    chunks = Chunks(
+        head,
+        make_choice,
+        len(generation),
+        with_usage=body.wants_usage,
+        running_usage=body.wants_running_usage,
+    )
     data = events(generation, chunks, tallies, opening or [])
     # Proxies that gather a response before they pass it on would undo the streaming.
     headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}

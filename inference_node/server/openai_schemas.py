@@ -50,6 +50,10 @@ class StreamOptions(BaseModel):
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
+    continuous_usage_stats: bool | None = Field(
+        default=None,
+        description="vLLM's: every chunk carries the usage so far, also those of a token that shows no text yet",
+    )
 
 
 def _strings(value: Any) -> Any:
@@ -126,6 +130,11 @@ class GenerationRequest(BaseModel):
     @property
     def wants_usage(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_usage)
+
+    @property
+    def wants_running_usage(self) -> bool:
+        # As vLLM has it: the running figures come only to who asked for the last ones.
+        return self.wants_usage and bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
 
 def _text_parts(value: Any) -> Any:

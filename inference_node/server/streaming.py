@@ -37,12 +37,23 @@ class Chunks:
     """The chunks of one streamed response. `head` is what every one carries: id, object, created, model.
 
     with_usage as in OpenAI's stream_options.include_usage: a last chunk without choices carries it, the others null.
+    running_usage as in vLLM's continuous_usage_stats: each delta is a chunk with the usage of its own choice so far, which
+    numbers the tokens, so that a client can tell a lost or doubled one.
     """
 
-    def __init__(self, head: dict[str, Any], make_choice: MakeChoice, choices: int, *, with_usage: bool) -> None:
+    def __init__(
+        self,
+        head: dict[str, Any],
+        make_choice: MakeChoice,
+        choices: int,
+        *,
+        with_usage: bool,
+        running_usage: bool = False,
+    ) -> None:
         self._head = head
         self._make_choice = make_choice
         self._with_usage = with_usage
+        self._running_usage = running_usage
         self._characters = [0] * choices
         # Nearly all chunks of a choice differ in their text alone: what stands around it is written once.
         self._around: dict[tuple[int, str], tuple[bytes, bytes]] = {}
@@ -50,7 +61,7 @@ class Chunks:
     def of(self, index: int, delta: TokenDelta) -> bytes:
         """The chunk for a delta; empty when it has nothing to show."""
         text = delta.text
-        if delta.logprobs is None and delta.finish_reason is None:
+        if delta.logprobs is None and delta.finish_reason is None and not self._running_usage:
             if not text:
                 return b""
             self._characters[index] += len(text)
@@ -60,7 +71,7 @@ class Chunks:
             return around[0] + encode_basestring(text).encode() + around[1]
         choice = self._make_choice(index, delta, self._characters[index])
         self._characters[index] += len(text)
-        return self._written(delta.numerics, choice)
+        return self._written(delta.numerics, choice, _usage_so_far(delta) if self._running_usage else None)
 
     def opening(self, choice: dict[str, Any]) -> bytes:
         """A chunk before the first token."""
@@ -73,17 +84,22 @@ class Chunks:
         mark = {"system_fingerprint": tallies.fingerprint()}
         return event({**self._head, **mark, "choices": [], "usage": tallies.usage()})
 
-    def _written(self, numerics: str, choice: dict[str, Any]) -> bytes:
+    def _written(self, numerics: str, choice: dict[str, Any], usage: dict[str, int] | None = None) -> bytes:
         mark = {"system_fingerprint": fingerprint([numerics])}
-        return event({**self._head, **mark, "choices": [choice], **self._tail()})
+        return event({**self._head, **mark, "choices": [choice], **self._tail(usage)})
 
     def _without_text(self, index: int, delta: TokenDelta) -> tuple[bytes, bytes]:
         choice = self._make_choice(index, delta._replace(text=_PLACE), 0)
         before, after = self._written(delta.numerics, choice).split(f'"{_PLACE}"'.encode())
         return before, after
 
-    def _tail(self) -> dict[str, Any]:
-        return {"usage": None} if self._with_usage else {}
+    def _tail(self, usage: dict[str, int] | None = None) -> dict[str, Any]:
+        return {"usage": usage} if self._with_usage else {}
+
+
+def _usage_so_far(delta: TokenDelta) -> dict[str, int]:
+    prompt, completion = delta.num_prompt_tokens, delta.num_generated_tokens
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
 class EventsResponse(StreamingResponse):

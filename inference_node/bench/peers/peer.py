@@ -51,6 +51,8 @@ def python_of(venv: Path) -> str:
     return str(python)
 
 
-def server_file(name: str) -> str:
-    """A server of ours for a library that has none."""
-    return str(Path(__file__).parent / "servers" / name)
+def behind_door(python: str, setting: Setting, port: int, engine: str, *arguments: str) -> tuple[str, ...]:
+    """Command of a server for a library that has none: our thin door, and behind it our file `engine` with the library."""
+    folder = Path(__file__).parent / "servers"
+    door = (python, str(folder / "door.py"), "--port", str(port), "--name", setting.model_name, "--")
+    return (*door, python, str(folder / engine), *arguments)

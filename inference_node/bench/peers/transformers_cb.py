@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from inference_node.bench.peers.peer import Setting, python_of, server_file
+from inference_node.bench.peers.peer import Setting, behind_door, python_of
 from inference_node.bench.process import Launch
 from inference_node.contract.settings import Precision
 
@@ -18,9 +18,8 @@ class TransformersCb:
         return (f"python3.11 -m venv {venv}", f"{venv}/bin/pip install torch==2.13.0 transformers accelerate")
 
     def launch(self, setting: Setting, precision: Precision, venv: Path, port: int) -> Launch:
-        command = (
-            *(python_of(venv), server_file("transformers_server.py"), "--model", str(setting.model)),
-            *("--name", setting.model_name, "--port", str(port)),
+        command = behind_door(
+            *(python_of(venv), setting, port, "transformers_engine.py", "--model", str(setting.model)),
             *("--max-streams", str(setting.max_streams), "--threads", str(setting.threads)),
         )
         return Launch(command, port, setting.model_name)

@@ -66,6 +66,13 @@ class TestApplyPush:
         assert ack.applied_step == setup.keeper.observed.applied_step == 1
         assert ack.config_hash == SMALL.content_hash()
 
+    async def test_tells_the_step_at_which_it_was_asked(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(SMALL, 1))
+        asked_at = setup.engine.stats().step
+        push, edit = await setup.keeper.apply_push(push_of(LARGE, 2)), await setup.keeper.edit({"max_queue": 9})
+        assert (push.asked_step, push.applied_step) == (asked_at, asked_at + 1)
+        assert (edit.asked_step, edit.applied_step) == (asked_at + 1, asked_at + 2)
+
     async def test_twice_applies_once(self, setup: Setup) -> None:
         await setup.keeper.apply_push(push_of(SMALL, 1))
         again = await setup.keeper.apply_push(push_of(SMALL, 1))

@@ -74,6 +74,17 @@ class TestChat:
         assert documents[-1]["usage"]["completion_tokens"] == 3
         assert all(document["usage"] is None for document in documents[:-1])
 
+    async def test_running_usage_numbers_every_token(self, served: ServedApp) -> None:
+        options = {"include_usage": True, "continuous_usage_stats": True}
+        documents = chunks(await served.complete("abcd", max_tokens=4, stream=True, stream_options=options))
+        assert [d["usage"]["completion_tokens"] for d in documents] == [1, 2, 3, 4, 4]
+        assert all(d["usage"]["prompt_tokens"] == 4 for d in documents)
+
+    async def test_running_usage_needs_the_last_one(self, served: ServedApp) -> None:
+        options = {"continuous_usage_stats": True}
+        documents = chunks(await served.complete("ab", max_tokens=2, stream=True, stream_options=options))
+        assert all("usage" not in document for document in documents)
+
     async def test_n_answers_are_told_apart(self, served: ServedApp) -> None:
         body = (await served.chat(max_tokens=2, n=3, seed=7)).json()
         assert [choice["index"] for choice in body["choices"]] == [0, 1, 2]

@@ -1,0 +1,75 @@
+"""Reports as tables."""
+
+from typing import Any
+
+import pytest
+
+from inference_node.bench.report import Table, figure, tables
+from inference_node.errors import Invalid
+
+NO_TIMES: dict[str, Any] = {"mean": None, "p50": None, "p95": None, "p99": None, "n": 0}
+HARDWARE = {"cpu": "A CPU", "cores": 2, "memory_mb": 4096}
+
+
+class TestFigure:
+    @pytest.mark.parametrize(
+        ("value", "text"), [(None, "-"), (0.01234, "0.0123"), (12.345, "12.3"), (756.4, "756"), (11907.2, "11,907")]
+    )
+    def test_three_places_that_count(self, value: float | None, text: str) -> None:
+        assert figure(value) == text
+
+
+class TestTable:
+    def test_markdown(self) -> None:
+        table = Table("Speed", ("who", "how"), (("us", "1"), ("them", "2")), ("A note.",))
+        assert table.markdown().splitlines() == [
+            "**Speed**",
+            "",
+            "| who | how |",
+            "| --- | --- |",
+            "| us | 1 |",
+            "| them | 2 |",
+            "",
+            "A note.",
+        ]
+
+
+class TestTables:
+    def test_a_reconfiguration(self) -> None:
+        document = {
+            "benchmark": "reconfigure",
+            "model": "m",
+            "hardware": HARDWARE,
+            "load": {"streams": 8},
+            "itl_steady_ms": {**NO_TIMES, "p99": 10.0},
+            "itl_changing_ms": {**NO_TIMES, "p99": 15.0},
+            "itl_p99_ratio": 1.5,
+            "kinds": [
+                {"kind": "batch", "applied": 3, "steps": {"p50": 1.0, "p99": 2.0}, "apply_ms": {**NO_TIMES, "p50": 9.0}}
+            ],
+            **dict.fromkeys(
+                (
+                    "changes",
+                    "applied",
+                    "refused",
+                    "answers",
+                    "failed_requests",
+                    "truncated_requests",
+                    "duplicated_tokens",
+                    "lost_tokens",
+                ),
+                7,
+            ),
+        }
+        truth, kinds = tables(document)
+        assert ("ITL p99, changing over steady", "1.5") in truth.rows
+        assert kinds.rows == (("batch", "3", "1/2", "9/-"),)
+
+    @pytest.mark.parametrize("document", [{}, {"benchmark": "poetry"}])
+    def test_what_is_no_report_is_refused(self, document: dict[str, Any]) -> None:
+        with pytest.raises(Invalid, match="engine, reconfigure"):
+            tables(document)
+
+    def test_a_damaged_report_says_what_is_missing(self) -> None:
+        with pytest.raises(Invalid, match="load"):
+            tables({"benchmark": "engine"})
