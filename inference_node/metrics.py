@@ -4,6 +4,7 @@ Every series exists from the start at 0, so that a rate over it is right from th
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
@@ -32,6 +33,7 @@ _FINISHED: Final = {
 ERROR_CAUSES: Final = ("engine", "starting", "draining", "internal")
 _OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _OUTCOMES: Final = (*(outcome.value for outcome in AckOutcome), *(code.value for code in RejectCode))
+_ERROR_QUANTILES: Final = ("0.5", "0.95")
 _NUMBERS: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind != "choice")
 _CHOICES: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind == "choice")
 
@@ -69,6 +71,11 @@ class NodeMetrics:
         self._set_info(names.CACHE_CONFIG, (str(now.block_size), str(now.blocks_total)))
         self._set_info(names.BUILD, (self._version, hardware.device))
         self.on_settings_applied(settings, now.step, ())
+
+    def bind_step_error(self, error: Callable[[], tuple[float, float] | None]) -> None:
+        """Read the step model's error, (median, 95 % quantile), at each scrape from now on."""
+        for place, quantile in enumerate(_ERROR_QUANTILES):
+            self._gauge(names.STEP_MODEL_ERROR, quantile).set_function(partial(_part, error, place))
 
     def bind_ready(self, is_ready: Callable[[], bool]) -> None:
         self._gauge(names.READY).set_function(lambda: float(is_ready()))
@@ -168,6 +175,7 @@ class NodeMetrics:
             names.REQUEST_ERRORS.name: ERROR_CAUSES,
             names.SETTINGS_CHANGES.name: _OUTCOMES,
             names.SETTINGS_KNOB.name: _NUMBERS,
+            names.STEP_MODEL_ERROR.name: _ERROR_QUANTILES,
         }
         for spec in names.ALL:
             if spec.kind in (MetricKind.INFO, MetricKind.HISTOGRAM):
@@ -212,6 +220,11 @@ class NodeMetrics:
         for sample in [sample for metric in family.collect() for sample in metric.samples]:
             if (have := tuple(sample.labels[name] for name in spec.labels)) != wanted:
                 family.remove(*have)
+
+
+def _part(error: Callable[[], tuple[float, float] | None], place: int) -> float:
+    found = error()
+    return 0.0 if found is None else found[place]
 
 
 class _Only(Collector):

@@ -19,8 +19,9 @@ from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node, Pool, SettingsRevision
 from controlplane.forecasting.forecaster import Forecast
 from controlplane.telemetry.observation import Observation
-from inference_node.contract.messages import NodeCapabilities, StepProfile, StepSample
+from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings
+from inference_node.contract.step_profile import StepProfile, StepSample
 
 # A node that was silent for longer is not waited for: it counts neither as missing nor as capacity.
 FORGOTTEN_AFTER_S = 600.0

@@ -12,8 +12,8 @@ from scipy.optimize import nnls
 
 from controlplane.decisions.decision import StepTime
 from controlplane.telemetry.observation import Observation
-from inference_node.contract.messages import StepSample
 from inference_node.contract.settings import Precision
+from inference_node.contract.step_profile import StepSample
 
 _MIN_CELLS = 3
 _MIN_WINDOWS = 10

@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from inference_node.contract.settings import EngineSettings, KnobBounds, KvPrecision, Precision
+from inference_node.contract.step_profile import StepProfile
 
 CONTRACT_VERSION = 1
 
@@ -75,22 +76,6 @@ class NodeHardware(_Message):
     threads: int = Field(ge=1, le=MAX_NUMBER, description="threads that the engine computes with")
     memory_bytes: int = Field(ge=0)
     features: tuple[str, ...] = Field(default=(), description="instruction sets that matter: avx512_bf16, amx_bf16 …")
-
-
-class StepSample(_Message):
-    """One cell of the node's measured step-time table."""
-
-    precision: Precision
-    decode_rows: int = Field(ge=0, le=MAX_NUMBER)
-    prefill_tokens: int = Field(ge=0, le=MAX_NUMBER)
-    step_s: float = Field(gt=0, description="median seconds of one step")
-    samples: int = Field(ge=1, le=MAX_NUMBER)
-
-
-class StepProfile(_Message):
-    """Step times measured on this node with this model, by a short probe at start and refined by the steps it serves."""
-
-    cells: tuple[StepSample, ...] = ()
 
 
 class NodeRegistration(_Message):

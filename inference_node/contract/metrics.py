@@ -112,6 +112,12 @@ SETTINGS_CHANGES = MetricSpec(
     "inference_settings_changes_total", C, "Pushes received, by outcome.", ("model_name", "outcome")
 )
 PRUNED_RATIO = MetricSpec("inference_pruned_ratio", G, "Share of MLP channels really dropped in recent steps, 0 to 1.")
+STEP_MODEL_ERROR = MetricSpec(
+    "inference_step_model_error_ratio",
+    G,
+    "Relative error of predicted step times over the last served steps, by quantile; 0 while none was served.",
+    ("model_name", "quantile"),
+)
 READY = MetricSpec("inference_ready", G, "1 while the node takes requests.")
 BUILD = MetricSpec("inference_build_info", I, "Version of the node.", ("model_name", "version", "device"))
 

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from inference_node.config import NodeConfig
-from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware, StepProfile
+from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware
 from inference_node.contract.settings import EngineSettings, KnobBounds
+from inference_node.contract.step_profile import StepProfile
 from inference_node.engine.answer import Answer
 from inference_node.engine.engine import Change
 from inference_node.engine.errors import EngineStopped, PromptTooLong, QueueFull, RequestInvalid, Superseded
 from inference_node.engine.listener import EngineListener, SilentListener
 from inference_node.engine.load import Loaded, load
+from inference_node.engine.own_thread import in_own_thread
 from inference_node.engine.requests import EngineRequest, TokenDelta
 from inference_node.engine.serving import Applied, EngineStats
 from inference_node.engine.streams import TokenStream
@@ -95,7 +97,8 @@ class AsyncEngine:
         SettingsRefused: each a NodeError whose text is for the operator.
         """
         hearing = listener or SilentListener()
-        return cls(config, load(config, settings, hearing, progress or (lambda what, share: None)), hearing)
+        telling = progress or (lambda what, share: None)
+        return cls(config, in_own_thread(lambda: load(config, settings, hearing, telling), "load engine"), hearing)
 
     @property
     def tokenizer(self) -> Any:
@@ -131,6 +134,7 @@ class AsyncEngine:
         self._accepting = True
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
+        self._loaded.learner.start()
 
     async def shutdown(self, drain_s: float) -> None:
         """As in ServingEngine. Again does nothing."""
@@ -148,6 +152,7 @@ class AsyncEngine:
         for task in list(self._applies):
             task.cancel()
         self._preparer.shutdown(wait=False)
+        await asyncio.to_thread(self._loaded.learner.stop)
 
     async def submit(self, request: EngineRequest) -> TokenStream:
         prompt = request.prompt_token_ids
@@ -210,7 +215,10 @@ class AsyncEngine:
         )
 
     def step_profile(self) -> StepProfile:
-        return self._loaded.times.snapshot()
+        return self._loaded.learner.model.snapshot()
+
+    def step_error(self) -> tuple[float, float] | None:
+        return self._loaded.learner.model.error()
 
     def drop_unused_formats(self) -> None:
         """Lets go of the weights of every precision but the running one."""
@@ -267,8 +275,12 @@ class AsyncEngine:
 
         running = self._engine.settings.precision
         try:
+            # In a thread that ends with it: see own_thread.
             await self._loop.run_in_executor(
-                self._preparer, self._reconfigurer.prepare, settings, self._engine.runner, running, is_wanted
+                self._preparer,
+                in_own_thread,
+                lambda: self._reconfigurer.prepare(settings, self._engine.runner, running, is_wanted),
+                "prepare",
             )
         finally:
             if self._preparing is settings:

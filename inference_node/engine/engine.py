@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from inference_node.contract.settings import EngineSettings, KnobBounds
 from inference_node.engine.answer import Answer, StepStamp
 from inference_node.engine.listener import EngineListener, RequestRecord, StepRecord
-from inference_node.engine.predictor import TablePredictor
-from inference_node.engine.profile import StepTimes
 from inference_node.engine.requests import FinishReason, TokenDelta
+from inference_node.engine.step_model import StepModel
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.scheduling.batch import ScheduledBatch
 from inference_node.scheduling.block_manager import BlockManager
@@ -37,13 +36,12 @@ class Engine:
         runner: ModelRunner,
         settings: EngineSettings,
         listener: EngineListener,
-        times: StepTimes,
+        times: StepModel,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.runner = runner
         self.blocks = BlockManager(runner.kv.num_blocks, runner.kv.block_size)
-        self._predictor = TablePredictor(times, settings.precision)
-        self.scheduler = Scheduler(self.blocks, settings, settings.numerics_key(), self._predictor)
+        self.scheduler = Scheduler(self.blocks, settings, settings.numerics_key(), times)
         self.settings = settings
         self.step_number = 0
         self.failed_steps = 0
@@ -87,8 +85,8 @@ class Engine:
         if self.runner.switch(change.numerics, self.blocks.used_blocks()):
             # What is cached was kept in the other format only for running sequences, and rounding may have changed it.
             self.blocks.forget_cached()
-        self._predictor.use(change.settings.precision)
         self.scheduler.apply(change.settings, change.settings.numerics_key(), change.bounds)
+        self._times.use(change.settings)
         step = self.step_number + 1
         self._listener.on_settings_applied(change.settings, step, tuple(before.changed(change.settings)))
         return step
@@ -123,7 +121,7 @@ class Engine:
             deltas.append(delta)
         duration = stamp.ended_s - started
         self.scheduler.observe(batch, duration, statistics.median(between) if between else None)
-        self._times.add(self.settings.precision, batch.num_decode_rows, batch.num_prefill_tokens, duration)
+        self._times.observe_batch(self.settings, batch, duration)
         self._report(batch, started, duration, len(tokens), first, between)
         return deltas
 

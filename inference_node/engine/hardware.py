@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import platform
 from pathlib import Path
@@ -44,6 +45,12 @@ def describe(threads: int) -> NodeHardware:
         memory_bytes=total_bytes(),
         features=tuple(name for name in _FEATURES if name in flags),
     )
+
+
+def fingerprint(machine: NodeHardware) -> str:
+    """Tells apart machines that compute at different speeds: processor, its instruction sets, cores and threads in use."""
+    parts = (machine.device, machine.cpu_model, machine.cpu_cores, machine.threads, machine.features)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
 
 def total_bytes() -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -12,9 +13,12 @@ from inference_node.contract.messages import NodeCapabilities, NodeHardware
 from inference_node.contract.settings import KNOBS, EngineSettings, Precision
 from inference_node.engine import hardware
 from inference_node.engine.engine import Change, Engine
+from inference_node.engine.kept_steps import Identity
 from inference_node.engine.listener import EngineListener
-from inference_node.engine.profile import StepTimes, probe
 from inference_node.engine.reconfigure import Reconfigurer
+from inference_node.engine.step_learner import StepLearner
+from inference_node.engine.step_model import StepModel
+from inference_node.engine.step_probe import probe
 from inference_node.model.backend import build, describe, supported_precisions, why_not_native
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelInvalid
@@ -43,7 +47,7 @@ class Loaded:
     spec: ModelSpec
     capabilities: NodeCapabilities
     hardware: NodeHardware
-    times: StepTimes
+    learner: StepLearner
 
 
 def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener, progress: Progress) -> Loaded:
@@ -62,6 +66,7 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     threads = config.threads or hardware.usable_cores()
     hardware.use_threads(threads)
     hardware.keep_freed_memory()
+    machine = hardware.describe(threads)
 
     max_model_len = min(config.max_model_len, spec.max_positions)
     num_blocks = _num_blocks(config, spec, max_model_len)
@@ -89,15 +94,24 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     )
     reconfigurer.adopt(store)
     runner = ModelRunner(spec, store, num_blocks=num_blocks, block_size=config.block_size, max_model_len=max_model_len)
-    times = StepTimes()
-    progress("warming up", 0.7)
-    probe(runner, times, max_model_len=max_model_len, progress=lambda share: progress("warming up", 0.7 + 0.3 * share))
+    dense = settings.replace(pruning_threshold=0.0)  # what the probe runs
+    times = StepModel(Identity(hardware.fingerprint(machine), checkpoint.fingerprint, version("trimtab")), dense)
+    learner = StepLearner(times, config.data_dir / "step_times")
+    learner.begin(
+        lambda steps, budget_s: probe(
+            runner,
+            steps,
+            max_model_len=max_model_len,
+            progress=lambda share: progress("warming up", 0.7 + 0.3 * share),
+            budget_s=budget_s,
+        )
+    )
     engine = Engine(runner, settings, listener, times)
     if settings.pruning_threshold > 0:
         reconfigurer.prepare(settings, runner, settings.precision, lambda: True)
         engine.apply(Change(settings, reconfigurer.numerics(settings), None))
     progress("ready", 1.0)
-    return Loaded(engine, reconfigurer, tokenizer, spec, capabilities, hardware.describe(threads), times)
+    return Loaded(engine, reconfigurer, tokenizer, spec, capabilities, machine, learner)
 
 
 def load_tokenizer(config: NodeConfig) -> Any:

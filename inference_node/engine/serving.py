@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware, StepProfile
+from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware
 from inference_node.contract.settings import EngineSettings, KnobBounds
+from inference_node.contract.step_profile import StepProfile
 from inference_node.engine.requests import EngineRequest
 from inference_node.engine.streams import TokenStream
 
@@ -89,3 +90,6 @@ class ServingEngine(Protocol):
     def stats(self) -> EngineStats: ...
 
     def step_profile(self) -> StepProfile: ...
+
+    def step_error(self) -> tuple[float, float] | None:
+        """Median and 95 % quantile of the relative error of predicted step times; None before the first served step."""

@@ -12,15 +12,9 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 
 from inference_node.agent.desired import PushRejected, rejection_of
-from inference_node.contract.messages import (
-    AckOutcome,
-    RejectCode,
-    SettingsAck,
-    SettingsPush,
-    SettingsReject,
-    StepProfile,
-)
+from inference_node.contract.messages import AckOutcome, RejectCode, SettingsAck, SettingsPush, SettingsReject
 from inference_node.contract.settings import KNOBS
+from inference_node.contract.step_profile import StepProfile
 from inference_node.server.node import Node
 from inference_node.server.problems import NotAuthorized
 
@@ -103,9 +97,9 @@ def control_router(node: Node) -> APIRouter:
             "capabilities": engine.capabilities.model_dump(mode="json"),
         }
 
-    @router.get("/profile")
-    async def show_profile() -> StepProfile:
-        """Step times measured on this node."""
+    @router.get("/step-model")
+    async def show_step_model() -> StepProfile:
+        """How long steps take on this node: the measured table, the fit through it, and how wrong its predictions were."""
         engine, _ = node.settled()
         return engine.step_profile()
 

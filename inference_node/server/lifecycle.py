@@ -146,6 +146,7 @@ class Lifecycle:
         node.keeper = SettingsKeeper(engine, node.store, stored, count=node.metrics.count_change)
         keeper = node.keeper
         node.metrics.bind(engine.stats, lambda: keeper.observed.generation, engine.hardware, engine.settings)
+        node.metrics.bind_step_error(engine.step_error)
         node.state, node.doing, node.progress = NodeState.READY, "", 1.0
         log.info(
             "node_ready",

@@ -10,15 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inference_node.contract.messages import (
-    AckOutcome,
-    NodeCapabilities,
-    NodeHardware,
-    RejectCode,
-    StepProfile,
-    StepSample,
-)
+from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware, RejectCode
 from inference_node.contract.settings import EngineSettings, KnobBounds, Precision
+from inference_node.contract.step_profile import StepProfile, StepSample
 from inference_node.engine.errors import EngineStopped, PromptTooLong, QueueFull, SettingsRefused, Superseded
 from inference_node.engine.listener import EngineListener, RequestRecord, SilentListener
 from inference_node.engine.requests import (
@@ -162,6 +156,9 @@ class FakeEngine:
     def step_profile(self) -> StepProfile:
         cell = StepSample(precision=self._settings.precision, decode_rows=1, prefill_tokens=0, step_s=0.01, samples=3)
         return StepProfile(cells=(cell,))
+
+    def step_error(self) -> tuple[float, float] | None:
+        return (0.02, 0.07)
 
     def _cancel(self, request_id: str) -> None:
         if request_id in self._running and request_id not in self.cancelled:

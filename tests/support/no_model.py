@@ -13,7 +13,8 @@ from inference_node.engine.async_engine import AsyncEngine
 from inference_node.engine.engine import Engine
 from inference_node.engine.listener import EngineListener, SilentListener
 from inference_node.engine.load import Loaded
-from inference_node.engine.profile import StepTimes
+from inference_node.engine.step_learner import StepLearner
+from inference_node.engine.step_model import StepModel
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.model.sampler import SampledToken
 from inference_node.scheduling.batch import ScheduledBatch
@@ -67,7 +68,7 @@ class _NothingToPrepare:
 def make_engine(
     runner: ClockRunner, settings: EngineSettings | None = None, listener: EngineListener | None = None
 ) -> Engine:
-    return Engine(cast(ModelRunner, runner), settings or EngineSettings(), listener or SilentListener(), StepTimes())
+    return Engine(cast(ModelRunner, runner), settings or EngineSettings(), listener or SilentListener(), StepModel())
 
 
 def make_async_engine(
@@ -93,6 +94,6 @@ def make_async_engine(
             kv_tokens=runner.kv.num_blocks * runner.kv.block_size,
         ),
         hardware=NodeHardware(device="cpu", cpu_cores=2, threads=1, memory_bytes=1 << 30),
-        times=engine._times,
+        learner=StepLearner(engine._times, config.data_dir / "step_times"),
     )
     return AsyncEngine(config, loaded, hearing)

@@ -23,8 +23,9 @@ from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry.collector import Collector
 from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, missing
 from controlplane.tick import Ticker
-from inference_node.contract.messages import AckOutcome, NodeState, SettingsAck, StepProfile
+from inference_node.contract.messages import AckOutcome, NodeState, SettingsAck
 from inference_node.contract.settings import EngineSettings
+from inference_node.contract.step_profile import StepProfile
 from tests.support.registrations import heartbeat_of, registration
 from tests.support.simulated_pool import SimulatedPool, probe_cells
 

@@ -62,6 +62,7 @@ async def served_app(folder: Path, *, ready: bool = True, preparing_after_s: flo
         engine.start()
         keeper = SettingsKeeper(engine, store, preparing_after_s=preparing_after_s, count=metrics.count_change)
         metrics.bind(engine.stats, lambda: keeper.observed.generation, engine.hardware, engine.settings)
+        metrics.bind_step_error(engine.step_error)
         node.engine, node.keeper, node.state = engine, keeper, NodeState.READY
     transport = httpx2.ASGITransport(app=create_app(node), raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://node") as client:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from controlplane.telemetry.observation import Observation, Quality
-from inference_node.contract.messages import StepSample
 from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.step_profile import StepSample
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 # (decode rows, seconds): as measured on two CPU cores, bent at both ends, which a straight line only approximates.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 
-from inference_node.contract.messages import StepProfile
+from inference_node.contract.step_profile import StepProfile
 from trimtab.connection import Connection
 from trimtab.errors import CommandError
 from trimtab.traffic.nodes import Nodes, decode_gain, read_profile

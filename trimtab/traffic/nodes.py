@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 
-from inference_node.contract.messages import StepProfile
+from inference_node.contract.step_profile import StepProfile
 
 # A node that failed is left out for so long, then asked again.
 REST_S = 2.0
@@ -84,7 +84,7 @@ class Nodes:
 async def read_profile(client: httpx2.AsyncClient, url: str, token: str) -> StepProfile | None:
     """Step times that the node measured itself; None when it does not tell."""
     try:
-        response = await client.get(f"{url}/admin/v1/profile", headers={"Authorization": f"Bearer {token}"})
+        response = await client.get(f"{url}/admin/v1/step-model", headers={"Authorization": f"Bearer {token}"})
         return StepProfile.model_validate_json(response.content) if response.is_success else None
     except (ValueError, httpx2.HTTPError):
         return None

@@ -6,8 +6,8 @@ import pytest
 
 from controlplane.decisions.step_time import fit_step_times
 from controlplane.telemetry.observation import Observation, Quality
-from inference_node.contract.messages import StepSample
 from inference_node.contract.settings import Precision
+from inference_node.contract.step_profile import StepSample
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 GRID = [(1, 0), (4, 0), (16, 0), (1, 64), (4, 128)]

@@ -13,9 +13,9 @@ from inference_node.contract.messages import (
     SettingsAck,
     SettingsPush,
     SettingsReject,
-    StepProfile,
 )
 from inference_node.contract.settings import KNOBS, EngineSettings, Precision
+from inference_node.contract.step_profile import StepProfile
 from inference_node.engine.errors import SettingsRefused
 from tests.support.fake_controlplane import eventually, push_of
 from tests.support.served_app import ServedApp, served_app
@@ -46,7 +46,7 @@ class TestWhoMay:
     )
     @pytest.mark.parametrize(
         ("method", "path"),
-        [("GET", "settings"), ("PUT", "settings"), ("PATCH", "settings"), ("GET", "profile"), ("GET", "status")],
+        [("GET", "settings"), ("PUT", "settings"), ("PATCH", "settings"), ("GET", "step-model"), ("GET", "status")],
     )
     async def test_nobody_without_the_token(
         self, served: ServedApp, headers: dict[str, str], method: str, path: str
@@ -156,8 +156,12 @@ class TestShow:
         assert EngineSettings.model_validate(shown["settings"]) == served.engine.settings
         assert shown["capabilities"]["precisions"] == ["fp32", "bf16", "int8"]
 
-    async def test_profile(self, served: ServedApp) -> None:
-        response = await served.client.get("/admin/v1/profile", headers=served.admin)
+    async def test_how_wrong_predicted_step_times_were(self, served: ServedApp) -> None:
+        assert await served.metric('inference_step_model_error_ratio{quantile="0.5"}') == 0.02
+        assert await served.metric('inference_step_model_error_ratio{quantile="0.95"}') == 0.07
+
+    async def test_step_model(self, served: ServedApp) -> None:
+        response = await served.client.get("/admin/v1/step-model", headers=served.admin)
         assert StepProfile.model_validate(response.json()) == served.engine.step_profile()
 
     async def test_status_answers_while_loading_too(self, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 import httpx2
 import pytest
 
-from inference_node.contract.messages import StepProfile, StepSample
 from inference_node.contract.settings import Precision
+from inference_node.contract.step_profile import StepProfile, StepSample
 from trimtab.traffic.nodes import Nodes, decode_gain
 
 
