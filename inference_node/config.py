@@ -42,6 +42,10 @@ class NodeConfig(BaseSettings):
     block_size: Literal[16, 32] = 32
     settings_json: str | None = Field(default=None, description="first EngineSettings, as JSON; the rest is default")
 
+    client_timeout_s: float = Field(
+        default=30.0, gt=0, description="how long a client may take to send a request, or to take any of its answer"
+    )
+    max_connections: int = Field(default=1000, ge=1, description="open connections; further ones get 429")
     drain_s: float = Field(default=30.0, ge=0, description="how long running requests may end at shutdown")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool = False

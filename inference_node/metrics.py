@@ -31,6 +31,7 @@ _FINISHED: Final = {
 }
 # Causes of 5xx answers; the engine's own words for a failed step are all `engine`, since a label must stay bounded.
 ERROR_CAUSES: Final = ("engine", "starting", "draining", "internal")
+CUT_CAUSES: Final = ("slow_reader", "slow_request", "headers", "connections", "malformed")
 _OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _OUTCOMES: Final = (*(outcome.value for outcome in AckOutcome), *(code.value for code in RejectCode))
 _ERROR_QUANTILES: Final = ("0.5", "0.95")
@@ -87,6 +88,10 @@ class NodeMetrics:
     def count_error(self, cause: str) -> None:
         """A request got a server error (5xx); cause is one of ERROR_CAUSES."""
         self._counter(names.REQUEST_ERRORS, cause if cause in ERROR_CAUSES else "internal").inc()
+
+    def count_cut(self, cause: str) -> None:
+        """A client's connection was closed for what it did; cause is one of CUT_CAUSES."""
+        self._counter(names.CONNECTIONS_CUT, cause).inc()
 
     def expose(self, accept: str, prefix: str = "") -> tuple[bytes, str]:
         """(body, content type) in the format that `accept` asks for; only names that start with `prefix`."""
@@ -173,6 +178,7 @@ class NodeMetrics:
         extra: dict[str, Sequence[str]] = {
             names.REQUEST_SUCCESS.name: tuple(_FINISHED.values()),
             names.REQUEST_ERRORS.name: ERROR_CAUSES,
+            names.CONNECTIONS_CUT.name: CUT_CAUSES,
             names.SETTINGS_CHANGES.name: _OUTCOMES,
             names.SETTINGS_KNOB.name: _NUMBERS,
             names.STEP_MODEL_ERROR.name: _ERROR_QUANTILES,

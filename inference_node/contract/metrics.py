@@ -94,6 +94,12 @@ REQUEST_ERRORS = MetricSpec(
 )
 REQUESTS_REJECTED = MetricSpec("inference_requests_rejected_total", C, "Requests refused with 429: the queue was full.")
 REQUESTS_CANCELLED = MetricSpec("inference_requests_cancelled_total", C, "Requests whose client went away.")
+CONNECTIONS_CUT = MetricSpec(
+    "inference_connections_cut_total",
+    C,
+    "Connections that the node closed because of how the client behaved.",
+    ("model_name", "cause"),
+)
 STEPS = MetricSpec("inference_steps_total", C, "Engine steps run.")
 STEP_SECONDS = MetricSpec("inference_step_seconds", H, "Duration of one engine step.", buckets=_STEP)
 STEP_DECODE_ROWS = MetricSpec("inference_step_decode_rows_total", C, "Decode rows, summed over steps.")

@@ -1,5 +1,6 @@
 """The node's doors: `create_app` puts the API together, `run_node` and `serve` run it as a process or inside one."""
 
+import sys
 import threading
 from collections.abc import Callable
 from importlib import metadata
@@ -23,6 +24,8 @@ from inference_node.server.openai_api import openai_router
 from inference_node.server.probes import probes_router
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
+# A busy event loop gives Python's lock back to the engine's thread after this time at the latest, not after the usual 5 ms.
+_SWITCH_S = 0.0002
 _ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - recognised here, not bound
 
 log = structlog.get_logger("node")
@@ -54,6 +57,7 @@ def run_node(config: NodeConfig) -> int:
 
     The port is taken before the model loads, and `/livez` answers while it does. Never raises NodeError: it is one log line.
     """
+    sys.setswitchinterval(_SWITCH_S)
     try:
         with _Holding(config) as holding:
             lifecycle = holding.lifecycle(_loader(holding.node))

@@ -21,6 +21,7 @@ from inference_node.contract.settings import EngineSettings
 from inference_node.engine.errors import SettingsRefused
 from inference_node.engine.serving import ServingEngine
 from inference_node.errors import NodeError
+from inference_node.server.connection import ConnectionLimits, guarded
 from inference_node.server.node import Node
 
 # Given to answers that are already whole but not yet sent, after the engine has ended.
@@ -95,6 +96,8 @@ class Lifecycle:
     async def run(self) -> int:
         """Serve until stopped. The exit code: 0 after a drain, 2 when the node could not start."""
         self._loop = asyncio.get_running_loop()
+        config = self._node.config
+        limits = ConnectionLimits(config.client_timeout_s, config.max_connections)
         server = _Server(
             uvicorn.Config(
                 self._app,
@@ -102,6 +105,8 @@ class Lifecycle:
                 access_log=False,
                 lifespan="off",
                 timeout_graceful_shutdown=_FLUSH_S,
+                http=guarded(limits, self._node.metrics.count_cut),
+                ws="none",  # a node has no web socket; this spares the library's upgrade path
                 server_header=False,
             ),
             self._on_signal,

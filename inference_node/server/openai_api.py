@@ -45,7 +45,7 @@ def openai_router(node: Node) -> APIRouter:
 
     def prompts_of(engine: ServingEngine) -> Prompts:
         if not cache:
-            cache.append(Prompts(engine.tokenizer))
+            cache.append(Prompts(engine.tokenizer, engine.max_model_len))
         return cache[0]
 
     def engine_for(model: str | None) -> ServingEngine:
@@ -144,9 +144,11 @@ def openai_router(node: Node) -> APIRouter:
         engine = engine_for(body.model)
         encoder = prompts_of(engine)
         if body.prompt is not None:
-            tokens = await encoder.from_text(body.prompt, special=body.add_special_tokens)
+            tokens = await encoder.from_text(body.prompt, special=body.add_special_tokens, is_prompt=False)
         else:
-            tokens = await encoder.from_chat(body.messages or [], generation=body.add_generation_prompt)
+            tokens = await encoder.from_chat(
+                body.messages or [], generation=body.add_generation_prompt, is_prompt=False
+            )
         return {"count": len(tokens), "max_model_len": engine.max_model_len, "tokens": tokens}
 
     @router.post("/detokenize")

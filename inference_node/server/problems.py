@@ -1,7 +1,9 @@
 """Every error as OpenAI's clients expect it: `{"error": {message, type, param, code}}`. Their HTTP statuses live here only."""
 
+import json
 import math
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 import structlog
@@ -55,6 +57,17 @@ def error_body(message: str, kind: str, param: str | None = None, code: str | No
     # Both may quote what a client sent, lone surrogates too, which no JSON response could carry.
     clean = [text and text.encode(errors="replace").decode() for text in (message, param)]
     return {"error": {"message": clean[0], "type": kind, "param": clean[1], "code": code}}
+
+
+def raw_problem(status: int, message: str) -> bytes:
+    """A whole HTTP/1.1 response that tells it and closes, for where no application runs yet."""
+    kind = "rate_limit_error" if status == HTTPStatus.TOO_MANY_REQUESTS else "invalid_request_error"
+    body = json.dumps(error_body(message, kind, None, _HTTP_CODES.get(status))).encode()
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+    )
+    return head.encode() + body
 
 
 def problem_of(error: NodeError) -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -137,7 +150,10 @@ _HTTP_CODES: Mapping[int, str] = {
     400: "invalid_value",
     404: "not_found",
     405: "method_not_allowed",
+    408: "request_timeout",
     413: "request_too_large",
+    429: "too_many_connections",
+    431: "headers_too_large",
 }
 
 
