@@ -93,11 +93,10 @@ class Prompts:
         """Characters that so many of the longest token make; no limit where a normalizer may shrink a text."""
         if self._most_characters is None:
             backend = getattr(self._tokenizer, "backend_tokenizer", None)
-            plain = (
-                backend is not None and backend.normalizer is None and isinstance(backend.decoder, decoders.ByteLevel)
-            )
-            # A byte-level vocabulary writes a byte as a character, and a character has one byte at least.
-            longest = max(map(len, backend.get_vocab())) if plain else math.inf
+            longest = math.inf
+            if backend is not None and backend.normalizer is None and isinstance(backend.decoder, decoders.ByteLevel):
+                # A byte-level vocabulary writes a byte as a character, and a character has one byte at least.
+                longest = max(map(len, backend.get_vocab()))
             self._most_characters = longest * self._max_model_len
         return self._most_characters
 

@@ -77,7 +77,12 @@ async def _ask(port: int, tokens: int) -> list[float]:
 
 async def _watch(port: int, answers: int, tokens: int) -> None:
     told = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), told.set()), daemon=True).start()
+
+    def wait() -> None:
+        sys.stdin.read()
+        told.set()
+
+    threading.Thread(target=wait, daemon=True).start()
     gaps_ms: list[float] = []
     done = 0
     while done < answers if answers else not (told.is_set() and done):
