@@ -46,6 +46,13 @@ class NodeConfig(BaseSettings):
         default=30.0, gt=0, description="how long a client may take to send a request, or to take any of its answer"
     )
     max_connections: int = Field(default=1000, ge=1, description="open connections; further ones get 429")
+    max_perplexity_ratio: float = Field(
+        default=1.15, ge=1, description="quality ceiling: perplexity over that of full precision, on held-out text"
+    )
+    max_kl: float = Field(
+        default=0.3, gt=0, description="quality ceiling: mean KL divergence from full precision, nats per token"
+    )
+
     drain_s: float = Field(default=30.0, ge=0, description="how long running requests may end at shutdown")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool = False

@@ -31,7 +31,13 @@ from inference_node.errors import NodeError
 PREPARING_AFTER_S = 1.0
 
 # Refusals of what was asked for. The others tell that the asker is out of date, so its generation must not count as known.
-_FINAL = {RejectCode.OUT_OF_BOUNDS, RejectCode.NOT_SUPPORTED, RejectCode.OUT_OF_MEMORY, RejectCode.INVALID}
+_FINAL = {
+    RejectCode.OUT_OF_BOUNDS,
+    RejectCode.NOT_SUPPORTED,
+    RejectCode.OUT_OF_MEMORY,
+    RejectCode.QUALITY,
+    RejectCode.INVALID,
+}
 
 log = structlog.get_logger("agent.keeper")
 

@@ -189,7 +189,37 @@ def _reconfigure(document: Json) -> list[Table]:
     ]
 
 
-_KINDS: Mapping[str, Callable[[Json], list[Table]]] = {"engine": _engine, "reconfigure": _reconfigure}
+def _quality(document: Json) -> list[Table]:
+    rows = tuple(
+        (
+            row["precision"] + (f"@{row['pruning_threshold']:g}" if row["pruning_threshold"] else ""),
+            f"{row['perplexity']:.3f}",
+            f"{row['perplexity_ratio']:.4f}",
+            f"{row['kl_mean']:.4f}",
+            f"{row['kl_p99']:.3f}",
+            f"{100 * row['top1_agreement']:.1f} %",
+            f"{row['kept_ratio']:.3f}",
+            figure(row["weight_bytes"] / 1e6),
+            row["standing"],
+        )
+        for row in document["results"]
+    )
+    columns = ("level", "ppl", "ratio", "KL mean", "KL p99", "top 1", "kept", "MB", "standing")
+    ceiling, tokens = document["ceiling"], document["results"][0]["tokens"]
+    notes = (
+        f"{tokens:,} tokens of held-out text, teacher-forced. ppl: perplexity, and its ratio to bf16's. KL: divergence from bf16 "
+        "in nats per token, over its 64 likeliest tokens and the sum of the rest (a lower bound). top 1: tokens whose likeliest "
+        "successor is the same. kept: activations of the MLP that pruning left. MB: weights in memory.",
+        f"Certified up to {ceiling['max_perplexity_ratio']:g} of bf16's perplexity and a mean KL of {ceiling['max_kl']:g}.",
+    )
+    return [Table(f"Quality of {document['model']} against bf16", columns, rows, notes)]
+
+
+_KINDS: Mapping[str, Callable[[Json], list[Table]]] = {
+    "engine": _engine,
+    "reconfigure": _reconfigure,
+    "quality": _quality,
+}
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -53,6 +53,7 @@ class RejectCode(StrEnum):
     OUT_OF_BOUNDS = "out_of_bounds"
     NOT_SUPPORTED = "not_supported"
     OUT_OF_MEMORY = "out_of_memory"
+    QUALITY = "quality"  # answers would be worse than this node's ceiling allows; `force` overrides
     INVALID = "invalid"  # the document itself is malformed
 
 

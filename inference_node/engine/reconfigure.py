@@ -105,6 +105,15 @@ class Reconfigurer:
             if settings.pruning_threshold > 0 and self._table is None:
                 self._table = self._learn(runner, self._stores[running])
 
+    def full_precision(self, running: Precision) -> Store:
+        """bf16 weights: those in memory, or others that live as long as the caller holds them. Raises SettingsRefused."""
+        with self._building:
+            store = self._stores.get(Precision.BF16)
+            if store is None:
+                self._make_room(Precision.BF16, running)
+                store = build(self._checkpoint, self._spec, Precision.BF16)
+            return store
+
     def drop_unused(self, running: Precision) -> None:
         """Lets go of every format but the running one. Going back to it later is a preparation again."""
         for precision in [p for p in self._stores if p is not running]:

@@ -23,6 +23,7 @@ _STATUS = {
     RejectCode.STALE_GENERATION: 409,
     RejectCode.CONFLICT: 409,
     RejectCode.OUT_OF_MEMORY: 409,
+    RejectCode.QUALITY: 409,
     RejectCode.OUT_OF_BOUNDS: 422,
     RejectCode.NOT_SUPPORTED: 422,
     RejectCode.INVALID: 422,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from inference_node.bench import serve as serving
-from trimtab.cli import bench_engine, bench_reconfigure, bench_report
+from trimtab.cli import bench_engine, bench_quality, bench_reconfigure, bench_report
 from trimtab.cli.output import AsJson, number, print_json, print_table
 from trimtab.errors import CommandError, UsageError
 
@@ -19,6 +19,7 @@ def bench() -> None:
 
 app.command("engine")(bench_engine.engine)
 app.command("peers")(bench_engine.peers)
+app.command("quality")(bench_quality.quality)
 app.command("reconfigure")(bench_reconfigure.reconfigure)
 app.command("report")(bench_report.report)
 

@@ -1512,12 +1512,7 @@ export interface components {
             observed_epoch: number;
             /**
              * @default {
-             *       "cells": [],
-             *       "fits": [],
-             *       "epoch": 0,
-             *       "hardware": "",
-             *       "model": "",
-             *       "engine_version": ""
+             *       "cells": []
              *     }
              */
             step_profile: components["schemas"]["StepProfile"];
@@ -2383,64 +2378,8 @@ export interface components {
             error_rate: number;
         };
         /**
-         * StepFit
-         * @description Seconds of a step as a sum of costs, none of them negative:
-         *
-         *         base + curve(tokens) + decode_row * decode_rows + prefill_row * prefill_rows
-         *              + context_token * context_tokens + prefill_pair * prefill_pairs
-         *
-         *     `curve` is a line through knots (tokens, seconds), never falling, straight on beyond the last: flat where the weights' bytes
-         *     decide, steep where arithmetic does, as max(bytes / bandwidth, flops / rate) has it, without asking where it turns.
-         *     `error_*` are relative errors of predictions made before the step was seen.
-         */
-        StepFit: {
-            precision: components["schemas"]["Precision"];
-            /** @default model */
-            kv_precision: components["schemas"]["KvPrecision"];
-            /**
-             * Pruning
-             * @default 0
-             */
-            pruning: number;
-            /** Base S */
-            base_s: number;
-            /** Curve */
-            curve: [
-                number,
-                number
-            ][];
-            /** Decode Row S */
-            decode_row_s: number;
-            /** Prefill Row S */
-            prefill_row_s: number;
-            /** Context Token S */
-            context_token_s: number;
-            /** Prefill Pair S */
-            prefill_pair_s: number;
-            /** Samples */
-            samples: number;
-            /**
-             * Error Median
-             * @description median relative error; null: nothing was held out
-             */
-            error_median?: number | null;
-            /**
-             * Error P95
-             * @description 95 % quantile of it
-             */
-            error_p95?: number | null;
-            /**
-             * Error Samples
-             * @default 0
-             */
-            error_samples: number;
-        };
-        /**
          * StepProfile
          * @description Step times measured on this node with this model, by a short probe at start and refined by the steps it serves.
-         *
-         *     Seconds and counts throughout. `epoch` grows with each new fit. The fingerprints say whose times these are: they are kept
-         *     across restarts and used again only for the same machine, model and version of the engine.
          */
         StepProfile: {
             /**
@@ -2448,74 +2387,22 @@ export interface components {
              * @default []
              */
             cells: components["schemas"]["StepSample"][];
-            /**
-             * Fits
-             * @default []
-             */
-            fits: components["schemas"]["StepFit"][];
-            /**
-             * Epoch
-             * @default 0
-             */
-            epoch: number;
-            /**
-             * Hardware
-             * @description fingerprint of processor, cores and threads
-             * @default
-             */
-            hardware: string;
-            /**
-             * Model
-             * @description fingerprint of the model's weights
-             * @default
-             */
-            model: string;
-            /**
-             * Engine Version
-             * @default
-             */
-            engine_version: string;
         };
         /**
          * StepSample
-         * @description One cell of the table: steps of at most so many rows and tokens (and more than the next smaller cell takes).
+         * @description One cell of the node's measured step-time table.
          */
         StepSample: {
             precision: components["schemas"]["Precision"];
-            /** @default model */
-            kv_precision: components["schemas"]["KvPrecision"];
-            /**
-             * Pruning
-             * @default 0
-             */
-            pruning: number;
             /** Decode Rows */
             decode_rows: number;
             /** Prefill Tokens */
             prefill_tokens: number;
             /**
-             * Context Tokens
-             * @description KV tokens that decode rows read, all together; 0: not told apart
-             * @default 0
-             */
-            context_tokens: number;
-            /**
              * Step S
              * @description median seconds of one step
              */
             step_s: number;
-            /**
-             * P95 S
-             * @description 95 % quantile of them; 0 when an older node does not tell
-             * @default 0
-             */
-            p95_s: number;
-            /**
-             * Ewma S
-             * @description smoothed seconds, the newest steps count most; 0 as above
-             * @default 0
-             */
-            ewma_s: number;
             /** Samples */
             samples: number;
         };

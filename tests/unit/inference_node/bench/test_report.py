@@ -6,6 +6,7 @@ import pytest
 
 from inference_node.bench.report import Table, figure, tables
 from inference_node.errors import Invalid
+from tests.support.quality_records import quality_record
 
 NO_TIMES: dict[str, Any] = {"mean": None, "p50": None, "p95": None, "p99": None, "n": 0}
 HARDWARE = {"cpu": "A CPU", "cores": 2, "memory_mb": 4096}
@@ -73,3 +74,20 @@ class TestTables:
     def test_a_damaged_report_says_what_is_missing(self) -> None:
         with pytest.raises(Invalid, match="load"):
             tables({"benchmark": "engine"})
+
+
+class TestQuality:
+    def test_a_level_is_a_row_with_its_standing(self) -> None:
+        rows = [
+            quality_record().model_dump(mode="json") | {"standing": "certified"},
+            quality_record(pruning_threshold=0.4, kept_ratio=0.6).model_dump(mode="json") | {"standing": "failed"},
+        ]
+        ceiling = {"max_perplexity_ratio": 1.15, "max_kl": 0.3}
+
+        (table,) = tables({"benchmark": "quality", "model": "small", "ceiling": ceiling, "results": rows})
+
+        assert [(row[0], row[2], row[-1]) for row in table.rows] == [
+            ("int8", "1.0050", "certified"),
+            ("int8@0.4", "1.0050", "failed"),
+        ]
+        assert "3,000 tokens" in table.notes[0]

@@ -1,0 +1,42 @@
+"""What a node measured of its answers' quality at one precision and pruning level, against full precision."""
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from inference_node.contract.settings import EngineSettings, Precision
+
+# Arithmetic that is taken for the checkpoint's own: its answers are what the others are held against.
+FULL_PRECISIONS = (Precision.FP32, Precision.BF16)
+
+
+class QualityRecord(BaseModel):
+    """One measurement on held-out text, teacher-forced. The reference is bf16 without pruning, on the same tokens.
+
+    `kl_mean` and `kl_p99` are Kullback-Leibler divergences of the reference from the candidate, in nats per token, over the
+    reference's 64 likeliest tokens and the sum of all others: a lower bound of the divergence over the whole vocabulary.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    precision: Precision
+    pruning_threshold: float = Field(ge=0, le=0.7)
+    tokens: int = Field(ge=1, description="tokens that were predicted")
+    perplexity: float = Field(gt=0)
+    perplexity_ratio: float = Field(gt=0, description="perplexity over the reference's; 1 is as good")
+    kl_mean: float = Field(ge=0, description="nats per token")
+    kl_p99: float = Field(ge=0, description="nats, of the worst hundredth of tokens")
+    top1_agreement: float = Field(ge=0, le=1, description="share of tokens whose likeliest successor is the same")
+    kept_ratio: float = Field(default=1.0, ge=0, le=1, description="share of what pruning may drop that was kept")
+    weight_bytes: int = Field(ge=0, description="of the weights in memory")
+    model: str = Field(description="fingerprint of the checkpoint")
+    arithmetic: str = Field(description="fingerprint of the code, the kernels and the text that measured")
+    made_at: AwareDatetime
+
+    @property
+    def loss_ratio(self) -> float:
+        """What the answers lost, 0 to 1: by how much perplexity grew."""
+        return min(1.0, max(0.0, self.perplexity_ratio - 1.0))
+
+
+def is_full_precision(settings: EngineSettings) -> bool:
+    """Whether these settings compute what the checkpoint says, so that there is nothing to certify."""
+    return settings.precision in FULL_PRECISIONS and settings.pruning_threshold == 0

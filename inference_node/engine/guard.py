@@ -1,0 +1,113 @@
+"""QualityGuard: settings that change the arithmetic come into force only with a record that their answers are good enough."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from inference_node.config import NodeConfig
+from inference_node.contract.messages import RejectCode
+from inference_node.contract.quality import QualityRecord
+from inference_node.contract.settings import EngineSettings
+from inference_node.engine.errors import SettingsRefused
+from inference_node.model.backend import Store
+from inference_node.model.runner import ModelRunner, Numerics
+from inference_node.quality.ceiling import Ceiling, Judgement, Standing, judge
+from inference_node.quality.divergence import NotMeasurable, Progress
+from inference_node.quality.laboratory import Laboratory, Subject
+from inference_node.quality.records import QualityRecords
+
+# Of a measurement's progress, looking up the reference is this share where it has to be done.
+_REFERENCE_SHARE = 0.5
+
+
+class QualityGuard:
+    """Judges by the node's records, and makes those that are missing. `measure` takes seconds, the rest is quick; any thread."""
+
+    def __init__(self, ceiling: Ceiling, records: QualityRecords, laboratory: Laboratory) -> None:
+        self.ceiling = ceiling
+        self._records, self._laboratory = records, laboratory
+
+    @classmethod
+    def of(
+        cls,
+        config: NodeConfig,
+        runner: ModelRunner,
+        fingerprint: str,
+        encode: Callable[[str], Sequence[int]],
+        *,
+        longest: int,
+        folder: Path | None = None,
+    ) -> "QualityGuard":
+        """For one model. longest: tokens that one sequence may have; folder: of the records, by default in the node's own."""
+        kept = folder or config.data_dir / "quality"
+        subject = Subject.of(runner, fingerprint, encode, longest)
+        return cls(
+            Ceiling(config.max_perplexity_ratio, config.max_kl),
+            QualityRecords(kept / f"{fingerprint}.json", model=fingerprint, arithmetic=subject.arithmetic),
+            Laboratory(subject, runner, kept),
+        )
+
+    @property
+    def records(self) -> tuple[QualityRecord, ...]:
+        return self._records.all
+
+    def judge(self, settings: EngineSettings) -> Judgement:
+        return judge(settings, self._records.of(settings.precision), self.ceiling)
+
+    def admits(self, settings: EngineSettings) -> bool:
+        """Whether a record lets them through; False when one must be made first. Raises SettingsRefused when one forbids them."""
+        found = self.judge(settings)
+        if found.standing is Standing.FAILED:
+            assert found.record is not None
+            raise self._refusal(settings, found.record)
+        return found.standing is not Standing.UNKNOWN
+
+    def measure(
+        self,
+        settings: EngineSettings,
+        numerics: Numerics,
+        reference: Callable[[], Store],
+        progress: Progress = lambda share: None,
+    ) -> QualityRecord:
+        """Makes and keeps the record of settings that are ready. `reference` gives bf16 weights, where they are needed still.
+
+        Raises SettingsRefused when nothing can be measured, and what progress raises to give up.
+        """
+        begun = 0.0
+        try:
+            if not self._laboratory.has_reference:
+                begun = _REFERENCE_SHARE
+                self._laboratory.refer(reference(), lambda share: progress(begun * share))
+            record = self._laboratory.measure(
+                numerics, settings.pruning_threshold, lambda share: progress(begun + (1 - begun) * share)
+            )
+        except NotMeasurable as error:
+            raise SettingsRefused(
+                RejectCode.QUALITY,
+                _knob(settings),
+                f"{_name(settings)} cannot be compared with full precision: {error}",
+            ) from None
+        self._records.add(record)
+        return record
+
+    def _refusal(self, settings: EngineSettings, record: QualityRecord) -> SettingsRefused:
+        at = (
+            f" at pruning {record.pruning_threshold:g}"
+            if record.pruning_threshold != settings.pruning_threshold
+            else ""
+        )
+        return SettingsRefused(
+            RejectCode.QUALITY,
+            _knob(settings),
+            f"{_name(settings)} is below this node's quality ceiling{at}: {self.ceiling.complaint(record)} (measured on "
+            f"{record.tokens} held-out tokens, see `trimtab bench quality`). Choose a milder level, raise "
+            "NODE_MAX_PERPLEXITY_RATIO or NODE_MAX_KL, or push with force.",
+        )
+
+
+def _knob(settings: EngineSettings) -> str:
+    return "pruning_threshold" if settings.pruning_threshold > 0 else "precision"
+
+
+def _name(settings: EngineSettings) -> str:
+    pruned = f" pruned by {settings.pruning_threshold:g}" if settings.pruning_threshold > 0 else ""
+    return f"{settings.precision}{pruned}"
