@@ -20,12 +20,11 @@ from inference_node.errors import Invalid
 from inference_node.model.backend import build, describe, supported_precisions
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.runner import ModelRunner
-from inference_node.pruning.calibrate import TEXT
+from inference_node.pruning.text import MOST_TOKENS, TEXT
 from inference_node.quality.laboratory import REFERENCE
 
 Progress = Callable[[str], None]
 _BLOCK_SIZE, _LONGEST = 32, 1024
-_CALIBRATION_TOKENS = 384  # as a node takes them
 _MOST_PRUNING = KNOBS["pruning_threshold"].maximum or 0.0
 
 
@@ -71,7 +70,7 @@ def run(options: QualityOptions, progress: Progress = lambda line: None) -> dict
         spec,
         capabilities,
         calibration_dir=config.data_dir / "calibration",
-        calibration_tokens=encode(TEXT)[:_CALIBRATION_TOKENS],
+        calibration_tokens=encode(TEXT)[:MOST_TOKENS],
     )
     progress(f"preparing {REFERENCE} weights")
     store = build(checkpoint, spec, REFERENCE)

@@ -117,7 +117,9 @@ SETTINGS_INFO = MetricSpec(
 SETTINGS_CHANGES = MetricSpec(
     "inference_settings_changes_total", C, "Pushes received, by outcome.", ("model_name", "outcome")
 )
-PRUNED_RATIO = MetricSpec("inference_pruned_ratio", G, "Share of MLP channels really dropped in recent steps, 0 to 1.")
+PRUNED_RATIO = MetricSpec(
+    "inference_pruned_ratio", G, "Share of the layers' weights that the last step had no use for, 0 to 1."
+)
 STEP_MODEL_ERROR = MetricSpec(
     "inference_step_model_error_ratio",
     G,

@@ -127,7 +127,7 @@ class EngineSettings(BaseModel):
         ge=0.0,
         le=0.7,
         allow_inf_nan=False,
-        description="Share of activation mass below which channels are dropped; 0 is exact.",
+        description="Share of the layers' weights to do without, by dropping small activations; 0 is exact.",
         json_schema_extra=_knob(ApplyMode.LIVE, SafeDirection.LOWER, unit="ratio", changes_numerics=True),
     )
     prefix_cache: bool = Field(

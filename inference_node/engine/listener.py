@@ -10,7 +10,7 @@ from inference_node.engine.requests import FinishReason, RequestTiming
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One step. Counts are of this step; running, waiting and blocks are as it ended; `pruned_ratio` is of MLP channels."""
+    """One step. Counts are of this step; running, waiting and blocks are as it ended; `pruned_ratio` is of weights."""
 
     step: int
     started_s: float

@@ -25,7 +25,7 @@ from inference_node.model.errors import ModelInvalid
 from inference_node.model.runner import ModelRunner
 from inference_node.model.spec import ModelSpec
 from inference_node.model.weights import ARITHMETIC
-from inference_node.pruning.calibrate import TEXT
+from inference_node.pruning.text import MOST_TOKENS, TEXT
 
 log = structlog.get_logger("engine")
 
@@ -33,7 +33,6 @@ Progress = Callable[[str, float], None]
 
 # Of the memory that is free before loading, the KV cache may take this share, counted in the widest precision.
 _KV_SHARE = 0.4
-_CALIBRATION_TOKENS = 384
 _OWN_CACHE = (Precision.FP32, Precision.BF16)
 
 
@@ -82,7 +81,7 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
         spec,
         capabilities,
         calibration_dir=config.data_dir / "calibration",
-        calibration_tokens=tokenizer(TEXT)["input_ids"][: min(_CALIBRATION_TOKENS, max_model_len)],
+        calibration_tokens=tokenizer(TEXT)["input_ids"][: min(MOST_TOKENS, max_model_len)],
     )
     reconfigurer.check(settings)
     progress(f"preparing {settings.precision} weights", 0.1)

@@ -4,6 +4,8 @@ import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from inference_node.contract.messages import NodeCapabilities, RejectCode
 from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 from inference_node.engine.errors import SettingsRefused, Superseded
@@ -13,8 +15,9 @@ from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.foreign.store import LIMITS
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.model.spec import ModelSpec
-from inference_node.pruning.calibrate import load_or_learn
-from inference_node.pruning.prune import Observer, Pruner
+from inference_node.pruning.calibrate import learn, load_or_learn
+from inference_node.pruning.observe import Observer
+from inference_node.pruning.prune import Pruner
 from inference_node.pruning.thresholds import PruningTable
 
 # Memory that stays free after a preparation, as a share of the machine's.
@@ -43,7 +46,7 @@ class Reconfigurer:
         self._capabilities = capabilities
         self._stores: dict[Precision, Store] = {}
         self._table: PruningTable | None = None
-        self._calibration = calibration_dir / f"{checkpoint.fingerprint}.json"
+        self._calibration = calibration_dir / f"{checkpoint.fingerprint}.safetensors"
         self._tokens = tuple(calibration_tokens)
         # One preparation at a time: two at once would need the memory of both.
         self._building = threading.Lock()
@@ -81,7 +84,7 @@ class Reconfigurer:
         pruner = None
         if settings.pruning_threshold > 0:
             assert self._table is not None
-            pruner = Pruner(self._table.cutoffs(settings.pruning_threshold))
+            pruner = Pruner(self._table.cutoffs(settings.pruning_threshold), self._table.weights)
         return Numerics(self._stores[settings.precision], pruner)
 
     def prepare(
@@ -103,7 +106,7 @@ class Reconfigurer:
                 )
             _stop_unless(is_wanted)
             if settings.pruning_threshold > 0 and self._table is None:
-                self._table = self._learn(runner, self._stores[running])
+                self._table = self._learn(runner, self._stores[running], is_wanted)
 
     def full_precision(self, running: Precision) -> Store:
         """bf16 weights: those in memory, or others that live as long as the caller holds them. Raises SettingsRefused."""
@@ -137,16 +140,16 @@ class Reconfigurer:
                 f"{precision} beside {running} needs {needed / 1e6:.0f} MB free to be prepared, {free / 1e6:.0f} MB are",
             )
 
-    def _learn(self, runner: ModelRunner, store: Store) -> PruningTable:
-        def run(tokens: Sequence[int], observer: Observer) -> None:
-            runner.logits_apart(tokens, store, observer, every_token=False)
+    def _learn(self, runner: ModelRunner, store: Store, is_wanted: Callable[[], bool]) -> PruningTable:
+        def run(tokens: Sequence[int], hook: Observer | Pruner | None) -> Tensor:
+            _stop_unless(is_wanted)
+            return runner.logits_apart(tokens, store, hook, every_token=not isinstance(hook, Observer))
 
         return load_or_learn(
             self._calibration,
             fingerprint=self._checkpoint.fingerprint,
             num_layers=self._spec.num_layers,
-            tokens=self._tokens,
-            run=run,
+            learn=lambda: learn(run, self._tokens, self._spec.site_weights, self._spec.num_layers),
         )
 
 

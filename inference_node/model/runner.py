@@ -47,7 +47,7 @@ class ModelRunner:
 
     @property
     def pruned_ratio(self) -> float:
-        """Share of MLP channels dropped in the last step."""
+        """Share of the layers' weights that the last step had no use for."""
         return 0.0 if self._numerics.pruner is None else self._numerics.pruner.ratio
 
     def switch(self, numerics: Numerics, used_blocks: list[int]) -> bool:

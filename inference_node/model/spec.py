@@ -174,10 +174,19 @@ class ModelSpec:
         """Entries of all matrices, the embedding counted once when the head is tied."""
         if self.foreign is not None:
             return self.foreign.num_weights
-        attention = self.hidden_size * (self.qkv_features + self.num_heads * self.head_dim)
-        mlp = 3 * self.hidden_size * self.intermediate_size
         ends = self.vocab_size * self.hidden_size * (1 if self.tied_head else 2)
-        return self.num_layers * (attention + mlp) + ends
+        return self.num_layers * sum(self.site_weights) + ends
+
+    @property
+    def site_weights(self) -> tuple[int, int, int, int]:
+        """Entries of the matrix behind each pruning.Site of one layer, in its order."""
+        attention = self.num_heads * self.head_dim
+        return (
+            self.hidden_size * self.qkv_features,
+            attention * self.hidden_size,
+            2 * self.hidden_size * self.intermediate_size,
+            self.intermediate_size * self.hidden_size,
+        )
 
     def kv_bytes_per_token(self, dtype: torch.dtype) -> int:
         return 2 * self.num_layers * self.num_key_heads * self.head_dim * dtype.itemsize

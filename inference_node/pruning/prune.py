@@ -1,4 +1,4 @@
-"""Cutting activations in the forward, counting what was cut, and learning where to cut."""
+"""Cutting activations in the forward, and counting what was cut."""
 
 from collections.abc import Sequence
 
@@ -6,73 +6,46 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from inference_node.pruning.thresholds import SHARES, LayerCutoffs, PruningTable, Site
-
-# torch.quantile takes at most 16 million values; a strided sample of this many places a quantile within 0.1 %.
-_SAMPLE = 1_000_000
+from inference_node.pruning.thresholds import SITES, Site
 
 
 class Pruner:
-    """Drops activations of at most the cut-off, and counts. One forward at a time; `ratio` is of the MLP's sites."""
+    """Drops activations of at most the cut-off, and counts. One forward at a time.
 
-    def __init__(self, cutoffs: tuple[LayerCutoffs, ...]) -> None:
-        self._cutoffs = cutoffs
-        # [layers, 4] fp32, for kernels that cut by themselves.
-        self.taus = torch.tensor([[getattr(layer, site.value) for site in Site] for layer in cutoffs])
-        self._dropped = 0
-        self._seen = 0
+    taus: [layers, 4] fp32, sites in the order of Site; a row is cut by its own sizes alone, whoever is computed beside it.
+    weights: [layers, 4], what share of the layers' weights stands behind each site; without them all weigh alike.
+    """
+
+    def __init__(self, taus: Tensor, weights: Tensor | None = None) -> None:
+        # For kernels that cut by themselves, which read it row by row.
+        self.taus = taus.float().contiguous()
+        self._weights = torch.full(taus.shape, 1 / taus.numel()) if weights is None else weights
+        self._cutoffs: list[list[float]] = self.taus.tolist()
+        self._kept = torch.zeros(taus.shape, dtype=torch.int64)
+        self._widths = [0] * len(SITES)
         self._rows = 0
 
     def begin(self, rows: int) -> None:
         """A new step, of whose rows the first `rows` are real and the others padding."""
-        self._dropped = self._seen = 0
+        self._kept.zero_()
         self._rows = rows
 
     def __call__(self, layer: int, site: Site, x: Tensor) -> Tensor:
-        """x: [M, C]; returns it with small entries at zero."""
-        kept = functional.hardshrink(x, getattr(self._cutoffs[layer], site.value))
-        if site is Site.MLP_IN or site is Site.MLP_MIDDLE:
-            real = kept[: self._rows]
-            self._seen += real.numel()
-            self._dropped += real.numel() - int(real.count_nonzero())
+        """x: [M, C]; returns it with small entries at zero. Spares no reading: torch multiplies by the zeros."""
+        place = SITES.index(site)
+        kept = functional.hardshrink(x, self._cutoffs[layer][place])
+        self._widths[place] = x.shape[1]
+        self._kept[layer, place] = int(kept[: self._rows].count_nonzero())
         return kept
 
     def feed(self, kept: Tensor, widths: Sequence[int], rows: int) -> None:
         """What a kernel counted that cut by itself. kept: [layers, 4], summed over rows; widths: inputs of each site."""
-        mlp = [list(Site).index(site) for site in (Site.MLP_IN, Site.MLP_MIDDLE)]
-        self._seen = rows * kept.shape[0] * sum(widths[place] for place in mlp)
-        self._dropped = self._seen - int(kept[:, mlp].sum())
+        self._kept, self._widths, self._rows = kept, list(widths), rows
 
     @property
     def ratio(self) -> float:
-        """Share of the MLP's channels dropped in the step, 0 to 1."""
-        return self._dropped / self._seen if self._seen else 0.0
-
-
-class Observer:
-    """Takes the Pruner's place in a forward and only looks: gathers magnitudes per layer and site."""
-
-    def __init__(self, num_layers: int) -> None:
-        self._seen: dict[Site, list[list[Tensor]]] = {site: [[] for _ in range(num_layers)] for site in Site}
-        self._rows = 0
-
-    def begin(self, rows: int) -> None:
-        self._rows = rows
-
-    def __call__(self, layer: int, site: Site, x: Tensor) -> Tensor:
-        self._seen[site][layer].append(x[: self._rows].float().abs().flatten())
-        return x
-
-    def table(self) -> PruningTable:
-        """Quantiles of all that was seen."""
-        shares = torch.tensor(SHARES)
-        return PruningTable(
-            {
-                site: tuple(tuple(torch.quantile(_sample(torch.cat(seen)), shares).tolist()) for seen in layers)
-                for site, layers in self._seen.items()
-            }
-        )
-
-
-def _sample(values: Tensor) -> Tensor:
-    return values[:: max(1, -(-values.numel() // _SAMPLE))]
+        """Share of the layers' weights that the last step's rows had no use for, 0 to 1."""
+        if self._rows == 0 or not all(self._widths):
+            return 0.0
+        used = self._kept / (torch.tensor(self._widths) * self._rows)
+        return max(0.0, 1 - float((used * self._weights).sum()))

@@ -249,7 +249,7 @@ class TestApply:
         table.write_text("{")  # torn: it is learned anew, and nobody is bothered
         async with running_engine(tiny, tmp_path, settings) as engine:
             assert (await ask(engine, "r", [1], max_tokens=1)).tokens
-        assert table.read_text() != "{"
+        assert table.read_bytes() != b"{"
 
 
 class TestFailures:

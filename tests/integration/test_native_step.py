@@ -20,8 +20,8 @@ from inference_node.model.forward import TokenRun
 from inference_node.model.native_forward import NativeForward
 from inference_node.model.native_weights import NativeStore
 from inference_node.model.runner import ModelRunner, Numerics
-from inference_node.pruning.prune import Observer, Pruner
-from inference_node.pruning.thresholds import LayerCutoffs, Site
+from inference_node.pruning.observe import Observer
+from inference_node.pruning.prune import Pruner
 from tests.support.models import oracle_logits, save_tiny_model
 
 SHAPES = ("llama-native", "llama-native-tied-deep", "llama-native-biases", "qwen3-native")
@@ -127,7 +127,7 @@ class TestRowsStandAlone:
     ) -> None:
         """One row walks along the inputs that are left; many rows multiply by zeros."""
         native = llama[precision]
-        pruner = Pruner(tuple(LayerCutoffs(0.8, 0.1, 0.8, 0.3) for _ in range(native.spec.num_layers)))
+        pruner = Pruner(torch.tensor([0.8, 0.1, 0.8, 0.3]).expand(native.spec.num_layers, -1))
         alone = native.logits([1] * len(TOKENS), pruner=pruner)
         share = pruner.ratio
         assert torch.equal(alone, native.logits([len(TOKENS)], pruner=pruner))
@@ -204,10 +204,8 @@ class TestRunner:
             runner = ModelRunner(spec, store, num_blocks=8, block_size=32, max_model_len=256)
             observer = Observer(spec.num_layers)
             runner.logits_apart(TOKENS, store, observer, every_token=False)
-            tables.append(observer.table())
-        for site in Site:
-            found, expected = (torch.tensor(table.quantiles[site]) for table in tables)
-            torch.testing.assert_close(found, expected, rtol=0.1, atol=0.02)
+            tables.append(observer.quantiles())
+        torch.testing.assert_close(*tables, rtol=0.1, atol=0.02)
 
 
 def zero_model(folder: Path, head: float) -> Path:

@@ -979,7 +979,7 @@ export interface components {
             kv_precision: components["schemas"]["KvPrecision"];
             /**
              * Pruning Threshold
-             * @description Share of activation mass below which channels are dropped; 0 is exact.
+             * @description Share of the layers' weights to do without, by dropping small activations; 0 is exact.
              * @default 0
              */
             pruning_threshold: number;

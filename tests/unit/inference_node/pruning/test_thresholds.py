@@ -1,65 +1,67 @@
-"""Cut-offs: found in the quantiles, kept on disk, and dropping what they promise."""
+"""Cut-offs: looked up for any rate, kept on disk, and told from files that are not theirs."""
 
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from inference_node.pruning.prune import Observer, Pruner
-from inference_node.pruning.thresholds import SHARES, CalibrationInvalid, LayerCutoffs, PruningTable, Site
-
-
-def observed(num_layers: int = 2, rows: int = 400) -> tuple[PruningTable, dict[tuple[int, Site], torch.Tensor]]:
-    observer, seen = Observer(num_layers), {}
-    observer.begin(rows)
-    generator = torch.Generator().manual_seed(0)
-    for layer in range(num_layers):
-        for site in Site:
-            seen[layer, site] = (layer + 1) * torch.randn(rows, 64, generator=generator)
-            observer(layer, site, seen[layer, site])
-    return observer.table(), seen
+from inference_node.pruning.thresholds import RATES, SHARES, SITES, CalibrationInvalid, PruningTable
 
 
-class TestPruningTable:
-    @pytest.mark.parametrize("share", [0.02, 0.31, 0.5, 0.7])
-    def test_drops_the_share_it_was_asked_for_at_every_site(self, share: float) -> None:
-        table, seen = observed()
-        pruner = Pruner(table.cutoffs(share))
-        pruner.begin(400)
-        for (layer, site), x in seen.items():
-            kept = pruner(layer, site, x)
-            assert 1 - kept.count_nonzero() / kept.numel() == pytest.approx(share, abs=0.01)
-        assert pruner.ratio == pytest.approx(share, abs=0.01)
+def made(num_layers: int = 2) -> PruningTable:
+    """Quantiles that are ten times their share, and sites that all drop the rate."""
+    layers = (num_layers, len(SITES))
+    return PruningTable(
+        quantiles=torch.tensor(SHARES).mul(10).expand(*layers, -1).clone(),
+        path=torch.tensor(RATES).view(-1, 1, 1).expand(-1, *layers).clone(),
+        weights=torch.full(layers, 1 / (num_layers * len(SITES))),
+    )
 
+
+class TestCutoffs:
+    @pytest.mark.parametrize("rate", [0.0, 0.003, 0.25, 0.4, 0.687, 0.7])
+    def test_any_rate_is_found_between_those_that_are_kept(self, rate: float) -> None:
+        torch.testing.assert_close(made().cutoffs(rate), torch.full((2, 4), rate * 10), atol=1e-5, rtol=1e-5)
+
+    def test_grow_with_the_rate(self) -> None:
+        table = made()
+        levels = torch.stack([table.cutoffs(i / 70) for i in range(50)])
+        assert bool((levels.diff(dim=0) > 0).all())
+
+
+class TestFile:
     def test_survives_a_round_trip_and_knows_its_model(self, tmp_path: Path) -> None:
-        table, _ = observed()
-        path = tmp_path / "deep" / "table.json"
+        table, path = made(), tmp_path / "deep" / "table.safetensors"
         table.save(path, "model-1")
-        assert PruningTable.load(path, "model-1", 2) == table
+        found = PruningTable.load(path, "model-1", 2)
+        for name in ("quantiles", "path", "weights"):
+            assert torch.equal(getattr(found, name), getattr(table, name))
+        assert [file.name for file in path.parent.iterdir()] == [path.name]
         with pytest.raises(CalibrationInvalid, match="another model"):
             PruningTable.load(path, "model-2", 2)
         with pytest.raises(CalibrationInvalid, match="wrong shape"):
             PruningTable.load(path, "model-1", 3)
 
-    @pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 1, "model": "m", "quantiles": {}}'])
-    def test_a_damaged_file_is_told_from_a_missing_one(self, tmp_path: Path, text: str) -> None:
-        path = tmp_path / "table.json"
-        path.write_text(text)
+    def test_a_damaged_file_is_told_from_a_missing_one(self, tmp_path: Path) -> None:
+        path = tmp_path / "table.safetensors"
+        made().save(path, "m")
+        whole = path.read_bytes()
+        for damaged in (b"", b"{", whole[: len(whole) // 2], bytes(len(whole)), b'{"version": 1}'):
+            path.write_bytes(damaged)
+            with pytest.raises(CalibrationInvalid, match="damaged"):
+                PruningTable.load(path, "m", 2)
+        with pytest.raises(FileNotFoundError):
+            PruningTable.load(tmp_path / "none.safetensors", "m", 2)
+
+    def test_a_tensor_that_is_missing_or_no_number_is_damage(self, tmp_path: Path) -> None:
+        path = tmp_path / "table.safetensors"
+        made().save(path, "m")
+        note = {"version": "2", "model": "m"}
+        tensors = load_file(path)
+        save_file({name: tensors[name] for name in ("quantiles", "path")}, path, metadata=note)
         with pytest.raises(CalibrationInvalid, match="damaged"):
             PruningTable.load(path, "m", 2)
-        with pytest.raises(FileNotFoundError):
-            PruningTable.load(tmp_path / "none.json", "m", 2)
-
-    def test_quantiles_grow_with_the_share(self) -> None:
-        table, _ = observed()
-        for site in Site:
-            for row in table.quantiles[site]:
-                assert len(row) == len(SHARES) and list(row) == sorted(row)
-
-
-class TestPruner:
-    def test_padding_rows_are_not_counted(self) -> None:
-        pruner = Pruner((LayerCutoffs(1.0, 1.0, 1.0, 1.0),))
-        pruner.begin(rows=1)
-        pruner(0, Site.MLP_MIDDLE, torch.tensor([[0.5, 2.0], [0.0, 0.0]]))
-        assert pruner.ratio == 0.5
+        save_file({**tensors, "quantiles": torch.full_like(tensors["quantiles"], torch.nan)}, path, metadata=note)
+        with pytest.raises(CalibrationInvalid, match="no number"):
+            PruningTable.load(path, "m", 2)

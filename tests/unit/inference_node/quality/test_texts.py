@@ -2,7 +2,7 @@
 
 import re
 
-from inference_node.pruning.calibrate import TEXT
+from inference_node.pruning.text import TEXT
 from inference_node.quality import texts
 from inference_node.quality.texts import Kind, held_out, windows
 
