@@ -34,7 +34,7 @@ ERROR_CAUSES: Final = ("engine", "starting", "draining", "internal")
 CUT_CAUSES: Final = ("slow_reader", "slow_request", "headers", "connections", "malformed")
 _OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 _OUTCOMES: Final = (*(outcome.value for outcome in AckOutcome), *(code.value for code in RejectCode))
-_ERROR_QUANTILES: Final = ("0.5", "0.95")
+_ERROR_PERCENTILES: Final = ("50", "95")
 _NUMBERS: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind != "choice")
 _CHOICES: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind == "choice")
 
@@ -75,8 +75,8 @@ class NodeMetrics:
 
     def bind_step_error(self, error: Callable[[], tuple[float, float] | None]) -> None:
         """Read the step model's error, (median, 95 % quantile), at each scrape from now on."""
-        for place, quantile in enumerate(_ERROR_QUANTILES):
-            self._gauge(names.STEP_MODEL_ERROR, quantile).set_function(partial(_part, error, place))
+        for place, percentile in enumerate(_ERROR_PERCENTILES):
+            self._gauge(names.STEP_MODEL_ERROR, percentile).set_function(partial(_part, error, place))
 
     def bind_ready(self, is_ready: Callable[[], bool]) -> None:
         self._gauge(names.READY).set_function(lambda: float(is_ready()))
@@ -181,7 +181,7 @@ class NodeMetrics:
             names.CONNECTIONS_CUT.name: CUT_CAUSES,
             names.SETTINGS_CHANGES.name: _OUTCOMES,
             names.SETTINGS_KNOB.name: _NUMBERS,
-            names.STEP_MODEL_ERROR.name: _ERROR_QUANTILES,
+            names.STEP_MODEL_ERROR.name: _ERROR_PERCENTILES,
         }
         for spec in names.ALL:
             if spec.kind in (MetricKind.INFO, MetricKind.HISTOGRAM):

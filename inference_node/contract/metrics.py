@@ -123,8 +123,8 @@ PRUNED_RATIO = MetricSpec(
 STEP_MODEL_ERROR = MetricSpec(
     "inference_step_model_error_ratio",
     G,
-    "Relative error of predicted step times over the last served steps, by quantile; 0 while none was served.",
-    ("model_name", "quantile"),
+    "Relative error of predicted step times over the last served steps, by percentile; 0 while none was served.",
+    ("model_name", "percentile"),
 )
 READY = MetricSpec("inference_ready", G, "1 while the node takes requests.")
 BUILD = MetricSpec("inference_build_info", I, "Version of the node.", ("model_name", "version", "device"))

@@ -70,7 +70,7 @@ class KvCache:
 
 
 def _zero_pages(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros that take memory as they are first written. torch.zeros writes them all: 1.5 GB for 65,536 tokens of a small model."""
+    """Zeros that take memory as they are first written; torch.zeros writes all of them (1.5 GB for the demo model)."""
     memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize)
     return torch.frombuffer(memory, dtype=dtype).view(shape)
 

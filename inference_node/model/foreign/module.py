@@ -110,7 +110,10 @@ def _load(folder: Path, dtype: torch.dtype) -> Any:
         raise ModelUnsupported(f"{folder}: transformers cannot load the model: {error}") from None
     # transformers fills what is missing with random numbers, and goes on.
     if missing := sorted(found["missing_keys"]) or sorted(str(key) for key in found["mismatched_keys"]):
-        raise ModelInvalid(f"the weights hold no tensor {missing[0]!r}; the folder does not fit its config.json")
+        raise ModelInvalid(
+            f"the weights hold no tensor {missing[0]!r}, which a model of type {module.config.model_type!r} has; "
+            "the folder does not fit its config.json"
+        )
     module.eval()
     module.requires_grad_(False)
     return module

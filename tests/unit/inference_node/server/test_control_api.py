@@ -157,8 +157,8 @@ class TestShow:
         assert shown["capabilities"]["precisions"] == ["fp32", "bf16", "int8"]
 
     async def test_how_wrong_predicted_step_times_were(self, served: ServedApp) -> None:
-        assert await served.metric('inference_step_model_error_ratio{quantile="0.5"}') == 0.02
-        assert await served.metric('inference_step_model_error_ratio{quantile="0.95"}') == 0.07
+        assert await served.metric('inference_step_model_error_ratio{percentile="50"}') == 0.02
+        assert await served.metric('inference_step_model_error_ratio{percentile="95"}') == 0.07
 
     async def test_step_model(self, served: ServedApp) -> None:
         response = await served.client.get("/admin/v1/step-model", headers=served.admin)
