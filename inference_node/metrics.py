@@ -16,11 +16,13 @@ from prometheus_client.registry import Collector
 from inference_node.contract import metrics as names
 from inference_node.contract.messages import AckOutcome, NodeHardware, RejectCode
 from inference_node.contract.metrics import MetricKind, MetricSpec
+from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import KNOBS, EngineSettings
 from inference_node.engine.listener import RequestRecord, StepRecord
 from inference_node.engine.requests import FinishReason
 from inference_node.engine.serving import EngineStats
 from inference_node.histogram import BatchHistogram
+from inference_node.quality_metrics import QUALITY, QualityCollector
 
 # vLLM's words for how a request ended.
 _FINISHED: Final = {
@@ -48,7 +50,11 @@ class NodeMetrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self._model = model_name
         self._version = version
-        self._families: dict[str, MetricWrapperBase | BatchHistogram] = {s.name: self._make(s) for s in names.ALL}
+        self._families: dict[str, MetricWrapperBase | BatchHistogram] = {
+            s.name: self._make(s) for s in names.ALL if s not in QUALITY
+        }
+        self._quality = QualityCollector(model_name)
+        self.registry.register(self._quality)
         # Looking a series up by its labels costs more than counting in it, and steps count a dozen times.
         self._children: dict[tuple[str, ...], MetricWrapperBase] = {}
         self._precreate()
@@ -77,6 +83,10 @@ class NodeMetrics:
         """Read the step model's error, (median, 95 % quantile), at each scrape from now on."""
         for place, percentile in enumerate(_ERROR_PERCENTILES):
             self._gauge(names.STEP_MODEL_ERROR, percentile).set_function(partial(_part, error, place))
+
+    def bind_quality(self, quality: Callable[[], NodeQuality]) -> None:
+        """Read the quality records at each scrape from now on. A level has series once it was measured."""
+        self._quality.bind(quality)
 
     def bind_ready(self, is_ready: Callable[[], bool]) -> None:
         self._gauge(names.READY).set_function(lambda: float(is_ready()))
@@ -184,7 +194,7 @@ class NodeMetrics:
             names.STEP_MODEL_ERROR.name: _ERROR_PERCENTILES,
         }
         for spec in names.ALL:
-            if spec.kind in (MetricKind.INFO, MetricKind.HISTOGRAM):
+            if spec.kind in (MetricKind.INFO, MetricKind.HISTOGRAM) or spec in QUALITY:
                 continue  # an info's labels are its value, known only once the engine stands; histograms exist
             for value in extra.get(spec.name, (None,)):
                 self._child(spec, *([] if value is None else [value]))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
+from controlplane.decisions.certified import certified_variants
 from controlplane.decisions.decision import NodeFacts
 from controlplane.decisions.policy import Autonomy, CertifiedVariant, Policy
 from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
@@ -24,7 +25,8 @@ class Proposal:
 
 def propose(current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]) -> list[Proposal]:
     """The settings in force first, then every combination inside bounds, trust region and capabilities. No duplicates."""
-    loss, speed = _now(current, policy)
+    certified = certified_variants(current, policy, nodes)
+    loss, speed = _now(current, certified)
     found = {current: Proposal(current, loss, speed)}
     for batch, tokens, wait in product(
         _scaled("max_batch_size", current.max_batch_size, _BATCH, policy, nodes),
@@ -32,8 +34,8 @@ def propose(current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...
         _waits(current, policy),
     ):
         live = current.replace(max_batch_size=batch, max_batched_tokens=tokens, batch_wait_ms=wait)
-        for variant in _variants(current, policy, nodes):
-            settings, loss, speed = _with(live, variant, current, policy)
+        for variant in _variants(current, policy, nodes, certified):
+            settings, loss, speed = _with(live, variant, current, certified)
             found.setdefault(settings, Proposal(settings, loss, speed))
     return list(found.values())
 
@@ -84,12 +86,12 @@ def _waits(current: EngineSettings, policy: Policy) -> list[float]:
 
 
 def _variants(
-    current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]
+    current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...], certified: tuple[CertifiedVariant, ...]
 ) -> Iterator[CertifiedVariant | None]:
     """None (what is in force), then each certified variant that all nodes have and the quality budget allows."""
     yield None
     bounds = policy.guardrails.bounds.get("pruning_threshold")
-    for variant in policy.quality.certified:
+    for variant in certified:
         if variant.quality_loss_ratio > policy.quality.max_loss_ratio:
             continue
         if variant.precision is not current.precision and policy.autonomy_of("precision") is Autonomy.OFF:
@@ -104,10 +106,13 @@ def _variants(
 
 
 def _with(
-    settings: EngineSettings, variant: CertifiedVariant | None, current: EngineSettings, policy: Policy
+    settings: EngineSettings,
+    variant: CertifiedVariant | None,
+    current: EngineSettings,
+    certified: tuple[CertifiedVariant, ...],
 ) -> tuple[EngineSettings, float, float]:
     if variant is None:
-        return settings, *_now(current, policy)
+        return settings, *_now(current, certified)
     changes: dict[str, KnobValue] = {
         "precision": variant.precision.value,
         "pruning_threshold": variant.pruning_threshold,
@@ -115,17 +120,17 @@ def _with(
     ratio = variant.step_time_ratio or 1.0
     if variant.precision is current.precision:
         # The step times were measured with the pruning in force, so only the difference to it counts.
-        now = _certified(current, policy)
+        now = _find(current, certified)
         ratio /= (now.step_time_ratio if now is not None else None) or 1.0
     return settings.replace(**changes), variant.quality_loss_ratio, ratio
 
 
-def _now(current: EngineSettings, policy: Policy) -> tuple[float, float]:
+def _now(current: EngineSettings, certified: tuple[CertifiedVariant, ...]) -> tuple[float, float]:
     """Quality loss of what is in force, where it is certified; its speed is in the measured step times already, hence 1."""
-    variant = _certified(current, policy)
+    variant = _find(current, certified)
     return (0.0 if variant is None else variant.quality_loss_ratio), 1.0
 
 
-def _certified(settings: EngineSettings, policy: Policy) -> CertifiedVariant | None:
+def _find(settings: EngineSettings, certified: tuple[CertifiedVariant, ...]) -> CertifiedVariant | None:
     wanted = (settings.precision, settings.pruning_threshold)
-    return next((v for v in policy.quality.certified if (v.precision, v.pruning_threshold) == wanted), None)
+    return next((v for v in certified if (v.precision, v.pruning_threshold) == wanted), None)

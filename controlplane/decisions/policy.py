@@ -114,9 +114,10 @@ class Objective(_Document):
 
 
 class CertifiedVariant(_Document):
-    """A precision and pruning level whose quality was measured for this model; nothing else is ever proposed.
+    """A precision and pruning level whose quality was measured for this model.
 
-    List the reference itself too (loss 0): the way back is proposed only to what is listed.
+    Nothing else is ever proposed but what all nodes of the pool have measured themselves and found good; of pruned levels only
+    those listed here with their step time.
     """
 
     precision: Precision
@@ -131,7 +132,9 @@ class Quality(_Document):
     """What answers may lose."""
 
     max_loss_ratio: Ratio = 0.01
-    certified: tuple[CertifiedVariant, ...] = ()
+    certified: tuple[CertifiedVariant, ...] = Field(
+        default=(), description="besides what the nodes have good records of"
+    )
 
 
 class RolloutPolicy(_Document):

@@ -35,6 +35,8 @@ def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -
     node.running, node.waiting, node.kv_usage = beat.running, beat.waiting, beat.kv_usage
     if beat.step_profile is not None and beat.step_profile.cells:
         node.step_profile = beat.step_profile.model_dump(mode="json")
+    if beat.quality is not None:
+        node.capabilities = node.capabilities | {"quality": beat.quality.model_dump(mode="json")}
     note_recovery(session, node, now)
     if beat.observed_generation >= node.observed_generation:  # an acknowledgement may have overtaken this heartbeat
         note_applied(

@@ -231,6 +231,7 @@ class Agent:
             kv_usage=stats.kv_usage,
             step=stats.step,
             step_profile=self._engine.step_profile() if self._beats % PROFILE_EVERY == 0 else None,
+            quality=self._engine.quality() if self._beats % PROFILE_EVERY == 0 else None,
         )
 
     def _heard(self, up: bool, reason: str = "") -> None:

@@ -134,7 +134,7 @@ class SettingsKeeper:
         try:
             async with self._lock:
                 underway = await self._begin(push)
-            outcome = AckOutcome.UNCHANGED if underway is None else await self._outcome(underway)
+            outcome, forced = (AckOutcome.UNCHANGED, False) if underway is None else await self._outcome(underway)
         except PushRejected as rejection:
             self._count(rejection.code.value)
             if rejection.code in _FINAL and push.generation > self.known_generation:
@@ -142,10 +142,13 @@ class SettingsKeeper:
             log.warning("push_rejected", generation=push.generation, code=rejection.code.value, reason=str(rejection))
             raise
         self._count(outcome.value)
-        return self._acknowledge(outcome, push, asked_step)
+        return self._acknowledge(outcome, push, asked_step, forced)
 
-    async def edit(self, changes: Mapping[str, KnobValue]) -> SettingsAck:
-        """An operator's change of some knobs at the node itself; from then on the node is drifted. Raises PushRejected."""
+    async def edit(self, changes: Mapping[str, KnobValue], *, force: bool = False) -> SettingsAck:
+        """An operator's change of some knobs at the node itself; from then on the node is drifted. Raises PushRejected.
+
+        force: the quality guard shall let it pass.
+        """
         asked_step = self._engine.stats().step
         try:
             async with self._lock:
@@ -156,13 +159,13 @@ class SettingsKeeper:
                 except ValidationError as error:
                     raise rejection_of(error.errors()) from None
                 check_offered(settings, self._engine.capabilities)
-                underway = self._start(_Change(settings, self._observed.bounds, False, None))
-            outcome = await self._outcome(underway)
+                underway = self._start(_Change(settings, self._observed.bounds, force, None))
+            outcome, forced = await self._outcome(underway)
         except PushRejected as rejection:
             self._count(rejection.code.value)
             raise
         self._count(outcome.value)
-        return self._acknowledge(outcome, None, asked_step)
+        return self._acknowledge(outcome, None, asked_step, forced)
 
     async def resume(self) -> None:
         """Take up a change that a restart has cut off, once: if it was what stopped the node, a second try would too."""
@@ -247,6 +250,7 @@ class SettingsKeeper:
             step=applied.step,
             by="push" if push else "operator",
             outcome=applied.outcome.value,
+            forced=applied.forced,
         )
         return applied
 
@@ -254,11 +258,17 @@ class SettingsKeeper:
         if self._underway is not None and self._underway.change is change:
             self._underway = None
 
-    async def _outcome(self, underway: _Underway) -> AckOutcome:
+    async def _outcome(self, underway: _Underway) -> tuple[AckOutcome, bool]:
+        """Also whether the quality guard had to be overridden, as far as that is known yet."""
         done, _ = await asyncio.wait({underway.task}, timeout=self._preparing_after_s)
-        return underway.task.result().outcome if done else AckOutcome.PREPARING
+        if not done:
+            return AckOutcome.PREPARING, False
+        applied = underway.task.result()
+        return applied.outcome, applied.forced
 
-    def _acknowledge(self, outcome: AckOutcome, push: SettingsPush | None, asked_step: int) -> SettingsAck:
+    def _acknowledge(
+        self, outcome: AckOutcome, push: SettingsPush | None, asked_step: int, forced: bool
+    ) -> SettingsAck:
         settings = self._engine.settings
         return SettingsAck(
             generation=push.generation if push else self._observed.generation,
@@ -266,6 +276,7 @@ class SettingsKeeper:
             outcome=outcome,
             applied_step=None if outcome is AckOutcome.PREPARING else self._observed.applied_step,
             asked_step=asked_step,
+            forced=forced,
             config_hash=settings.content_hash(),
             settings=settings,
         )

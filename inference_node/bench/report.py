@@ -209,7 +209,7 @@ def _quality(document: Json) -> list[Table]:
     notes = (
         f"{tokens:,} tokens of held-out text, teacher-forced. ppl: perplexity, and its ratio to bf16's. KL: divergence from bf16 "
         "in nats per token, over its 64 likeliest tokens and the sum of the rest (a lower bound). top 1: tokens whose likeliest "
-        "successor is the same. kept: activations of the MLP that pruning left. MB: weights in memory.",
+        "successor is the same. kept: weights of the layers that rows had use for. MB: weights in memory.",
         f"Certified up to {ceiling['max_perplexity_ratio']:g} of bf16's perplexity and a mean KL of {ceiling['max_kl']:g}.",
     )
     return [Table(f"Quality of {document['model']} against bf16", columns, rows, notes)]

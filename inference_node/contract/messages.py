@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import EngineSettings, KnobBounds, KvPrecision, Precision
 from inference_node.contract.step_profile import StepProfile
 
@@ -66,6 +67,10 @@ class NodeCapabilities(_Message):
     max_batched_tokens: int = Field(ge=64, le=MAX_NUMBER)
     max_model_len: int = Field(ge=1, le=MAX_NUMBER, description="longest prompt plus answer, in tokens")
     kv_tokens: int = Field(ge=1, le=MAX_NUMBER, description="tokens the KV cache holds in all")
+    quality: NodeQuality | None = Field(
+        default=None,
+        description="levels that were measured here, good and bad; others are measured before they are applied",
+    )
 
 
 class NodeHardware(_Message):
@@ -133,6 +138,7 @@ class Heartbeat(_Message):
     kv_usage: float = Field(default=0.0, ge=0.0, le=1.0)
     step: int = Field(default=0, ge=0, le=MAX_STEP)
     step_profile: StepProfile | None = None
+    quality: NodeQuality | None = None
 
 
 class HeartbeatReply(_Message):
@@ -168,6 +174,7 @@ class SettingsAck(_Message):
     asked_step: int | None = Field(
         default=None, description="engine step at which the change arrived; older nodes do not tell"
     )
+    forced: bool = Field(default=False, description="the quality guard was overridden for this change")
     config_hash: str = Field(description="of the settings in force now")
     settings: EngineSettings = Field(description="the settings in force now")
 

@@ -128,5 +128,18 @@ STEP_MODEL_ERROR = MetricSpec(
 )
 READY = MetricSpec("inference_ready", G, "1 while the node takes requests.")
 BUILD = MetricSpec("inference_build_info", I, "Version of the node.", ("model_name", "version", "device"))
+_LEVEL = ("model_name", "precision", "pruning_threshold")
+QUALITY_PERPLEXITY = MetricSpec(
+    "inference_quality_perplexity_ratio", G, "Measured perplexity over full precision's, one series a level.", _LEVEL
+)
+QUALITY_KL = MetricSpec(
+    "inference_quality_kl_nats", G, "Measured mean KL divergence from full precision, nats per token.", _LEVEL
+)
+QUALITY_TOP1 = MetricSpec(
+    "inference_quality_top1_agreement", G, "Share of tokens whose likeliest successor is full precision's.", _LEVEL
+)
+QUALITY_CERTIFIED = MetricSpec(
+    "inference_quality_certified", G, "1 for a measured level within the node's quality ceiling, else 0.", _LEVEL
+)
 
 ALL: tuple[MetricSpec, ...] = tuple(value for value in dict(globals()).values() if isinstance(value, MetricSpec))

@@ -25,7 +25,9 @@ class QualityRecord(BaseModel):
     kl_mean: float = Field(ge=0, description="nats per token")
     kl_p99: float = Field(ge=0, description="nats, of the worst hundredth of tokens")
     top1_agreement: float = Field(ge=0, le=1, description="share of tokens whose likeliest successor is the same")
-    kept_ratio: float = Field(default=1.0, ge=0, le=1, description="share of what pruning may drop that was kept")
+    kept_ratio: float = Field(
+        default=1.0, ge=0, le=1, description="share of the layers' weights that the tokens had use for"
+    )
     weight_bytes: int = Field(ge=0, description="of the weights in memory")
     model: str = Field(description="fingerprint of the checkpoint")
     arithmetic: str = Field(description="fingerprint of the code, the kernels and the text that measured")
@@ -35,6 +37,20 @@ class QualityRecord(BaseModel):
     def loss_ratio(self) -> float:
         """What the answers lost, 0 to 1: by how much perplexity grew."""
         return min(1.0, max(0.0, self.perplexity_ratio - 1.0))
+
+
+class NodeQuality(BaseModel):
+    """What a node measured so far, and the ceiling that it goes by."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    max_perplexity_ratio: float = Field(ge=1)
+    max_kl: float = Field(gt=0, description="of the mean, nats per token")
+    records: tuple[QualityRecord, ...] = ()
+
+    def holds(self, record: QualityRecord) -> bool:
+        """Whether the node takes such settings without force."""
+        return record.perplexity_ratio <= self.max_perplexity_ratio and record.kl_mean <= self.max_kl
 
 
 def is_full_precision(settings: EngineSettings) -> bool:

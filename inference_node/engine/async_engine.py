@@ -1,6 +1,7 @@
 """The one thread that steps, and its queues to the event loop: requests and settings in, deltas out."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import threading
@@ -13,11 +14,20 @@ from typing import Any, Self
 
 from inference_node.config import NodeConfig
 from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware
+from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import EngineSettings, KnobBounds
 from inference_node.contract.step_profile import StepProfile
 from inference_node.engine.answer import Answer
+from inference_node.engine.certifier import Certifier
 from inference_node.engine.engine import Change
-from inference_node.engine.errors import EngineStopped, PromptTooLong, QueueFull, RequestInvalid, Superseded
+from inference_node.engine.errors import (
+    EngineStopped,
+    PromptTooLong,
+    QueueFull,
+    RequestInvalid,
+    SettingsRefused,
+    Superseded,
+)
 from inference_node.engine.listener import EngineListener, SilentListener
 from inference_node.engine.load import Loaded, load
 from inference_node.engine.own_thread import in_own_thread
@@ -27,6 +37,8 @@ from inference_node.engine.streams import TokenStream
 from inference_node.engine.token_bytes import TokenBytes
 
 _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
+# An engine that took no step for so long has time to measure what it runs.
+_IDLE_S = 30.0
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +56,7 @@ class _Cancel:
 @dataclass(frozen=True, slots=True)
 class _Apply:
     change: Change
+    forced: bool
     applied: asyncio.Future[Applied]
 
 
@@ -63,6 +76,8 @@ class AsyncEngine:
         self._loaded = loaded
         self._engine = loaded.engine
         self._reconfigurer = loaded.reconfigurer
+        self._certifier = Certifier(loaded.guard, loaded.reconfigurer)
+        self._certifying: asyncio.Task[None] | None = None
         self._listener = listener
         self._inbox: deque[_Command] = deque()
         self._wake = threading.Condition()
@@ -135,6 +150,7 @@ class AsyncEngine:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
         self._loaded.learner.start()
+        self._certifying = asyncio.create_task(self._certify_when_idle(), name="certify")
 
     async def shutdown(self, drain_s: float) -> None:
         """As in ServingEngine. Again does nothing."""
@@ -149,7 +165,7 @@ class AsyncEngine:
             self._send(_Stop())
             await asyncio.to_thread(self._thread.join)
             await asyncio.sleep(0)  # lets the last deltas, posted by the thread, reach their streams
-        for task in list(self._applies):
+        for task in (*self._applies, *([self._certifying] if self._certifying else [])):
             task.cancel()
         self._preparer.shutdown(wait=False)
         await asyncio.to_thread(self._loaded.learner.stop)
@@ -181,14 +197,17 @@ class AsyncEngine:
     ) -> Applied:
         self._require_running()
         self._reconfigurer.check(settings)
+        is_new = settings.numerics_key() != self._ordered.numerics_key()
+        forced = force and is_new and self._certifier.overrides(settings)
+        is_certified = force or not is_new or self._certifier.admits(settings)
         self._apply_number += 1
         self._wanted = settings
         bound = (bounds or {}).get("max_batch_size")
         if (settings, bound) == (self._ordered, self._bounds) and not self._applies:
             return Applied(self._engine.step_number + 1, settings, AckOutcome.UNCHANGED)
-        if self._reconfigurer.is_ready(settings):
-            return await self._order(settings, bound)
-        task = asyncio.create_task(self._prepare_and_order(settings, bound, self._apply_number))
+        if is_certified and self._reconfigurer.is_ready(settings):
+            return await self._order(settings, bound, forced)
+        task = asyncio.create_task(self._prepare_and_order(settings, bound, self._apply_number, is_certified, forced))
         self._applies.add(task)
         task.add_done_callback(self._forget_apply)
         return await asyncio.shield(task)
@@ -212,7 +231,11 @@ class AsyncEngine:
             accepting=self._accepting,
             preparing=self._preparing,
             failed_steps=engine.failed_steps,
+            measuring=self._certifier.progress,
         )
+
+    def quality(self) -> NodeQuality:
+        return self._certifier.quality
 
     def step_profile(self) -> StepProfile:
         return self._loaded.learner.model.snapshot()
@@ -250,22 +273,24 @@ class AsyncEngine:
             retry = float(math.ceil(min(max(wait, _SHORTEST_RETRY_S), _LONGEST_RETRY_S)))
             raise QueueFull(queued, settings.max_queue, retry)
 
-    async def _prepare_and_order(self, settings: EngineSettings, bound: KnobBounds | None, number: int) -> Applied:
-        await self._prepare(settings, number)
+    async def _prepare_and_order(
+        self, settings: EngineSettings, bound: KnobBounds | None, number: int, is_certified: bool, forced: bool
+    ) -> Applied:
+        await self._prepare(settings, number, is_certified)
         if number != self._apply_number:
             raise Superseded("newer settings took the place of these while they were being prepared")
-        return await self._order(settings, bound)
+        return await self._order(settings, bound, forced)
 
-    def _order(self, settings: EngineSettings, bound: KnobBounds | None) -> "asyncio.Future[Applied]":
+    def _order(self, settings: EngineSettings, bound: KnobBounds | None, forced: bool) -> "asyncio.Future[Applied]":
         """Queues settings that are ready, behind those queued before; the engine's thread applies them in this order."""
         assert self._loop is not None
         self._ordered, self._bounds = settings, bound
         applied: asyncio.Future[Applied] = self._loop.create_future()
         applied.add_done_callback(_see_exception)
-        self._send(_Apply(Change(settings, self._reconfigurer.numerics(settings), bound), applied))
+        self._send(_Apply(Change(settings, self._reconfigurer.numerics(settings), bound), forced, applied))
         return asyncio.shield(applied)
 
-    async def _prepare(self, settings: EngineSettings, number: int) -> None:
+    async def _prepare(self, settings: EngineSettings, number: int, is_certified: bool) -> None:
         assert self._loop is not None
         self._preparing = settings
 
@@ -273,18 +298,50 @@ class AsyncEngine:
             # A repeated push of the same precision goes on with what this one has begun.
             return self._apply_number == number or (self._accepting and self._wanted.precision is settings.precision)
 
+        def is_measured_for() -> bool:
+            wanted = self._wanted.numerics_key() == settings.numerics_key()
+            return self._apply_number == number or (self._accepting and wanted)
+
         running = self._engine.settings.precision
         try:
-            # In a thread that ends with it: see own_thread.
-            await self._loop.run_in_executor(
-                self._preparer,
-                in_own_thread,
-                lambda: self._reconfigurer.prepare(settings, self._engine.runner, running, is_wanted),
-                "prepare",
+            await self._aside(
+                lambda: self._reconfigurer.prepare(settings, self._engine.runner, running, is_wanted), "prepare"
             )
+            if not is_certified:
+                await self._aside(
+                    lambda: self._certifier.certify(settings, running, is_measured_for), "measure quality"
+                )
         finally:
             if self._preparing is settings:
                 self._preparing = None
+
+    async def _aside(self, work: Callable[[], None], name: str) -> None:
+        """One at a time, in a thread that ends with it: see own_thread."""
+        assert self._loop is not None
+        await self._loop.run_in_executor(self._preparer, in_own_thread, work, name)
+
+    async def _certify_when_idle(self) -> None:
+        """What runs without a record, since the node started with it or was forced to, gets one when there is time."""
+        last_step = -1
+        while True:
+            await asyncio.sleep(_IDLE_S)
+            settings, step = self._engine.settings, self._engine.step_number
+            was_busy, last_step = step != last_step, step
+            if was_busy or self._streams or self._applies or not self._certifier.wants(settings):
+                continue
+            with contextlib.suppress(Superseded):
+                await self._certify_running(settings)
+
+    async def _certify_running(self, settings: EngineSettings) -> None:
+        def is_wanted() -> bool:
+            return self._accepting and not self._applies
+
+        try:
+            await self._aside(
+                lambda: self._certifier.certify(settings, settings.precision, is_wanted), "measure quality"
+            )
+        except SettingsRefused as error:
+            log.warning("what runs would not pass the quality guard: %s", error)
 
     def _forget_apply(self, task: asyncio.Task[Applied]) -> None:
         self._applies.discard(task)
@@ -349,14 +406,14 @@ class AsyncEngine:
             case _Cancel(request_id):
                 if deltas := self._engine.cancel(request_id):
                     self._post(self._deliver, deltas)
-            case _Apply(change, applied):
-                self._post(_resolve, applied, self._apply_change(change))
+            case _Apply(change, forced, applied):
+                self._post(_resolve, applied, self._apply_change(change, forced))
             case _Stop():
                 raise AssertionError("handled by the loop")
 
-    def _apply_change(self, change: Change) -> Applied | Exception:
+    def _apply_change(self, change: Change, forced: bool) -> Applied | Exception:
         try:
-            return Applied(self._engine.apply(change), change.settings, AckOutcome.APPLIED)
+            return Applied(self._engine.apply(change), change.settings, AckOutcome.APPLIED, forced)
         except Exception as error:
             log.exception("settings could not be applied")
             return error
@@ -366,7 +423,7 @@ class AsyncEngine:
             match command:
                 case _Add(answer):
                     self._engine.add(answer)
-                case _Apply(_, applied):
+                case _Apply(_, _, applied):
                     self._post(
                         _resolve, applied, EngineStopped("the engine was stopped before it applied these settings")
                     )

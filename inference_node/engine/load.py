@@ -13,6 +13,7 @@ from inference_node.contract.messages import NodeCapabilities, NodeHardware
 from inference_node.contract.settings import KNOBS, EngineSettings, Precision
 from inference_node.engine import hardware
 from inference_node.engine.engine import Change, Engine
+from inference_node.engine.guard import QualityGuard
 from inference_node.engine.kept_steps import Identity
 from inference_node.engine.listener import EngineListener
 from inference_node.engine.reconfigure import Reconfigurer
@@ -47,6 +48,7 @@ class Loaded:
     capabilities: NodeCapabilities
     hardware: NodeHardware
     learner: StepLearner
+    guard: QualityGuard
 
 
 def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener, progress: Progress) -> Loaded:
@@ -76,12 +78,17 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
         max_model_len=max_model_len,
         kv_tokens=num_blocks * config.block_size,
     )
+
+    def encode(text: str) -> list[int]:
+        tokens: list[int] = tokenizer(text)["input_ids"]
+        return tokens
+
     reconfigurer = Reconfigurer(
         checkpoint,
         spec,
         capabilities,
         calibration_dir=config.data_dir / "calibration",
-        calibration_tokens=tokenizer(TEXT)["input_ids"][: min(MOST_TOKENS, max_model_len)],
+        calibration_tokens=encode(TEXT)[: min(MOST_TOKENS, max_model_len)],
     )
     reconfigurer.check(settings)
     progress(f"preparing {settings.precision} weights", 0.1)
@@ -109,8 +116,9 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     if settings.pruning_threshold > 0:
         reconfigurer.prepare(settings, runner, settings.precision, lambda: True)
         engine.apply(Change(settings, reconfigurer.numerics(settings), None))
+    guard = QualityGuard.of(config, runner, checkpoint.fingerprint, encode, longest=max_model_len)
     progress("ready", 1.0)
-    return Loaded(engine, reconfigurer, tokenizer, spec, capabilities, machine, learner)
+    return Loaded(engine, reconfigurer, tokenizer, spec, capabilities, machine, learner, guard)
 
 
 def load_tokenizer(config: NodeConfig) -> Any:

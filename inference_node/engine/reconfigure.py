@@ -101,10 +101,10 @@ class Reconfigurer:
                     self._checkpoint,
                     self._spec,
                     settings.precision,
-                    lambda share: _stop_unless(is_wanted),
+                    lambda share: stop_unless(is_wanted),
                     tuple(self._stores.values()),
                 )
-            _stop_unless(is_wanted)
+            stop_unless(is_wanted)
             if settings.pruning_threshold > 0 and self._table is None:
                 self._table = self._learn(runner, self._stores[running], is_wanted)
 
@@ -142,7 +142,7 @@ class Reconfigurer:
 
     def _learn(self, runner: ModelRunner, store: Store, is_wanted: Callable[[], bool]) -> PruningTable:
         def run(tokens: Sequence[int], hook: Observer | Pruner | None) -> Tensor:
-            _stop_unless(is_wanted)
+            stop_unless(is_wanted)
             return runner.logits_apart(tokens, store, hook, every_token=not isinstance(hook, Observer))
 
         return load_or_learn(
@@ -157,6 +157,7 @@ def _refused(code: RejectCode, knob: str, message: str) -> SettingsRefused:
     return SettingsRefused(code, knob, message)
 
 
-def _stop_unless(is_wanted: Callable[[], bool]) -> None:
+def stop_unless(is_wanted: Callable[[], bool]) -> None:
+    """Raises Superseded once nobody needs it any more."""
     if not is_wanted():
         raise Superseded("newer settings took the place of these while they were being prepared")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware
+from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import EngineSettings, KnobBounds
 from inference_node.contract.step_profile import StepProfile
 from inference_node.engine.requests import EngineRequest
@@ -13,11 +14,15 @@ from inference_node.engine.streams import TokenStream
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """`settings` are in force from `step` on, the number of the first step that runs under them."""
+    """`settings` are in force from `step` on, the number of the first step that runs under them.
+
+    forced: the quality guard would not have let them through.
+    """
 
     step: int
     settings: EngineSettings
     outcome: AckOutcome
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class EngineStats:
     accepting: bool
     preparing: EngineSettings | None
     failed_steps: int
+    measuring: float | None = None  # share of a quality measurement that is done
 
 
 class ServingEngine(Protocol):
@@ -82,12 +88,17 @@ class ServingEngine(Protocol):
     ) -> Applied:
         """Brings settings into force between two steps; returns when they are.
 
+        Arithmetic that is neither in force nor full precision needs a quality record that holds; one that is missing is made
+        first. `force` does without.
         `bounds` is the envelope inside which the node's reflex may move max_batch_size; absent, it may only go below the target.
         Raises SettingsRefused when this node cannot run them, Superseded when a newer call overtakes one that is
         being prepared, EngineStopped. Cancelling the caller leaves the change under way.
         """
 
     def stats(self) -> EngineStats: ...
+
+    def quality(self) -> NodeQuality:
+        """What was measured of the answers' quality, and the ceiling. Quick, from any thread."""
 
     def step_profile(self) -> StepProfile: ...
 

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 
 from inference_node.agent.desired import PushRejected, rejection_of
 from inference_node.contract.messages import AckOutcome, RejectCode, SettingsAck, SettingsPush, SettingsReject
+from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import KNOBS
 from inference_node.contract.step_profile import StepProfile
 from inference_node.server.node import Node
@@ -69,12 +70,15 @@ def control_router(node: Node) -> APIRouter:
         return _acknowledged(await keeper.apply_push(push))
 
     @router.patch("/settings", response_model=SettingsAck, responses=_REFUSALS)
-    async def edit_settings(changes: dict[str, Any]) -> Response:
-        """Change some knobs on this node by hand. It counts as drifted until the control plane's next push."""
+    async def edit_settings(changes: dict[str, Any], force: bool = False) -> Response:
+        """Change some knobs on this node by hand. It counts as drifted until the control plane's next push.
+
+        With `force` the quality guard lets it pass; bounds and memory it cannot skip.
+        """
         _, keeper = node.settled()
         if not changes:
             raise PushRejected(RejectCode.INVALID, "name at least one knob")
-        return _acknowledged(await keeper.edit(changes))
+        return _acknowledged(await keeper.edit(changes, force=force))
 
     @router.get("/settings")
     async def show_settings() -> dict[str, Any]:
@@ -103,6 +107,12 @@ def control_router(node: Node) -> APIRouter:
         """How long steps take on this node: the measured table, the fit through it, and how wrong its predictions were."""
         engine, _ = node.settled()
         return engine.step_profile()
+
+    @router.get("/quality")
+    async def show_quality() -> NodeQuality:
+        """What each measured precision and pruning level costs in answers, and the ceiling above which it needs force."""
+        engine, _ = node.settled()
+        return engine.quality()
 
     @router.get("/status")
     async def show_status() -> dict[str, Any]:

@@ -152,6 +152,7 @@ class Lifecycle:
         keeper = node.keeper
         node.metrics.bind(engine.stats, lambda: keeper.observed.generation, engine.hardware, engine.settings)
         node.metrics.bind_step_error(engine.step_error)
+        node.metrics.bind_quality(engine.quality)
         node.state, node.doing, node.progress = NodeState.READY, "", 1.0
         log.info(
             "node_ready",
@@ -251,7 +252,7 @@ def registration_of(node: Node) -> NodeRegistration:
         admin_token=node.admin_token,
         instance_id=node.instance_id,
         version=node.version,
-        capabilities=engine.capabilities,
+        capabilities=engine.capabilities.model_copy(update={"quality": engine.quality()}),
         hardware=engine.hardware,
         settings=engine.settings,
         observed_generation=keeper.observed.generation,

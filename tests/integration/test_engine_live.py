@@ -200,7 +200,8 @@ class TestApply:
         stream = await engine.submit(EngineRequest("r", (1, 2, 3), params))
         await anext(stream)
         for precision in ("int8", "fp32", "bf16"):
-            await engine.apply(engine.settings.replace(precision=precision))
+            # Forced: a measurement may take longer than the whole answer.
+            await engine.apply(engine.settings.replace(precision=precision), force=True)
         rest = [delta async for delta in stream]
         assert 1 + sum(len(delta.token_ids) for delta in rest) == 300
         assert {delta.numerics.split("|")[0] for delta in rest} <= {"bf16", "int8", "fp32"}
@@ -228,7 +229,7 @@ class TestApply:
         self, engine: AsyncEngine, heard: Recorder
     ) -> None:
         plain = await ask(engine, "plain", prompts(1)[0], max_tokens=30, ignore_eos=True, logprobs=1)
-        await engine.apply(engine.settings.replace(pruning_threshold=0.5))
+        await engine.apply(engine.settings.replace(pruning_threshold=0.5), force=True)  # noise knows no quality
         pruned = await ask(engine, "pruned", prompts(1)[0], max_tokens=30, ignore_eos=True, logprobs=1)
         assert pruned.last.numerics == "bf16|model|0.5"
         assert 0.4 < engine.stats().pruned_ratio < 0.6 and heard.steps[-1].pruned_ratio > 0.4

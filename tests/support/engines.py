@@ -63,10 +63,16 @@ async def running_engine(
     threads: int = 1,
     max_model_len: int = 512,
     kv_tokens: int = 8192,
+    **ceiling: float,
 ) -> AsyncIterator[AsyncEngine]:
-    """An engine that is loaded and started, and shut down at the end."""
+    """An engine that is loaded and started, and shut down at the end. ceiling: of quality, by NodeConfig's names."""
     config = NodeConfig(
-        model=folder, data_dir=data_dir, threads=threads, max_model_len=max_model_len, kv_tokens=kv_tokens
+        model=folder,
+        data_dir=data_dir,
+        threads=threads,
+        max_model_len=max_model_len,
+        kv_tokens=kv_tokens,
+        **ceiling,  # type: ignore[arg-type]  # test shorthand
     )
     engine = AsyncEngine.load(config, settings or EngineSettings(), listener=listener)
     engine.start()

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware, RejectCode
+from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import EngineSettings, KnobBounds, Precision
 from inference_node.contract.step_profile import StepProfile, StepSample
 from inference_node.engine.errors import EngineStopped, PromptTooLong, QueueFull, SettingsRefused, Superseded
@@ -61,6 +62,7 @@ class FakeEngine:
         self.prepare = asyncio.Event()  # cleared: background knobs stay in preparation
         self.prepare.set()
         self.refuse: SettingsRefused | None = None
+        self.needs_force: SettingsRefused | None = None  # raised by an apply without force
         self.cancelled: list[str] = []
         self.requests: list[EngineRequest] = []
         self.applied: list[EngineSettings] = []
@@ -120,6 +122,8 @@ class FakeEngine:
         mine = self._newest_apply = next(self._apply_calls)
         if self.refuse is not None:
             raise self.refuse
+        if self.needs_force is not None and not force:
+            raise self.needs_force
         if settings.precision not in self.capabilities.precisions:
             raise SettingsRefused(RejectCode.NOT_SUPPORTED, "precision", "no such precision here")
         if settings.precision != self._settings.precision:
@@ -132,7 +136,12 @@ class FakeEngine:
         if not unchanged:
             self.applied.append(settings)
             self.listener.on_settings_applied(settings, self._step, ())
-        return Applied(self._step, settings, AckOutcome.UNCHANGED if unchanged else AckOutcome.APPLIED)
+        return Applied(
+            self._step,
+            settings,
+            AckOutcome.UNCHANGED if unchanged else AckOutcome.APPLIED,
+            self.needs_force is not None,
+        )
 
     def stats(self) -> EngineStats:
         return EngineStats(
@@ -152,6 +161,9 @@ class FakeEngine:
             preparing=None,
             failed_steps=0,
         )
+
+    def quality(self) -> NodeQuality:
+        return NodeQuality(max_perplexity_ratio=1.15, max_kl=0.3)
 
     def step_profile(self) -> StepProfile:
         cell = StepSample(precision=self._settings.precision, decode_rows=1, prefill_tokens=0, step_s=0.01, samples=3)

@@ -8,11 +8,13 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from inference_node.contract import metrics as names
 from inference_node.contract.metrics import MetricKind
+from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.engine.listener import RequestRecord, StepRecord
 from inference_node.engine.requests import FinishReason, RequestTiming
 from inference_node.metrics import ERROR_CAUSES, NodeMetrics
 from tests.support.fake_engine import FakeEngine
+from tests.support.quality_records import quality_record
 
 STEP = StepRecord(
     step=1,
@@ -52,6 +54,22 @@ def samples(metrics: NodeMetrics) -> dict[str, float]:
 
 def finished(reason: FinishReason, error: str | None = None) -> RequestRecord:
     return RequestRecord("r", reason, RequestTiming(1.0, 1.5, 2.0, 4.0), 10, 0, 5, 0, error)
+
+
+class TestQuality:
+    def test_each_measured_level_has_its_series(self, metrics: NodeMetrics) -> None:
+        records = [quality_record(kl_mean=0.01)]
+        metrics.bind_quality(lambda: NodeQuality(max_perplexity_ratio=1.1, max_kl=0.3, records=tuple(records)))
+        records.append(quality_record(Precision.INT4, 0.25, perplexity_ratio=1.2))
+
+        found = {name: value for name, value in samples(metrics).items() if name.startswith("inference_quality")}
+
+        int8, int4 = 'precision="int8",pruning_threshold="0"', 'precision="int4",pruning_threshold="0.25"'
+        assert found[f"inference_quality_kl_nats{{{int8}}}"] == 0.01
+        assert found[f"inference_quality_certified{{{int8}}}"] == 1
+        assert found[f"inference_quality_perplexity_ratio{{{int4}}}"] == 1.2
+        assert found[f"inference_quality_certified{{{int4}}}"] == 0
+        assert len(found) == 8
 
 
 class TestExposition:

@@ -810,9 +810,10 @@ export interface components {
         };
         /**
          * CertifiedVariant
-         * @description A precision and pruning level whose quality was measured for this model; nothing else is ever proposed.
+         * @description A precision and pruning level whose quality was measured for this model.
          *
-         *     List the reference itself too (loss 0): the way back is proposed only to what is listed.
+         *     Nothing else is ever proposed but what all nodes of the pool have measured themselves and found good; of pruned levels only
+         *     those listed here with their step time.
          */
         CertifiedVariant: {
             precision: components["schemas"]["Precision"];
@@ -1224,6 +1225,7 @@ export interface components {
              */
             step: number;
             step_profile?: components["schemas"]["StepProfile"] | null;
+            quality?: components["schemas"]["NodeQuality"] | null;
         };
         /**
          * HeartbeatReply
@@ -1347,6 +1349,8 @@ export interface components {
              * @description tokens the KV cache holds in all
              */
             kv_tokens: number;
+            /** @description levels that were measured here, good and bad; others are measured before they are applied */
+            quality?: components["schemas"]["NodeQuality"] | null;
         };
         /** NodeDetail */
         NodeDetail: {
@@ -1436,6 +1440,24 @@ export interface components {
          */
         NodeHealth: "ready" | "starting" | "draining" | "failed" | "unreachable";
         /**
+         * NodeQuality
+         * @description What a node measured so far, and the ceiling that it goes by.
+         */
+        NodeQuality: {
+            /** Max Perplexity Ratio */
+            max_perplexity_ratio: number;
+            /**
+             * Max Kl
+             * @description of the mean, nats per token
+             */
+            max_kl: number;
+            /**
+             * Records
+             * @default []
+             */
+            records: components["schemas"]["QualityRecord"][];
+        };
+        /**
          * NodeRegistered
          * @description Answer to a registration. `token` authenticates this node from now on and is shown only here.
          */
@@ -1512,7 +1534,12 @@ export interface components {
             observed_epoch: number;
             /**
              * @default {
-             *       "cells": []
+             *       "cells": [],
+             *       "fits": [],
+             *       "epoch": 0,
+             *       "hardware": "",
+             *       "model": "",
+             *       "engine_version": ""
              *     }
              */
             step_profile: components["schemas"]["StepProfile"];
@@ -1994,9 +2021,75 @@ export interface components {
             max_loss_ratio: number;
             /**
              * Certified
+             * @description besides what the nodes have good records of
              * @default []
              */
             certified: components["schemas"]["CertifiedVariant"][];
+        };
+        /**
+         * QualityRecord
+         * @description One measurement on held-out text, teacher-forced. The reference is bf16 without pruning, on the same tokens.
+         *
+         *     `kl_mean` and `kl_p99` are Kullback-Leibler divergences of the reference from the candidate, in nats per token, over the
+         *     reference's 64 likeliest tokens and the sum of all others: a lower bound of the divergence over the whole vocabulary.
+         */
+        QualityRecord: {
+            precision: components["schemas"]["Precision"];
+            /** Pruning Threshold */
+            pruning_threshold: number;
+            /**
+             * Tokens
+             * @description tokens that were predicted
+             */
+            tokens: number;
+            /** Perplexity */
+            perplexity: number;
+            /**
+             * Perplexity Ratio
+             * @description perplexity over the reference's; 1 is as good
+             */
+            perplexity_ratio: number;
+            /**
+             * Kl Mean
+             * @description nats per token
+             */
+            kl_mean: number;
+            /**
+             * Kl P99
+             * @description nats, of the worst hundredth of tokens
+             */
+            kl_p99: number;
+            /**
+             * Top1 Agreement
+             * @description share of tokens whose likeliest successor is the same
+             */
+            top1_agreement: number;
+            /**
+             * Kept Ratio
+             * @description share of the layers' weights that the tokens had use for
+             * @default 1
+             */
+            kept_ratio: number;
+            /**
+             * Weight Bytes
+             * @description of the weights in memory
+             */
+            weight_bytes: number;
+            /**
+             * Model
+             * @description fingerprint of the checkpoint
+             */
+            model: string;
+            /**
+             * Arithmetic
+             * @description fingerprint of the code, the kernels and the text that measured
+             */
+            arithmetic: string;
+            /**
+             * Made At
+             * Format: date-time
+             */
+            made_at: string;
         };
         /** Ready */
         Ready: {
@@ -2378,8 +2471,64 @@ export interface components {
             error_rate: number;
         };
         /**
+         * StepFit
+         * @description Seconds of a step as a sum of costs, none of them negative:
+         *
+         *         base + curve(tokens) + decode_row * decode_rows + prefill_row * prefill_rows
+         *              + context_token * context_tokens + prefill_pair * prefill_pairs
+         *
+         *     `curve` is a line through knots (tokens, seconds), never falling, straight on beyond the last: flat where the weights' bytes
+         *     decide, steep where arithmetic does, as max(bytes / bandwidth, flops / rate) has it, without asking where it turns.
+         *     `error_*` are relative errors of predictions made before the step was seen.
+         */
+        StepFit: {
+            precision: components["schemas"]["Precision"];
+            /** @default model */
+            kv_precision: components["schemas"]["KvPrecision"];
+            /**
+             * Pruning
+             * @default 0
+             */
+            pruning: number;
+            /** Base S */
+            base_s: number;
+            /** Curve */
+            curve: [
+                number,
+                number
+            ][];
+            /** Decode Row S */
+            decode_row_s: number;
+            /** Prefill Row S */
+            prefill_row_s: number;
+            /** Context Token S */
+            context_token_s: number;
+            /** Prefill Pair S */
+            prefill_pair_s: number;
+            /** Samples */
+            samples: number;
+            /**
+             * Error Median
+             * @description median relative error; null: nothing was held out
+             */
+            error_median?: number | null;
+            /**
+             * Error P95
+             * @description 95 % quantile of it
+             */
+            error_p95?: number | null;
+            /**
+             * Error Samples
+             * @default 0
+             */
+            error_samples: number;
+        };
+        /**
          * StepProfile
          * @description Step times measured on this node with this model, by a short probe at start and refined by the steps it serves.
+         *
+         *     Seconds and counts throughout. `epoch` grows with each new fit. The fingerprints say whose times these are: they are kept
+         *     across restarts and used again only for the same machine, model and version of the engine.
          */
         StepProfile: {
             /**
@@ -2387,22 +2536,74 @@ export interface components {
              * @default []
              */
             cells: components["schemas"]["StepSample"][];
+            /**
+             * Fits
+             * @default []
+             */
+            fits: components["schemas"]["StepFit"][];
+            /**
+             * Epoch
+             * @default 0
+             */
+            epoch: number;
+            /**
+             * Hardware
+             * @description fingerprint of processor, cores and threads
+             * @default
+             */
+            hardware: string;
+            /**
+             * Model
+             * @description fingerprint of the model's weights
+             * @default
+             */
+            model: string;
+            /**
+             * Engine Version
+             * @default
+             */
+            engine_version: string;
         };
         /**
          * StepSample
-         * @description One cell of the node's measured step-time table.
+         * @description One cell of the table: steps of at most so many rows and tokens (and more than the next smaller cell takes).
          */
         StepSample: {
             precision: components["schemas"]["Precision"];
+            /** @default model */
+            kv_precision: components["schemas"]["KvPrecision"];
+            /**
+             * Pruning
+             * @default 0
+             */
+            pruning: number;
             /** Decode Rows */
             decode_rows: number;
             /** Prefill Tokens */
             prefill_tokens: number;
             /**
+             * Context Tokens
+             * @description KV tokens that decode rows read, all together; 0: not told apart
+             * @default 0
+             */
+            context_tokens: number;
+            /**
              * Step S
              * @description median seconds of one step
              */
             step_s: number;
+            /**
+             * P95 S
+             * @description 95 % quantile of them; 0 when an older node does not tell
+             * @default 0
+             */
+            p95_s: number;
+            /**
+             * Ewma S
+             * @description smoothed seconds, the newest steps count most; 0 as above
+             * @default 0
+             */
+            ewma_s: number;
             /** Samples */
             samples: number;
         };
@@ -2525,6 +2726,7 @@ export interface components {
             max_loss_ratio: number;
             /**
              * Certified
+             * @description besides what the nodes have good records of
              * @default []
              */
             certified: components["schemas"]["CertifiedVariant"][];

@@ -9,8 +9,17 @@ from controlplane.events.models import Event
 from controlplane.fleets import service
 from controlplane.fleets.health import NodeHealth
 from controlplane.fleets.models import Node
-from inference_node.contract.messages import AckOutcome, NodeState, RejectCode, SettingsAck, SettingsReject
+from inference_node.contract.messages import (
+    AckOutcome,
+    NodeCapabilities,
+    NodeState,
+    RejectCode,
+    SettingsAck,
+    SettingsReject,
+)
+from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import EngineSettings
+from tests.support.quality_records import quality_record
 from tests.support.registrations import heartbeat_of, registration
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -105,6 +114,19 @@ class TestRecordReject:
 
 
 class TestHeartbeat:
+    def test_what_a_node_measured_is_kept_until_it_tells_otherwise(self, session: Session, node: Node) -> None:
+        quality = NodeQuality(max_perplexity_ratio=1.1, max_kl=0.2, records=(quality_record(),))
+        before = dict(node.capabilities)
+        service.heartbeat(session, node, heartbeat_of(node, quality=quality), now=NOW)
+        service.heartbeat(session, node, heartbeat_of(node), now=NOW)
+        session.refresh(node)
+
+        kept = NodeCapabilities.model_validate(node.capabilities)
+        assert kept.quality == quality
+        assert {name: value for name, value in node.capabilities.items() if name != "quality"} == {
+            name: value for name, value in before.items() if name != "quality"
+        }
+
     def test_says_what_is_desired(self, session: Session, node: Node) -> None:
         reply = service.heartbeat(session, node, heartbeat_of(node), now=NOW)
         assert (reply.desired_generation, reply.desired_hash) == (1, LARGE.content_hash())

@@ -66,6 +66,14 @@ class TestApplyPush:
         assert ack.applied_step == setup.keeper.observed.applied_step == 1
         assert ack.config_hash == SMALL.content_hash()
 
+    async def test_a_refusal_for_quality_is_final_and_force_is_told(self, setup: Setup) -> None:
+        setup.engine.needs_force = SettingsRefused(RejectCode.QUALITY, "precision", "too bad")
+        with pytest.raises(PushRejected, match="too bad"):
+            await setup.keeper.apply_push(push_of(INT8, 1))
+        assert setup.keeper.known_generation == 1  # not asked for again
+        ack = await setup.keeper.apply_push(push_of(INT8, 2, force=True))
+        assert (ack.outcome, ack.forced) == (AckOutcome.APPLIED, True)
+
     async def test_tells_the_step_at_which_it_was_asked(self, setup: Setup) -> None:
         await setup.keeper.apply_push(push_of(SMALL, 1))
         asked_at = setup.engine.stats().step

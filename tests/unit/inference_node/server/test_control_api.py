@@ -136,6 +136,31 @@ class TestPush:
             assert (response.status_code, response.json()["code"]) == (422, "invalid")
 
 
+BELOW = SettingsRefused(RejectCode.QUALITY, "precision", "int8 is below this node's quality ceiling")
+
+
+class TestQuality:
+    async def test_tells_records_and_ceiling(self, served: ServedApp) -> None:
+        shown = (await served.client.get("/admin/v1/quality", headers=served.admin)).json()
+        assert shown == {"max_perplexity_ratio": 1.15, "max_kl": 0.3, "records": []}
+
+    async def test_below_the_ceiling_is_409_and_force_overrides(self, served: ServedApp) -> None:
+        served.engine.needs_force = BELOW
+        wanted = EngineSettings(precision=Precision.INT8)
+        status, body = await put(served, push_of(wanted, 1))
+        assert (status, body["code"], body["knob"]) == (409, "quality", "precision")
+        status, body = await put(served, push_of(wanted, 2, force=True))
+        assert (status, body["outcome"], body["forced"]) == (200, "applied", True)
+
+    async def test_an_edit_may_force_too(self, served: ServedApp) -> None:
+        served.engine.needs_force = BELOW
+        edit: dict[str, Any] = {"json": {"precision": "int8"}, "headers": served.admin}
+        refused = await served.client.patch("/admin/v1/settings", **edit)
+        assert (refused.status_code, refused.json()["code"]) == (409, "quality")
+        forced = await served.client.patch("/admin/v1/settings?force=true", **edit)
+        assert (forced.status_code, forced.json()["forced"]) == (200, True)
+
+
 class TestEdit:
     async def test_changes_some_knobs_and_drifts(self, served: ServedApp) -> None:
         await put(served, push_of(EngineSettings(max_batch_size=3), 1))

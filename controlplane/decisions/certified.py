@@ -1,0 +1,52 @@
+"""Which precisions and pruning levels may be proposed: what the policy lists, and what every node measured as good. Pure."""
+
+from controlplane.decisions.decision import NodeFacts
+from controlplane.decisions.policy import CertifiedVariant, Policy
+from inference_node.contract.quality import NodeQuality, QualityRecord, is_full_precision
+from inference_node.contract.settings import EngineSettings, Precision
+
+
+def certified_variants(
+    current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]
+) -> tuple[CertifiedVariant, ...]:
+    """Those of the policy first, less what some node measured as too bad; then those that all nodes have good records of, with
+    the greatest loss among them. From reduced precision, full precision is always a way back where all nodes have it.
+
+    Of a pruned level that the policy does not list, the gain in speed is not known, and so it is not proposed.
+    """
+    qualities = [node.capabilities.quality for node in nodes if node.capabilities is not None]
+    measured = [quality for quality in qualities if quality is not None]
+    listed = [variant for variant in policy.quality.certified if not any(_refuses(q, variant) for q in measured)]
+    found = {(variant.precision, variant.pruning_threshold): variant for variant in listed}
+    if nodes and len(measured) == len(nodes):
+        for record in measured[0].records:
+            records = [_good(quality, record) for quality in measured]
+            known = [r for r in records if r is not None]
+            if len(known) == len(nodes):
+                level = (record.precision, record.pruning_threshold)
+                worst = max(r.loss_ratio for r in known)
+                found.setdefault(level, _variant(*level, worst))
+        if not is_full_precision(current):
+            found.setdefault((Precision.BF16, 0.0), _variant(Precision.BF16, 0.0, 0.0))
+    return tuple(found.values())
+
+
+def _good(quality: NodeQuality, like: QualityRecord) -> QualityRecord | None:
+    """This node's record of the same level, if it holds."""
+    level = (like.precision, like.pruning_threshold)
+    return next(
+        (r for r in quality.records if (r.precision, r.pruning_threshold) == level and quality.holds(r)),
+        None,
+    )
+
+
+def _refuses(quality: NodeQuality, variant: CertifiedVariant) -> bool:
+    """Whether this node would: it measured that level, or a milder one, as too bad."""
+    return any(
+        r.precision is variant.precision and r.pruning_threshold <= variant.pruning_threshold and not quality.holds(r)
+        for r in quality.records
+    )
+
+
+def _variant(precision: Precision, pruning_threshold: float, loss: float) -> CertifiedVariant:
+    return CertifiedVariant(precision=precision, pruning_threshold=pruning_threshold, quality_loss_ratio=loss)
