@@ -26,6 +26,7 @@ from inference_node.engine.requests import (
 )
 from inference_node.engine.serving import Applied, EngineStats
 from inference_node.engine.streams import TokenStream
+from tests.support.quality_records import quality_record
 
 
 class ByteTokenizer:
@@ -163,7 +164,7 @@ class FakeEngine:
         )
 
     def quality(self) -> NodeQuality:
-        return NodeQuality(max_perplexity_ratio=1.15, max_kl=0.3)
+        return NodeQuality(max_perplexity_ratio=1.15, max_kl=0.3, records=(quality_record(),))
 
     def step_profile(self) -> StepProfile:
         cell = StepSample(precision=self._settings.precision, decode_rows=1, prefill_tokens=0, step_s=0.01, samples=3)

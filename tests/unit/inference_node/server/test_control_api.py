@@ -142,7 +142,10 @@ BELOW = SettingsRefused(RejectCode.QUALITY, "precision", "int8 is below this nod
 class TestQuality:
     async def test_tells_records_and_ceiling(self, served: ServedApp) -> None:
         shown = (await served.client.get("/admin/v1/quality", headers=served.admin)).json()
-        assert shown == {"max_perplexity_ratio": 1.15, "max_kl": 0.3, "records": []}
+        assert (shown["max_perplexity_ratio"], shown["max_kl"]) == (1.15, 0.3)
+        assert [(r["precision"], r["pruning_threshold"], r["kl_mean"]) for r in shown["records"]] == [
+            ("int8", 0.0, 0.009)
+        ]
 
     async def test_below_the_ceiling_is_409_and_force_overrides(self, served: ServedApp) -> None:
         served.engine.needs_force = BELOW
