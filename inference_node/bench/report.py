@@ -194,7 +194,7 @@ def _quality(document: Json) -> list[Table]:
         (
             row["precision"] + (f"@{row['pruning_threshold']:g}" if row["pruning_threshold"] else ""),
             f"{row['perplexity']:.3f}",
-            f"{row['perplexity_ratio']:.4f}",
+            f"{row['perplexity_ratio']:.4f} ± {row['perplexity_ratio_error']:.4f}",
             f"{row['kl_mean']:.4f}",
             f"{row['kl_p99']:.3f}",
             f"{100 * row['top1_agreement']:.1f} %",
@@ -207,7 +207,8 @@ def _quality(document: Json) -> list[Table]:
     columns = ("level", "ppl", "ratio", "KL mean", "KL p99", "top 1", "kept", "MB", "standing")
     ceiling, tokens = document["ceiling"], document["results"][0]["tokens"]
     notes = (
-        f"{tokens:,} tokens of held-out text, teacher-forced. ppl: perplexity, and its ratio to bf16's. KL: divergence from bf16 "
+        f"{tokens:,} tokens of held-out text, teacher-forced. ppl: perplexity, and its ratio to bf16's ± standard "
+        "error. KL: divergence from bf16 "
         "in nats per token, over its 64 likeliest tokens and the sum of the rest (a lower bound). top 1: tokens whose likeliest "
         "successor is the same. kept: weights of the layers that rows had use for. MB: weights in memory.",
         f"Certified up to {ceiling['max_perplexity_ratio']:g} of bf16's perplexity and a mean KL of {ceiling['max_kl']:g}.",

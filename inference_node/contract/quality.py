@@ -22,6 +22,9 @@ class QualityRecord(BaseModel):
     tokens: int = Field(ge=1, description="tokens that were predicted")
     perplexity: float = Field(gt=0)
     perplexity_ratio: float = Field(gt=0, description="perplexity over the reference's; 1 is as good")
+    perplexity_ratio_error: float = Field(
+        default=0.0, ge=0, description="standard error of the ratio, as if tokens were independent"
+    )
     kl_mean: float = Field(ge=0, description="nats per token")
     kl_p99: float = Field(ge=0, description="nats, of the worst hundredth of tokens")
     top1_agreement: float = Field(ge=0, le=1, description="share of tokens whose likeliest successor is the same")

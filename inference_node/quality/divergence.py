@@ -70,6 +70,7 @@ class Figures:
     tokens: int
     perplexity: float
     perplexity_ratio: float
+    perplexity_ratio_error: float
     kl_mean: float
     kl_p99: float
     top1_agreement: float
@@ -101,12 +102,17 @@ def compare(
         seen.append(row[reference.places[number].long()])
         likeliest.append(row.topk(1).indices)
     divergences = _divergences(reference.logprobs.double(), torch.stack(seen).double())
-    perplexity = _perplexity(torch.stack(chosen))
+    said = torch.stack(chosen).double()
+    perplexity = _perplexity(said)
+    # The ratio is e to the mean of what each token lost, so its standard error is that mean's, times the ratio.
+    lost = reference.chosen.double() - said
+    ratio = perplexity / reference.perplexity
     same = torch.cat(likeliest) == reference.places[:, 0]
     return Figures(
         tokens=len(chosen),
         perplexity=perplexity,
-        perplexity_ratio=perplexity / reference.perplexity,
+        perplexity_ratio=ratio,
+        perplexity_ratio_error=ratio * float(lost.std(correction=0)) / math.sqrt(len(chosen)),
         kl_mean=float(divergences.mean()),
         kl_p99=float(torch.quantile(divergences, 0.99)),
         top1_agreement=float(same.double().mean()),

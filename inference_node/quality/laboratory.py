@@ -93,6 +93,7 @@ class Laboratory:
             tokens=figures.tokens,
             perplexity=figures.perplexity,
             perplexity_ratio=figures.perplexity_ratio,
+            perplexity_ratio_error=figures.perplexity_ratio_error,
             kl_mean=figures.kl_mean,
             kl_p99=figures.kl_p99,
             top1_agreement=figures.top1_agreement,

@@ -15,6 +15,7 @@ def quality_record(
         "tokens": 3000,
         "perplexity": 14.9,
         "perplexity_ratio": 1.005,
+        "perplexity_ratio_error": 0.002,
         "kl_mean": 0.009,
         "kl_p99": 0.05,
         "top1_agreement": 0.93,

@@ -2050,6 +2050,12 @@ export interface components {
              */
             perplexity_ratio: number;
             /**
+             * Perplexity Ratio Error
+             * @description standard error of the ratio, as if tokens were independent
+             * @default 0
+             */
+            perplexity_ratio_error: number;
+            /**
              * Kl Mean
              * @description nats per token
              */

@@ -87,7 +87,7 @@ class TestQuality:
         (table,) = tables({"benchmark": "quality", "model": "small", "ceiling": ceiling, "results": rows})
 
         assert [(row[0], row[2], row[-1]) for row in table.rows] == [
-            ("int8", "1.0050", "certified"),
-            ("int8@0.4", "1.0050", "failed"),
+            ("int8", "1.0050 ± 0.0020", "certified"),
+            ("int8@0.4", "1.0050 ± 0.0020", "failed"),
         ]
         assert "3,000 tokens" in table.notes[0]

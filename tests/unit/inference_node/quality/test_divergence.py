@@ -50,6 +50,10 @@ class TestCompare:
         assert found.perplexity == pytest.approx(math.exp(-float(q.gather(1, picked).mean())), rel=1e-5)
         ratio = math.exp(float((p.gather(1, picked) - q.gather(1, picked)).mean()))
         assert found.perplexity_ratio == pytest.approx(ratio, rel=1e-5)
+        lost = (p - q).gather(1, picked)
+        assert found.perplexity_ratio_error == pytest.approx(
+            ratio * float(lost.std(correction=0)) / math.sqrt(PREDICTED), rel=1e-4
+        )
         assert found.kl_mean == pytest.approx(float(divergence.mean()), rel=1e-4)
         assert found.kl_p99 == pytest.approx(float(torch.quantile(divergence, 0.99)), rel=1e-4)
         assert found.top1_agreement == pytest.approx(float((p.argmax(1) == q.argmax(1)).double().mean()))
