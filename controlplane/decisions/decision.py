@@ -1,6 +1,6 @@
 """What goes into a decision and what comes out: frozen values that survive JSON unchanged, for an exact replay."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Self
 
@@ -12,13 +12,17 @@ from controlplane.forecasting.forecaster import Forecast
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.step_profile import interpolate
 
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """Fitted step time of one precision on one node: `base_s + row_s * decode_rows + prefill_token_s * prefill_tokens`.
+    """Fitted step time of one precision on one node:
 
-    `error_ratio` is the mean relative error on what it was fitted to; `samples` how many cells and windows that were.
+        base_s + row_s * decode_rows + curve(decode_rows) + prefill_token_s * prefill_tokens
+
+    `curve` is a line through (rows, seconds) knots, from (0, 0) on; empty for none. `error_ratio` is the mean relative error on
+    what it was fitted to; `samples` how many cells, steps and windows that were.
     """
 
     precision: Precision
@@ -28,10 +32,26 @@ class StepTime:
     samples: int
     error_ratio: float
     measured: bool = False
+    curve: tuple[tuple[int, float], ...] = ()
 
     def at(self, decode_rows: float, prefill_tokens: float) -> float:
         """Seconds of one step with so many decode rows and prefill tokens."""
-        return self.base_s + self.row_s * decode_rows + self.prefill_token_s * prefill_tokens
+        rows = self.row_s * decode_rows + self.curve_s(decode_rows)
+        return self.base_s + rows + self.prefill_token_s * prefill_tokens
+
+    def curve_s(self, decode_rows: float) -> float:
+        """The part of the decode rows that is not in proportion to them."""
+        return interpolate(self.curve, decode_rows)
+
+    def scaled(self, factor: float) -> "StepTime":
+        """The same shape, `factor` times as long."""
+        return replace(
+            self,
+            base_s=self.base_s * factor,
+            row_s=self.row_s * factor,
+            prefill_token_s=self.prefill_token_s * factor,
+            curve=tuple((rows, seconds * factor) for rows, seconds in self.curve),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.decisions.decision import DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.models import DecisionRecord
+from controlplane.decisions.node_fits import offered_step_times
 from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policies import current_policy
 from controlplane.decisions.policy import Policy
@@ -21,7 +22,7 @@ from controlplane.forecasting.forecaster import Forecast
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings
-from inference_node.contract.step_profile import StepProfile, StepSample
+from inference_node.contract.step_profile import StepProfile, StepSample, pruning_bucket
 
 # A node that was silent for longer is not waited for: it counts neither as missing nor as capacity.
 FORGOTTEN_AFTER_S = 600.0
@@ -47,6 +48,8 @@ def gather_inputs(
     revision = fleets.current_revision(session, pool)
     settings = fleets.settings_of(revision)
     nodes = live_nodes(fleets.list_nodes(session, pool.id), now)
+    profiles = [StepProfile.model_validate(node.step_profile or {}) for node in nodes]
+    workload = workload_of(history)
     since = _same_numerics_since(fleets.list_revisions(session, pool.id, limit=50), settings)
     windows = [seen for seen in history if since is None or seen.window_end - timedelta(seconds=seen.window_s) >= since]
     return DecisionInputs(
@@ -67,8 +70,10 @@ def gather_inputs(
         observation=observation,
         history=needed_history(history, policy, now),
         forecasts=dict(forecasts),
-        step_times=fit_step_times(_cells(nodes), windows, settings.precision),
-        workload=workload_of(history),
+        step_times=fit_step_times(
+            _cells(profiles, settings), windows, settings.precision, offered_step_times(profiles, settings, workload)
+        ),
+        workload=workload,
         changes=past_changes(session, pool.id, policy, now),
         home=_home(session, pool.id),
         frozen_reason=None if pool.frozen_at is None else (pool.frozen_reason or "no reason given"),
@@ -167,5 +172,7 @@ def _same_numerics_since(newest_first: Sequence[SettingsRevision], settings: Eng
     return None
 
 
-def _cells(nodes: Sequence[Node]) -> list[StepSample]:
-    return [cell for node in nodes for cell in StepProfile.model_validate(node.step_profile or {}).cells]
+def _cells(profiles: Sequence[StepProfile], settings: EngineSettings) -> list[StepSample]:
+    """The nodes' measured cells under the pruning in force; others would bend the line."""
+    pruning = pruning_bucket(settings.pruning_threshold)
+    return [cell for profile in profiles for cell in profile.cells if cell.pruning == pruning]

@@ -13,6 +13,7 @@ from statistics import median
 from controlplane.decisions.decision import StepTime, Workload
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.settings import EngineSettings
+from inference_node.contract.step_profile import interpolate
 
 _TAIL_WINDOWS = 12
 _TAIL_BOUNDS = (0.7, 3.0)
@@ -53,7 +54,7 @@ class PoolModel:
         """Time that one request costs a full node."""
         load, step = self.workload, self.step
         steps = max(load.generation_tokens / self._rows, load.prompt_tokens / self._prefill_budget)
-        rows = load.generation_tokens * step.row_s
+        rows = load.generation_tokens * step.row_s + steps * step.curve_s(load.generation_tokens / steps)
         return (steps * step.base_s + rows + load.prompt_tokens * step.prefill_token_s) * self.step_time_ratio
 
     @cached_property
@@ -73,12 +74,21 @@ class PoolModel:
         """Rows busy on a node at `rate`, by Little's law with a step that gets longer as rows fill."""
         node_rate = rate / self.nodes
         load, step, ratio = self.workload, self.step, self.step_time_ratio
-        spare = 1 - ratio * node_rate * (
-            load.prompt_tokens * step.prefill_token_s + load.generation_tokens * step.row_s
-        )
-        if spare <= 0:
-            return float(self._rows)
-        return min(float(self._rows), node_rate * load.generation_tokens * step.base_s * ratio / spare)
+        per_row = load.prompt_tokens * step.prefill_token_s + load.generation_tokens * step.row_s
+        # Straight from one knot of the curve to the next: within the first piece that holds a solution, it is the line's.
+        low, low_s = 0, 0.0
+        for knot, knot_s in (*step.curve, (self._rows, interpolate(step.curve, self._rows))):
+            slope = (knot_s - low_s) / (knot - low) if knot > low else 0.0
+            spare = 1 - ratio * node_rate * (per_row + load.generation_tokens * slope)
+            if spare > 0:
+                fixed_s = step.base_s + low_s - slope * low
+                rows = node_rate * load.generation_tokens * fixed_s * ratio / spare
+                if rows <= knot:
+                    return min(float(self._rows), max(rows, 0.0))
+            if knot >= self._rows:
+                break
+            low, low_s = knot, knot_s
+        return float(self._rows)
 
     def step_mean_s(self, rate: float) -> float:
         """Mean step at `rate`, its share of prefill included."""

@@ -5,6 +5,7 @@ on the machine, service shares it). Linear in its weights, all of them >= 0: a s
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -20,14 +21,23 @@ _MIN_WINDOWS = 10
 _MIN_SPREAD = 0.3  # decode rows must vary by this share of their maximum, else slope and base cannot be told apart
 _FORGET = 0.95  # weight of a window against the next newer one
 _CELLS_WEIGHT = 0.5  # of one probe cell against the newest window
+_JUDGED = 24
 _SHARED_MACHINE = (0.5, 4.0)  # bounds for how much slower service may be than the probe
+
+# A window in means: decode rows, prefill tokens, seconds of a step.
+Fact = tuple[float, float, float]
 
 
 def fit_step_times(
-    cells: Sequence[StepSample], windows: Sequence[Observation], precision: Precision
+    cells: Sequence[StepSample],
+    windows: Sequence[Observation],
+    precision: Precision,
+    offered: Sequence[StepTime] = (),
 ) -> tuple[StepTime, ...]:
     """One StepTime per precision that can be told; `windows` (oldest first) were served under `precision`.
 
+    What the nodes fitted themselves (`offered`) is taken as it is, but for the level, which the windows set; they have seen each
+    step where we see means. A precision that they do not offer is fitted here, to their probe and the windows.
     A precision that is not in force rests on the probe alone, slowed by the same factor as the one in force.
     Source of the form: step = base + rows + prefill tokens, as fitted by llm-d's and Dynamo's planners; weights by non-negative
     least squares (Lawson and Hanson, "Solving Least Squares Problems", 1974).
@@ -37,22 +47,40 @@ def fit_step_times(
         (rows, prefill, step) for rows, prefill, step in served if rows is not None and prefill is not None and step
     ]
     by_precision = {p: [c for c in cells if c.precision is p] for p in Precision}
-    slowdown = 1.0
-    probe = _probe(by_precision[precision])
-    if probe is not None and facts:
-        ratios = [step / max(probe.at(rows, prefill), 1e-9) for rows, prefill, step in facts[-12:]]
-        slowdown = min(max(median(ratios), _SHARED_MACHINE[0]), _SHARED_MACHINE[1])
+    slowdown = _slowdown(_probe(by_precision[precision]), facts)
+    fitted_by_nodes = {step.precision: step for step in offered}
+    offered_slowdown = _slowdown(fitted_by_nodes.get(precision), facts)
     found = []
     for each, own in by_precision.items():
+        if each in fitted_by_nodes:
+            found.append(_leveled(fitted_by_nodes[each], offered_slowdown, facts if each is precision else []))
+            continue
         fitted = _fit(each, own, facts if each is precision else [], slowdown)
         if fitted is not None:
             found.append(fitted)
     return tuple(found)
 
 
-def _fit(
-    precision: Precision, cells: Sequence[StepSample], facts: Sequence[tuple[float, float, float]], slowdown: float
-) -> StepTime | None:
+def _slowdown(expected: StepTime | None, facts: Sequence[Fact]) -> float:
+    """How much longer than expected the newest windows' steps took."""
+    if expected is None or not facts:
+        return 1.0
+    ratios = [step / max(expected.at(rows, prefill), 1e-9) for rows, prefill, step in facts[-12:]]
+    return min(max(median(ratios), _SHARED_MACHINE[0]), _SHARED_MACHINE[1])
+
+
+def _leveled(offered: StepTime, slowdown: float, facts: Sequence[Fact]) -> StepTime:
+    """A node's fit at the level of the windows; its error is that on them, where there are some."""
+    step = offered.scaled(slowdown)
+    return replace(step, error_ratio=_error(step, facts), measured=True) if facts else step
+
+
+def _error(step: StepTime, judged: Sequence[Fact]) -> float:
+    errors = [abs(step.at(rows, prefill) - seconds) / seconds for rows, prefill, seconds in judged[-_JUDGED:]]
+    return sum(errors) / len(errors)
+
+
+def _fit(precision: Precision, cells: Sequence[StepSample], facts: Sequence[Fact], slowdown: float) -> StepTime | None:
     rows = [(c.decode_rows, c.prefill_tokens, c.step_s * slowdown) for c in cells]
     if len(rows) < _MIN_CELLS:
         most = max((decode for decode, _, _ in facts), default=0.0)
@@ -66,17 +94,8 @@ def _fit(
     design = np.column_stack([np.ones(len(points)), points[:, 0], points[:, 1]]) * scale[:, None]
     solution, _ = nnls(design, points[:, 2] * scale)
     base, row, prefill = (float(value) for value in solution)
-    judged = facts[-24:] if facts else rows
-    errors = [abs(base + row * decode + prefill * tokens - step) / step for decode, tokens, step in judged]
-    return StepTime(
-        precision=precision,
-        base_s=base,
-        row_s=row,
-        prefill_token_s=prefill,
-        samples=len(points),
-        error_ratio=sum(errors) / len(errors),
-        measured=bool(facts),
-    )
+    step = StepTime(precision, base, row, prefill, samples=len(points), error_ratio=0.0, measured=bool(facts))
+    return replace(step, error_ratio=_error(step, facts or rows))
 
 
 def _probe(cells: Sequence[StepSample]) -> StepTime | None:

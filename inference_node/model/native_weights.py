@@ -87,7 +87,7 @@ class QuantizedMatrix:
 
     def __init__(self, library: Library, packer: int, weight: Tensor, order: Tensor, bias: Tensor | None) -> None:
         self.outputs, self.inputs = weight.shape
-        depth, num_panels = -(-self.inputs // CHANNELS) * CHANNELS, -(-len(order) // _PANEL_QUANTIZED)
+        depth, num_panels = -(-self.inputs // GROUP) * GROUP, -(-len(order) // _PANEL_QUANTIZED)
         plane = (num_panels, depth, 64)
         self.high, self.low = torch.empty(plane, dtype=torch.uint8), torch.empty(plane, dtype=torch.uint8)
         scales = (2, num_panels, depth // GROUP, _PANEL_QUANTIZED)

@@ -13,7 +13,7 @@ namespace trimtab {
 
 using bf16 = uint16_t;
 
-constexpr int kChannels = 64;    // channels of a row are padded to a multiple of this: the depth of an int8 tile
+constexpr int kChannels = 64;    // channels of a row are padded to a multiple of this: four vectors at a time
 constexpr int kPanelBf16 = 32;   // outputs of one task of a bf16 product: two tiles of 16
 constexpr int kPanelQ = 128;     // outputs of one task of a quantized product: one cache line of nibbles per input
 constexpr int kTileRows = 16;

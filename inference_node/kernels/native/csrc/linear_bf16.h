@@ -73,39 +73,33 @@ inline void amx_wide(const bf16* a, size_t lda, const bf16* panel, int steps, bo
 // Rows of A that a product over `rows` may read.
 inline int padded_rows(int rows) { return rows <= kTileRows ? rows : round_up(rows, kTileRows); }
 
-inline void configure_bf16(bool amx, int rows) {
-  if (amx) configure_tiles(rows < kTileRows ? rows : kTileRows, 64);
+// Up to 32 rows by 32 outputs. `rows`: how many there are from here on; `ahead`: whether the panel comes from memory.
+inline void multiply_block(bool amx, const bf16* a, size_t lda, const bf16* panel, int steps, int rows, bool ahead, Block& first,
+                           Block& second) {
+  if (!amx) {
+    const int here = rows < kTileRows ? rows : kTileRows, rest = rows - here < kTileRows ? rows - here : kTileRows;
+    for (int tile = 0; tile < 2; ++tile) {
+      tile_product(false, first[tile], a, lda, panel + tile * 512, 64, 2048, here, steps);
+      tile_product(false, second[tile], a + kTileRows * lda, lda, panel + tile * 512, 64, 2048, rest, steps);
+    }
+  } else if (rows <= kTileRows) {
+    detail::amx_narrow(a, lda, panel, steps, first);
+  } else {
+    detail::amx_wide(a, lda, panel, steps, ahead, first, second);
+  }
 }
 
-// One panel for all rows. a: [padded rows][lda] bf16. emit(first row, rows, Block) is called for each 16 rows.
+// One panel for all rows. a: [padded rows][lda] bf16. emit(first row, rows, tiles) is called for each 16 rows.
 template <typename Emit>
 inline void product(bool amx, const LinearBf16& w, const bf16* a, size_t lda, int rows, int panel, Emit&& emit) {
   alignas(64) Block first, second;
   const bf16* weights = w.weights + panel * w.panel_size();
-  const int steps = w.steps();
   settle_stores();
   for (int row = 0; row < rows; row += 2 * kTileRows) {
     const int left = rows - row;
-    const bf16* block = a + row * lda;
-    if (!amx) {
-      const int here = left < kTileRows ? left : kTileRows;
-      tile_product(false, first[0], block, lda, weights, 64, 2048, here, steps);
-      tile_product(false, first[1], block, lda, weights + 512, 64, 2048, here, steps);
-      emit(row, here, first[0]);
-      if (left > kTileRows) {
-        const int rest = left - kTileRows < kTileRows ? left - kTileRows : kTileRows;
-        tile_product(false, second[0], block + kTileRows * lda, lda, weights, 64, 2048, rest, steps);
-        tile_product(false, second[1], block + kTileRows * lda, lda, weights + 512, 64, 2048, rest, steps);
-        emit(row + kTileRows, rest, second[0]);
-      }
-    } else if (left <= kTileRows) {
-      detail::amx_narrow(block, lda, weights, steps, first);
-      emit(row, left, first[0]);
-    } else {
-      detail::amx_wide(block, lda, weights, steps, row == 0, first, second);
-      emit(row, kTileRows, first[0]);
-      emit(row + kTileRows, left < 2 * kTileRows ? left - kTileRows : kTileRows, second[0]);
-    }
+    multiply_block(amx, a + row * lda, lda, weights, w.steps(), left, row == 0, first, second);
+    emit(row, left < kTileRows ? left : kTileRows, first[0]);
+    if (left > kTileRows) emit(row + kTileRows, left < 2 * kTileRows ? left - kTileRows : kTileRows, second[0]);
   }
 }
 

@@ -57,6 +57,7 @@ namespace detail {
 inline uint8_t to_byte(float value, float least) { return static_cast<uint8_t>(std::min(255.0f, std::max(least, value))); }
 
 // One output: bytes for all its inputs, and for each 32 of them a factor and a zero, at [0] for eight bits and [1] for four.
+// A factor is a step between bytes in 256ths of the largest step that the output could need.
 struct ColumnQ {
   explicit ColumnQ(int groups) : q(static_cast<size_t>(groups) * kWeightGroup), factor(groups * 2), zero(groups * 2) {}
   std::vector<uint8_t> q, factor, zero;
@@ -109,7 +110,7 @@ struct ColumnQ {
 }  // namespace detail
 
 inline void pack_q(const Source& source, const LinearQ& shape, const PackedQ& out, Team& team) {
-  const int groups = shape.groups() * 2;
+  const int groups = shape.groups();
   team.run([&](int id) {
     std::vector<float> row(static_cast<size_t>(groups) * kWeightGroup);
     detail::ColumnQ packed(groups);
@@ -121,14 +122,14 @@ inline void pack_q(const Source& source, const LinearQ& shape, const PackedQ& ou
       for (int i = 0; i < kPanelQ; ++i) {
         source.row(panel * kPanelQ + i, row.data());
         packed.quantize(row.data(), source.inputs, groups);
-        const int half = i / 64, place = detail::line_place(i % 64), shift = half * 4;
+        const int place = i % 64, shift = i / 64 * 4;
         for (int k = 0; k < groups * kWeightGroup; ++k) {
           high[static_cast<size_t>(k) * 64 + place] |= static_cast<uint8_t>((packed.q[k] >> 4) << shift);
           low[static_cast<size_t>(k) * 64 + place] |= static_cast<uint8_t>((packed.q[k] & 15) << shift);
         }
         for (int bits = 0; bits < 2; ++bits) {
           for (int g = 0; g < groups; ++g) {
-            const size_t at = panel * shape.factors_size() + static_cast<size_t>(g) * kPanelQ + half * 64 + place;
+            const size_t at = panel * shape.factors_size() + static_cast<size_t>(g) * kPanelQ + i;
             out.factor[bits][at] = packed.factor[g * 2 + bits];
             out.zero[bits][at] = packed.zero[g * 2 + bits];
           }

@@ -9,39 +9,26 @@
 
 namespace trimtab {
 
-// Rows on their way into a product: bf16 or quantized, whichever the matrix takes.
+// Rows on their way into a product.
 class Rows {
  public:
-  void resize(int rows, int inputs, bool quantized) {
-    quantized_ = quantized;
+  void resize(int rows, int inputs) {
     width = round_up(inputs, kChannels);
-    if (quantized) {
-      q.width = width;
-      q.padded = padded_rows_q(rows);
-      q.q = q_buffer_.get<int8_t>(static_cast<size_t>(q.padded) * width);
-      q.scale = scale_buffer_.get<float>(static_cast<size_t>(q.padded) * width / kRowGroup);
-    } else {
-      exact = exact_buffer_.get<bf16>(static_cast<size_t>(padded_rows(rows)) * width);
-    }
+    data = buffer_.get<bf16>(static_cast<size_t>(padded_rows(rows)) * width);
   }
 
-  // 16 * kParts activations of a row, at inputs `at` and on. Quantized rows take 64 at a time.
+  // 16 * kParts activations of a row, at inputs `at` and on.
   template <int kParts>
   void put(int row, int at, const __m512 (&x)[kParts]) {
-    if constexpr (kParts == 4) {
-      if (quantized_) return quantize_group(x, q, row, at / kRowGroup);
-    }
-    bf16* to = exact + static_cast<size_t>(row) * width + at;
+    bf16* to = data + static_cast<size_t>(row) * width + at;
     for (int i = 0; i < kParts; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * 16), to_bf16(x[i]));
   }
 
-  bf16* exact = nullptr;
-  RowsQ q;
+  bf16* data = nullptr;
   int width = 0;
 
  private:
-  bool quantized_ = false;
-  Buffer exact_buffer_, q_buffer_, scale_buffer_;
+  Buffer buffer_;
 };
 
 class Forward {
@@ -75,7 +62,6 @@ class Forward {
 
   void reserve() {
     const Model& m = *model_;
-    const bool quantized = m.layers[0].qkv.quantized;
     hidden_ = round_up(m.hidden, kChannels);
     attention_ = m.heads * m.dim;
     qkv_width_ = m.layers[0].qkv.panels() * m.layers[0].qkv.panel();
@@ -83,10 +69,10 @@ class Forward {
     rest_ = rest_buffer_.get<float>(static_cast<size_t>(rows_) * hidden_);
     qkv_ = qkv_buffer_.get<float>(static_cast<size_t>(rows_) * qkv_width_);
     q_ = q_buffer_.get<bf16>(static_cast<size_t>(rows_) * attention_);
-    into_.resize(rows_, hidden_, quantized);
-    mixed_.resize(rows_, attention_, m.layers[0].output.quantized);
-    middle_.resize(rows_, m.layers[0].gate_up.panels() * m.layers[0].gate_up.panel() / 2, m.layers[0].down.quantized);
-    head_.resize(static_cast<int>(step_->sampled_rows), hidden_, m.head.quantized);
+    into_.resize(rows_, hidden_);
+    mixed_.resize(rows_, attention_);
+    middle_.resize(rows_, m.layers[0].gate_up.panels() * m.layers[0].gate_up.panel() / 2);
+    head_.resize(static_cast<int>(step_->sampled_rows), hidden_);
     for (auto& local : local_) {
       local->best_logit.assign(step_->sampled_rows, -INFINITY);
       local->best.assign(step_->sampled_rows, 0);
@@ -240,19 +226,15 @@ class Forward {
 
   template <typename Emit>
   void multiply(int id, Local& local, const Linear& w, const Rows& in, int rows, Emit&& emit) {
-    if (w.quantized) {
-      configure_q(amx_, rows);
-      prepare_q(w.packed, in.q, rows, local.scratch);
-    } else {
-      configure_bf16(amx_, rows);
-    }
+    if (amx_) configure_tiles(std::min(rows, kTileRows), 64);
+    if (w.quantized) prepare_q(amx_, w.packed, in.data, rows, local.scratch);
     for (int piece; (piece = team_.take(id, w.panels() * w.splits())) >= 0;) {
       const int panel = piece / w.splits(), split = piece % w.splits();
       const auto here = [&](int row, int count, const float* tiles) { emit(panel, split, row, count, tiles); };
       if (w.quantized) {
-        product(amx_, w.packed, in.q, rows, panel, split, local.scratch, here);
+        product(amx_, w.packed, in.data, in.width, rows, panel, split, local.scratch, here);
       } else {
-        product(amx_, w.exact, in.exact, in.width, rows, panel, here);
+        product(amx_, w.exact, in.data, in.width, rows, panel, here);
       }
     }
   }

@@ -100,3 +100,37 @@ class TestTailsOf:
     def test_is_bounded(self) -> None:
         odd = window(offered_rps=1.0, waiting=0.0, ttft_p95_s=99.0)
         assert tails_of([odd] * 5, model()).ttft == 3.0
+
+
+class TestCurvedSteps:
+    """Steps that cost the same up to 8 rows and then 4 ms a row, as where weights are read once for a tile of rows."""
+
+    CURVED = replace(STEP, row_s=0.0, curve=((8, 0.0), (64, 0.224)))
+
+    def curved(self, batch: int) -> PoolModel:
+        return replace(model(batch), step=self.CURVED)
+
+    def test_rows_within_a_tile_are_free(self) -> None:
+        prefill = 40 * 0.0008
+        assert self.curved(8).capacity_rps == pytest.approx(2 / (50 / 8 * 0.03 + prefill))
+
+    def test_rows_beyond_it_cost(self) -> None:
+        assert self.curved(16).capacity_rps == pytest.approx(2 / (50 / 16 * (0.03 + 8 * 0.004) + 40 * 0.0008))
+
+    @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.99])
+    def test_running_rows_obey_littles_law(self, share: float) -> None:
+        pool = self.curved(32)
+        rate = share * pool.capacity_rps
+        rows = pool.running_rows(rate)
+        step = self.CURVED.at(rows, 0) + rows * 40 / 50 * 0.0008  # with its share of prefill
+        assert rows == pytest.approx(rate / 2 * 50 * step)
+
+    def test_running_rows_end_at_the_batch(self) -> None:
+        assert self.curved(4).running_rows(1e3) == 4
+
+    def test_a_straight_curve_is_a_row_price(self) -> None:
+        straight = replace(STEP, row_s=0.0, curve=((1, 0.003), (4, 0.012), (512, 1.536)))
+        for rate in (0.1, 1.0, 3.0, 9.0):
+            mine, plain = replace(model(16), step=straight), model(16)
+            assert mine.running_rows(rate) == pytest.approx(plain.running_rows(rate))
+            assert mine.itl_p95_s(rate) == pytest.approx(plain.itl_p95_s(rate))

@@ -1,9 +1,11 @@
 """Step times fitted from probe and service."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from controlplane.decisions.decision import StepTime
 from controlplane.decisions.step_time import fit_step_times
 from controlplane.telemetry.observation import Observation, Quality
 from inference_node.contract.settings import Precision
@@ -72,3 +74,25 @@ class TestFitStepTimes:
         served = [window(i, 2, 4, factor=1.0 if i % 2 else 1.4) for i in range(24)]
         (found,) = fit_step_times(cells(), served, Precision.BF16)
         assert 0.1 < found.error_ratio < 0.25
+
+
+class TestOfferedByNodes:
+    OFFERED = StepTime(Precision.BF16, 0.01, 0.0, 0.0005, 50, 0.02, curve=((8, 0.0), (16, 0.02)))
+
+    def test_is_taken_over_the_fit_to_the_probe(self) -> None:
+        (found,) = fit_step_times(cells(), [], Precision.BF16, [self.OFFERED])
+        assert found == self.OFFERED
+
+    def test_windows_set_its_level_and_judge_it(self) -> None:
+        served = [
+            replace(window(i, 4 + i % 12, 10), step_mean_s=1.3 * self.OFFERED.at(4 + i % 12, 10)) for i in range(24)
+        ]
+        (found,) = fit_step_times(cells(), served, Precision.BF16, [self.OFFERED])
+        assert found.at(12, 5) == pytest.approx(1.3 * self.OFFERED.at(12, 5))
+        assert found.error_ratio == pytest.approx(0, abs=1e-9)
+
+    def test_other_precisions_are_fitted_here_as_before(self) -> None:
+        both = [*cells(), *cells(Precision.INT8, factor=0.5)]
+        found = {step.precision: step for step in fit_step_times(both, [], Precision.BF16, [self.OFFERED])}
+        assert found[Precision.BF16] == self.OFFERED
+        assert found[Precision.INT8].at(4, 0) == pytest.approx(0.5 * law(4, 0))

@@ -1,0 +1,78 @@
+"""Step times as the nodes themselves fitted them, brought to the shape that the pool's model works with.
+
+A node's fit knows context, chunks and where the curve over tokens bends; the pool's model asks for decode rows and prefill tokens
+alone. The rest is filled in with the pool's average request.
+"""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from controlplane.decisions.decision import StepTime, Workload
+from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.step_profile import StepArithmetic, StepFit, StepProfile, StepShape
+
+# A fit whose predictions are off by more than this half of the time is no better than a guess of our own.
+_WORST_ERROR = 0.15
+# Of a fit that no served step has tested yet.
+_UNTESTED_ERROR = 0.05
+_ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+
+
+def offered_step_times(
+    profiles: Sequence[StepProfile], settings: EngineSettings, workload: Workload | None
+) -> tuple[StepTime, ...]:
+    """One StepTime for each precision that some node has a good fit of, the mean of the nodes'; empty for nodes that offer none.
+
+    Fits count that were made under the KV format and the pruning in force: elsewhere the node has not run yet.
+    """
+    wanted = StepArithmetic.of(settings)
+    found: list[StepTime] = []
+    for precision in Precision:
+        arithmetic = wanted.model_copy(update={"precision": precision})
+        fits = [fit for profile in profiles if (fit := profile.fit_for(arithmetic)) is not None and _is_good(fit)]
+        if fits:
+            found.append(_mean([_folded(fit, settings, workload) for fit in fits]))
+    return tuple(found)
+
+
+def _is_good(fit: StepFit) -> bool:
+    return fit.error_median is None or fit.error_median <= _WORST_ERROR
+
+
+def _folded(fit: StepFit, settings: EngineSettings, workload: Workload | None) -> StepTime:
+    """In rows and prefill tokens: each row with the context of the average request, prefill in chunks of its prompt."""
+    prompt, answer = (workload.prompt_tokens, workload.generation_tokens) if workload is not None else (1.0, 1.0)
+    context = prompt + answer / 2
+    empty = fit.step_s(StepShape(0))
+    curve = tuple((rows, fit.step_s(StepShape(rows, context_tokens=int(rows * context))) - empty) for rows in _ROWS)
+    # What a token of a prompt adds to a step that has half a batch of decode rows in it already: the curve's chord, not its
+    # slope, since a step carries a whole chunk or nothing.
+    beside = max(1, settings.max_batch_size // 2)
+    chunk = max(1, min(round(prompt), settings.max_batched_tokens - beside))
+    with_chunk = fit.step_s(StepShape(beside, chunk, 1, 0, chunk * chunk // 2))
+    return StepTime(
+        precision=fit.precision,
+        base_s=empty,
+        row_s=0.0,
+        prefill_token_s=(with_chunk - fit.step_s(StepShape(beside))) / chunk,
+        samples=fit.samples,
+        error_ratio=_UNTESTED_ERROR if fit.error_median is None else fit.error_median,
+        measured=fit.error_median is not None,
+        curve=curve,
+    )
+
+
+def _mean(steps: Sequence[StepTime]) -> StepTime:
+    """Of equal nodes: the load is spread evenly, so that their means are what counts."""
+    return StepTime(
+        precision=steps[0].precision,
+        base_s=fmean(step.base_s for step in steps),
+        row_s=0.0,
+        prefill_token_s=fmean(step.prefill_token_s for step in steps),
+        samples=sum(step.samples for step in steps),
+        error_ratio=fmean(step.error_ratio for step in steps),
+        measured=all(step.measured for step in steps),
+        curve=tuple(
+            (rows, fmean(step.curve[place][1] for step in steps)) for place, (rows, _) in enumerate(steps[0].curve)
+        ),
+    )
