@@ -22,7 +22,7 @@ def quality(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Data folder of a node, say DATA/nodes/node-1: its guard finds the records there at its next start.",
+            help="NODE_DATA_DIR of a node: its guard finds the records there at its next start.",
             show_default="nowhere",
         ),
     ] = None,
