@@ -32,6 +32,21 @@ class NativeOutput:
     logits: Tensor | None
 
 
+def stages(spec: ModelSpec) -> tuple[str, ...]:
+    """What one step runs inside its one call, all threads waiting for one another after each: Forward::work of csrc/step.h."""
+    layer = (
+        "norm, prune",
+        "qkv product",
+        "head norms, rope, cache",
+        "attention, prune",
+        "output product, add",
+        "norm, prune",
+        "gate and up products, SiLU, prune",
+        "down product, add",
+    )
+    return ("embedding", *(layer * spec.num_layers), "norm", "head product, likeliest token")
+
+
 class NativeForward:
     """Threads and buffers of one stream of steps; one call at a time, from any thread."""
 
