@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from inference_node.contract.settings import Precision
 from inference_node.model.forward import TokenRun
@@ -65,6 +66,18 @@ class TestTinyModels:
         runner = make_runner(folder, Precision.INT8)
         found = runner.logits_apart(tokens, runner.numerics.store, None, every_token=True)
         assert torch.nn.functional.cosine_similarity(found, expected, dim=-1).min() > 0.97
+
+    def test_gemma_with_vision_is_read_by_its_modules_names_too(self, tmp_path: Path) -> None:
+        folder = save_tiny_model(tmp_path, "gemma3")
+        tokens = list(range(60))
+        runner = make_runner(folder, Precision.FP32)
+        expected = runner.logits_apart(tokens, runner.numerics.store, None, every_token=True)
+        saved = load_file(folder / "model.safetensors")
+        assert "language_model.model.norm.weight" in saved
+        renamed = {name.replace("language_model.model.", "model.language_model."): saved[name] for name in saved}
+        save_file(renamed, folder / "model.safetensors", {"format": "pt"})
+        runner = make_runner(folder, Precision.FP32)
+        assert torch.equal(runner.logits_apart(tokens, runner.numerics.store, None, every_token=True), expected)
 
     def test_a_later_request_reads_blocks_that_an_earlier_one_wrote(self, tmp_path: Path) -> None:
         folder = save_tiny_model(tmp_path)

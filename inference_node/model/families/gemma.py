@@ -42,11 +42,11 @@ GEMMA3_TEXT = Family(
 
 GEMMA3 = replace(
     GEMMA3_TEXT,
-    # As transformers 5 saves it, and as the Hub has it.
+    # As the Hub has it and transformers saves it, and as transformers 5 names its modules.
     names=replace(
         GEMMA3_TEXT.names,
-        prefixes=("model.language_model.", "language_model.model."),
-        heads=("lm_head", "language_model.lm_head"),
+        prefixes=("language_model.model.", "model.language_model."),
+        heads=("language_model.lm_head", "lm_head"),
     ),
     text_config="text_config",
 )
