@@ -36,7 +36,11 @@ class NodeConfig(BaseSettings):
     enrolment_token: SecretStr | None = None
     data_dir: Path = Field(default=Path(".trimtab"), description="admin token, last settings, calibration")
 
-    threads: int | None = Field(default=None, ge=1, description="threads of computation; by default all cores")
+    threads: int | None = Field(default=None, ge=1, description="threads of computation; by default the physical cores")
+    cpu_affinity: str = Field(
+        default="auto",
+        description="where to compute: auto (one NUMA node, where there are several), off, numa:0, or CPUs as in 0-7,16",
+    )
     max_model_len: int = Field(default=2048, ge=16, description="longest prompt plus answer, in tokens")
     kv_tokens: int = Field(default=65_536, ge=64, description="tokens in the KV cache; less if memory is short")
     block_size: Literal[16, 32] = 32

@@ -23,6 +23,7 @@ from inference_node.engine.requests import FinishReason
 from inference_node.engine.serving import EngineStats
 from inference_node.histogram import BatchHistogram
 from inference_node.quality_metrics import QUALITY, QualityCollector
+from inference_node.roofline import Roofline
 
 # vLLM's words for how a request ended.
 _FINISHED: Final = {
@@ -50,6 +51,7 @@ class NodeMetrics:
         self.registry = CollectorRegistry(auto_describe=True)
         self._model = model_name
         self._version = version
+        self._roofline = Roofline(0.0, 0.0)
         self._families: dict[str, MetricWrapperBase | BatchHistogram] = {
             s.name: self._make(s) for s in names.ALL if s not in QUALITY
         }
@@ -75,6 +77,10 @@ class NodeMetrics:
         self._gauge(names.KV_CACHE_USAGE).set_function(lambda: stats().kv_usage)
         self._gauge(names.PRUNED_RATIO).set_function(lambda: stats().pruned_ratio)
         self._gauge(names.SETTINGS_GENERATION).set_function(generation)
+        self._roofline = Roofline(hardware.read_bytes_per_s, max(hardware.flops_per_s.values(), default=0.0))
+        self._gauge(names.ROOFLINE_BYTES).set(self._roofline.bytes_per_s)
+        self._gauge(names.ROOFLINE_FLOPS).set(self._roofline.flops_per_s)
+        self._gauge(names.ROOFLINE_RATIO).set_function(lambda: self._roofline.ratio)
         self._set_info(names.CACHE_CONFIG, (str(now.block_size), str(now.blocks_total)))
         self._set_info(names.BUILD, (self._version, hardware.device))
         self.on_settings_applied(settings, now.step, ())
@@ -132,9 +138,12 @@ class NodeMetrics:
             (names.NUM_PREEMPTIONS, record.preemptions),
             (names.PREFIX_CACHE_QUERIES, record.prefix_queries),
             (names.PREFIX_CACHE_HITS, record.prefix_hits),
+            (names.STEP_BYTES, record.work_bytes),
+            (names.STEP_FLOPS, record.work_flops),
         ):
             if amount:
                 self._counter(spec).inc(amount)
+        self._roofline.add(record.work_bytes, record.work_flops, record.duration_s)
 
     def on_token_times(self, first_token_s: Sequence[float], inter_token_s: Sequence[float]) -> None:
         if first_token_s:

@@ -82,6 +82,15 @@ class NodeHardware(_Message):
     threads: int = Field(ge=1, le=MAX_NUMBER, description="threads that the engine computes with")
     memory_bytes: int = Field(ge=0)
     features: tuple[str, ...] = Field(default=(), description="instruction sets that matter: avx512_bf16, amx_bf16 …")
+    hardware_class: str = Field(default="", description="row of the node's hardware table: x86-amx, x86-avx2 …")
+    physical_cores: int = Field(
+        default=0, ge=0, le=MAX_NUMBER, description="usable cores, each counted once; 0 unknown"
+    )
+    numa_nodes: int = Field(default=0, ge=0, le=MAX_NUMBER, description="parts of the memory with CPUs of their own")
+    read_bytes_per_s: float = Field(default=0, ge=0, description="memory read at best, measured; 0 unknown")
+    flops_per_s: dict[str, float] = Field(
+        default_factory=dict, description="operations of matrix products at best, measured, by format: fp32, bf16"
+    )
 
 
 class NodeRegistration(_Message):

@@ -120,6 +120,21 @@ SETTINGS_CHANGES = MetricSpec(
 PRUNED_RATIO = MetricSpec(
     "inference_pruned_ratio", G, "Share of the layers' weights that the last step had no use for, 0 to 1."
 )
+STEP_BYTES = MetricSpec(
+    "inference_step_bytes_total",
+    C,
+    "Weights and cached keys and values that steps had to move, as if nothing was pruned.",
+)
+STEP_FLOPS = MetricSpec("inference_step_flops_total", C, "Operations that steps had to do, as if nothing was pruned.")
+ROOFLINE_BYTES = MetricSpec("inference_roofline_bytes_per_second", G, "Memory read at best, measured on this machine.")
+ROOFLINE_FLOPS = MetricSpec(
+    "inference_roofline_flops_per_second", G, "Operations of bf16 or fp32 products at best, measured on this machine."
+)
+ROOFLINE_RATIO = MetricSpec(
+    "inference_roofline_ratio",
+    G,
+    "Least time that the last steps' bytes and operations need at the measured rates, over the time they took.",
+)
 STEP_MODEL_ERROR = MetricSpec(
     "inference_step_model_error_ratio",
     G,

@@ -317,8 +317,13 @@ class AsyncEngine:
 
     async def _aside(self, work: Callable[[], None], name: str) -> None:
         """One at a time, in a thread that ends with it: see own_thread."""
+
+        def placed() -> None:
+            self._loaded.placement.enter()  # what is written first from there lies in its memory
+            work()
+
         assert self._loop is not None
-        await self._loop.run_in_executor(self._preparer, in_own_thread, work, name)
+        await self._loop.run_in_executor(self._preparer, in_own_thread, placed, name)
 
     async def _certify_when_idle(self) -> None:
         """What runs without a record, since the node started with it or was forced to, gets one when there is time."""
@@ -367,6 +372,7 @@ class AsyncEngine:
     # On the engine's thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._loaded.placement.enter()
         engine = self._engine
         while True:
             with self._wake:

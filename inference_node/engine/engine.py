@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from inference_node.contract.settings import EngineSettings, KnobBounds
+from inference_node.contract.step_profile import StepShape
 from inference_node.engine.answer import Answer, StepStamp
 from inference_node.engine.listener import EngineListener, RequestRecord, StepRecord
 from inference_node.engine.requests import FinishReason, TokenDelta
-from inference_node.engine.step_model import StepModel
+from inference_node.engine.step_model import StepModel, shape_of
+from inference_node.engine.work import NO_WORK, WorkModel
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.scheduling.batch import ScheduledBatch
 from inference_node.scheduling.block_manager import BlockManager
@@ -38,6 +40,7 @@ class Engine:
         listener: EngineListener,
         times: StepModel,
         clock: Callable[[], float] = time.monotonic,
+        work: WorkModel | None = None,
     ) -> None:
         self.runner = runner
         self.blocks = BlockManager(runner.kv.num_blocks, runner.kv.block_size)
@@ -51,6 +54,7 @@ class Engine:
         self._listener = listener
         self._times = times
         self._clock = clock
+        self._work = work
 
     @property
     def has_work(self) -> bool:
@@ -121,8 +125,9 @@ class Engine:
             deltas.append(delta)
         duration = stamp.ended_s - started
         self.scheduler.observe(batch, duration, statistics.median(between) if between else None)
-        self._times.observe_batch(self.settings, batch, duration)
-        self._report(batch, started, duration, len(tokens), first, between)
+        shape = shape_of(batch)
+        self._times.observe(shape, duration)
+        self._report(batch, shape, started, duration, len(tokens), first, between)
         return deltas
 
     def _fail(self, batch: ScheduledBatch, error: Exception) -> list[TokenDelta]:
@@ -158,6 +163,7 @@ class Engine:
     def _report(
         self,
         batch: ScheduledBatch,
+        shape: StepShape,
         started: float,
         duration: float,
         generated: int,
@@ -166,6 +172,9 @@ class Engine:
     ) -> None:
         if first or between:
             self._listener.on_token_times(first, between)
+        work = NO_WORK
+        if self._work is not None:
+            work = self._work.of_step(shape, self.settings.precision, self.runner.kv.dtype.itemsize)
         self._listener.on_step(
             StepRecord(
                 step=self.step_number,
@@ -185,6 +194,8 @@ class Engine:
                 blocks_total=self.blocks.num_blocks,
                 batch_cap=self.scheduler.batch_cap,
                 pruned_ratio=self.runner.pruned_ratio,
+                work_bytes=work.bytes,
+                work_flops=work.flops,
             )
         )
 

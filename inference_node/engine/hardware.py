@@ -4,7 +4,6 @@ import contextlib
 import ctypes
 import hashlib
 import os
-import platform
 import threading
 from pathlib import Path
 
@@ -12,16 +11,25 @@ import psutil
 import torch
 
 from inference_node.contract.messages import NodeHardware
+from inference_node.engine.cpu import read_cpu, read_numa_nodes, usable_cpus
+from inference_node.engine.hardware_table import hardware_class
+from inference_node.engine.rates import Rates
 
 _FEATURES = (
     "avx2",
+    "fma",
+    "avx_vnni",
     "avx512f",
+    "avx512bw",
+    "avx512vl",
     "avx512_vnni",
+    "avx512_vbmi2",
     "avx512_bf16",
     "amx_tile",
     "amx_bf16",
     "amx_int8",
     "asimd",
+    "asimddp",
     "bf16",
     "i8mm",
 )
@@ -33,20 +41,22 @@ _KEEP_BYTES = 1 << 30
 _BACKGROUND_NICENESS = 10
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def describe(threads: int) -> NodeHardware:
-    model, flags = _cpu()
+def describe(threads: int, rates: Rates | None = None) -> NodeHardware:
+    """The machine; `rates` as measured, if they were."""
+    cpu, usable = read_cpu(), usable_cpus()
+    nodes = read_numa_nodes(usable)
     return NodeHardware(
         device="cpu",
-        cpu_model=model,
-        cpu_cores=usable_cores(),
+        cpu_model=cpu.model,
+        cpu_cores=len(usable),
         threads=threads,
         memory_bytes=total_bytes(),
-        features=tuple(name for name in _FEATURES if name in flags),
+        features=tuple(name for name in _FEATURES if name in cpu.features),
+        hardware_class=hardware_class(cpu.features).name,
+        physical_cores=sum(len(node.cores) for node in nodes),
+        numa_nodes=len(nodes),
+        read_bytes_per_s=0.0 if rates is None else rates.read_bytes_per_s,
+        flops_per_s={} if rates is None else rates.flops_per_s,
     )
 
 
@@ -90,18 +100,6 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
-
-
-def _cpu() -> tuple[str, frozenset[str]]:
-    model, flags = platform.processor(), frozenset[str]()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                model = value.strip()
-            elif key.strip() in ("flags", "Features"):
-                flags = frozenset(value.split())
-    return model, flags
 
 
 def _cgroup_limit() -> int | None:

@@ -10,7 +10,10 @@ from inference_node.engine.requests import FinishReason, RequestTiming
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One step. Counts are of this step; running, waiting and blocks are as it ended; `pruned_ratio` is of weights."""
+    """One step. Counts are of this step; running, waiting and blocks are as it ended; `pruned_ratio` is of weights.
+
+    `work_*` is what a dense step of this shape must move and multiply at least (see engine.work); 0 when it is not known.
+    """
 
     step: int
     started_s: float
@@ -29,6 +32,8 @@ class StepRecord:
     blocks_total: int
     batch_cap: int
     pruned_ratio: float
+    work_bytes: float = 0.0
+    work_flops: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,14 @@ from inference_node.engine.engine import Change, Engine
 from inference_node.engine.guard import QualityGuard
 from inference_node.engine.kept_steps import Identity
 from inference_node.engine.listener import EngineListener
+from inference_node.engine.placement import Placement, place_here
+from inference_node.engine.rates import known_rates
 from inference_node.engine.reconfigure import Reconfigurer
 from inference_node.engine.step_learner import StepLearner
 from inference_node.engine.step_model import StepModel
 from inference_node.engine.step_probe import probe
-from inference_node.model.backend import build, describe, supported_precisions, why_not_native
+from inference_node.engine.work import WorkModel
+from inference_node.model.backend import build, describe, estimate_bytes, supported_precisions, why_not_native
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelInvalid
 from inference_node.model.runner import ModelRunner
@@ -47,6 +50,7 @@ class Loaded:
     spec: ModelSpec
     capabilities: NodeCapabilities
     hardware: NodeHardware
+    placement: Placement
     learner: StepLearner
     guard: QualityGuard
 
@@ -64,10 +68,16 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
         log.warning("model_runs_in_plain_torch", family=spec.family, reason=reason)
     checkpoint = Checkpoint.open(config.model)
     tokenizer = load_tokenizer(config)
-    threads = config.threads or hardware.usable_cores()
-    hardware.use_threads(threads)
+    placement = place_here(config.cpu_affinity, config.threads)
+    placement.enter()
+    hardware.use_threads(placement.threads)
+    machine = hardware.describe(placement.threads)
+    fingerprint = hardware.fingerprint(machine)
+    progress("measuring the machine", 0.02)
+    # Before keep_freed_memory: what is measured on goes back to the system.
+    rates = known_rates(config.data_dir / "hardware", fingerprint, estimate_bytes(spec, settings.precision))
+    machine = hardware.describe(placement.threads, rates)
     hardware.keep_freed_memory()
-    machine = hardware.describe(threads)
 
     max_model_len = min(config.max_model_len, spec.max_positions)
     num_blocks = _num_blocks(config, spec, max_model_len)
@@ -101,7 +111,7 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     reconfigurer.adopt(store)
     runner = ModelRunner(spec, store, num_blocks=num_blocks, block_size=config.block_size, max_model_len=max_model_len)
     dense = settings.replace(pruning_threshold=0.0)  # what the probe runs
-    times = StepModel(Identity(hardware.fingerprint(machine), checkpoint.fingerprint, version("trimtab")), dense)
+    times = StepModel(Identity(fingerprint, checkpoint.fingerprint, version("trimtab")), dense)
     learner = StepLearner(times, config.data_dir / "step_times")
     learner.begin(
         lambda steps, budget_s: probe(
@@ -112,13 +122,13 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
             budget_s=budget_s,
         )
     )
-    engine = Engine(runner, settings, listener, times)
+    engine = Engine(runner, settings, listener, times, work=WorkModel.of(spec))
     if settings.pruning_threshold > 0:
         reconfigurer.prepare(settings, runner, settings.precision, lambda: True)
         engine.apply(Change(settings, reconfigurer.numerics(settings), None))
     guard = QualityGuard.of(config, runner, checkpoint.fingerprint, encode, longest=max_model_len)
     progress("ready", 1.0)
-    return Loaded(engine, reconfigurer, tokenizer, spec, capabilities, machine, learner, guard)
+    return Loaded(engine, reconfigurer, tokenizer, spec, capabilities, machine, placement, learner, guard)
 
 
 def load_tokenizer(config: NodeConfig) -> Any:

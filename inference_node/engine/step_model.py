@@ -71,11 +71,6 @@ class StepModel:
 
     # Told -------------------------------------------------------------------------------------------------------------
 
-    def observe_batch(self, settings: EngineSettings, batch: ScheduledBatch, step_s: float) -> None:
-        """A step that was served under `settings`."""
-        self.use(settings)
-        self.observe(shape_of(batch), step_s)
-
     def observe(self, shape: StepShape, step_s: float) -> None:
         """A step that was served under the settings in use."""
         if step_s > 0:  # a clock that stood still is no measurement

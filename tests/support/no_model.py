@@ -13,10 +13,12 @@ from inference_node.engine.async_engine import AsyncEngine
 from inference_node.engine.engine import Engine
 from inference_node.engine.listener import EngineListener, SilentListener
 from inference_node.engine.load import Loaded
+from inference_node.engine.placement import Placement
 from inference_node.engine.step_learner import StepLearner
 from inference_node.engine.step_model import StepModel
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.model.sampler import SampledToken
+from inference_node.quality.ceiling import Ceiling, Judgement, Standing
 from inference_node.scheduling.batch import ScheduledBatch
 from inference_node.scheduling.sequence import Sequence as Tokens
 
@@ -65,6 +67,19 @@ class _NothingToPrepare:
         return cast(Numerics, None)
 
 
+class _NothingToJudge:
+    """Stands where `QualityGuard` does: every setting is at full precision."""
+
+    ceiling = Ceiling(max_perplexity_ratio=1.0, max_kl=1.0)
+    records = ()
+
+    def admits(self, settings: EngineSettings) -> bool:
+        return True
+
+    def judge(self, settings: EngineSettings) -> Judgement:
+        return Judgement(Standing.FULL)
+
+
 def make_engine(
     runner: ClockRunner, settings: EngineSettings | None = None, listener: EngineListener | None = None
 ) -> Engine:
@@ -94,6 +109,8 @@ def make_async_engine(
             kv_tokens=runner.kv.num_blocks * runner.kv.block_size,
         ),
         hardware=NodeHardware(device="cpu", cpu_cores=2, threads=1, memory_bytes=1 << 30),
+        placement=Placement(1),
         learner=StepLearner(engine._times, config.data_dir / "step_times"),
+        guard=cast(Any, _NothingToJudge()),
     )
     return AsyncEngine(config, loaded, hearing)

@@ -1432,6 +1432,37 @@ export interface components {
              * @default []
              */
             features: string[];
+            /**
+             * Hardware Class
+             * @description row of the node's hardware table: x86-amx, x86-avx2 …
+             * @default
+             */
+            hardware_class: string;
+            /**
+             * Physical Cores
+             * @description usable cores, each counted once; 0 unknown
+             * @default 0
+             */
+            physical_cores: number;
+            /**
+             * Numa Nodes
+             * @description parts of the memory with CPUs of their own
+             * @default 0
+             */
+            numa_nodes: number;
+            /**
+             * Read Bytes Per S
+             * @description memory read at best, measured; 0 unknown
+             * @default 0
+             */
+            read_bytes_per_s: number;
+            /**
+             * Flops Per S
+             * @description operations of matrix products at best, measured, by format: fp32, bf16
+             */
+            flops_per_s?: {
+                [key: string]: number;
+            };
         };
         /**
          * NodeHealth
