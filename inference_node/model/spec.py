@@ -78,7 +78,7 @@ class ModelSpec:
         family = FAMILIES.get(name)
         if family is None:
             raise ModelUnsupported(
-                f"models of type {name!r} are not supported; this engine runs: {', '.join(sorted(FAMILIES))}"
+                f"models of type {name!r} have no forward of their own here; those that do: {', '.join(sorted(FAMILIES))}"
             )
         text = {**family.defaults, **(config.get(family.text_config, {}) if family.text_config else config)}
         _refuse_options({**config, **text})

@@ -75,7 +75,7 @@ class TestSpec:
     def test_is_read_off_the_module(self, tmp_path: Path) -> None:
         spec = describe(save_tiny_model(tmp_path, "olmo3"))
         assert spec.foreign is not None
-        assert "'olmo3' are not supported" in spec.foreign.reason
+        assert "'olmo3' have no forward" in spec.foreign.reason
         assert (spec.num_layers, spec.num_heads, spec.num_key_heads, spec.head_dim) == (4, 4, 2, 16)
         assert spec.windows == (40, 40, 40, 0)
         assert (spec.vocab_size, spec.max_positions, spec.eos_token_ids) == (272, 512, frozenset({256}))
@@ -94,7 +94,7 @@ class TestSpec:
 
     def test_refuses_a_type_that_transformers_does_not_know(self, tmp_path: Path) -> None:
         (tmp_path / "config.json").write_text('{"model_type": "never-heard-of"}')
-        with pytest.raises(ModelUnsupported, match=r"'never-heard-of' are not supported.*cannot take its place"):
+        with pytest.raises(ModelUnsupported, match=r"'never-heard-of' have no forward.*cannot take its place"):
             describe(tmp_path)
 
 

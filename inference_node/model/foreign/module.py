@@ -38,7 +38,9 @@ def build(
     progress(0.5)
     nbytes = sum(parameter.nbytes for parameter in module.parameters())
     head = module.get_output_embeddings()
-    if head is not None and (arithmetic.weights is torch.bfloat16 or head.weight is module.get_input_embeddings().weight):
+    if head is not None and (
+        arithmetic.weights is torch.bfloat16 or head.weight is module.get_input_embeddings().weight
+    ):
         nbytes += head.weight.nbytes  # packed, and kept as it was besides: as the embedding, or to settle ties with
     sizes: dict[tuple[int, int, bool], RowSizes] = {}
     linears = [(name, part) for name, part in module.named_modules() if type(part) is nn.Linear]

@@ -41,7 +41,7 @@ class TestFromConfig:
         [
             (
                 {"model_type": "gpt2"},
-                "'gpt2' are not supported; this engine runs: gemma3, gemma3_text, glm, glm4, llama",
+                "'gpt2' have no forward of their own here; those that do: gemma3, gemma3_text, glm, glm4",
             ),
             ({"hidden_act": "gelu"}, "hidden_act='gelu' is not supported"),
             ({"rope_scaling": {"type": "longrope", "factor": 4}}, "rope_type 'longrope'"),
