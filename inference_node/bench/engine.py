@@ -246,7 +246,7 @@ class _Comparison:
         shares = [
             size / seconds / trial.rates.read_at(size)
             for trial, seconds in zip(trials, tpot_s, strict=True)
-            if trial.rates is not None
+            if trial.rates is not None and seconds > 0  # a short answer may come in one piece
         ]
         return round(statistics.median(shares), 3) if shares else None
 
