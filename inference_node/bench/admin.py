@@ -20,10 +20,14 @@ class NodeUnreachable(Unavailable):
 class AdminClient:
     """One node. `async with` closes the connection."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         headers = {"authorization": f"Bearer {token}"}
         self._client = httpx2.AsyncClient(
-            base_url=url.rstrip("/"), headers=headers, timeout=_PREPARED_WITHIN_S, trust_env=False
+            base_url=url.rstrip("/"),
+            headers=headers,
+            timeout=_PREPARED_WITHIN_S,
+            trust_env=False,
+            transport=transport,
         )
 
     async def __aenter__(self) -> "AdminClient":
@@ -62,7 +66,9 @@ class AdminClient:
         while applied_step is None:
             await asyncio.sleep(_POLL_S)
             shown = await self.settings()
-            if shown["settings"][change.knob] == change.value:
+            # The engine's settings change a moment before the node has written down since which step: until then
+            # `applied_step` is still that of the change before.
+            if shown["settings"][change.knob] == change.value and shown["applied_step"] > asked_step:
                 applied_step = shown["applied_step"]
             elif time.perf_counter() - asked_s > _PREPARED_WITHIN_S:
                 reason = f"not in force within {_PREPARED_WITHIN_S:g} s"

@@ -88,7 +88,9 @@ async def _run(options: ReconfigureOptions, progress: Progress) -> dict[str, Any
         "load": {name: value for name, value in asdict(options).items() if name not in ("token", "server_pid")},
         "first_settings": first,
         "values": {knob: list(choices) for knob, choices in values.items()},
+        # Of somebody else's node it is not known what it used.
         "occupancy": asdict(occupancy) if options.server_pid is not None else None,
+        "disturbed": occupancy.is_disturbed if options.server_pid is not None else None,
         "returned": [_described(outcome) for outcome in back],
         **summarize(truths, outcomes, started_s, ended_s),
     }
@@ -189,8 +191,9 @@ def _kind(kind: str, applied: Sequence[Outcome]) -> dict[str, Any]:
     return {
         "kind": kind,
         "applied": len(mine),
-        "steps": {"p50": quantile(steps, 0.5), "p99": quantile(steps, 0.99), "max": steps[-1]} if steps else None,
-        "apply_ms": summary_ms([outcome.took_ms / 1000 for outcome in mine]),
+        "steps": {"p50": quantile(steps, 0.5), "min": steps[0], "max": steps[-1]} if steps else None,
+        "apply_ms": summary_ms([outcome.took_ms / 1000 for outcome in mine])
+        | {"max": round(max(outcome.took_ms for outcome in mine), 3)},
     }
 
 

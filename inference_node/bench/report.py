@@ -172,8 +172,8 @@ def _reconfigure(document: Json) -> list[Table]:
         (
             row["kind"],
             str(row["applied"]),
-            "/".join(figure(row["steps"][at]) for at in ("p50", "p99")),
-            "/".join(figure(row["apply_ms"][at]) for at in ("p50", "p99")),
+            "/".join(figure(row["steps"][at]) for at in ("min", "p50", "max")) if row["steps"] else "-",
+            "/".join(figure(row["apply_ms"][at]) for at in ("p50", "p99", "max")),
         )
         for row in document["kinds"]
     )
@@ -183,9 +183,9 @@ def _reconfigure(document: Json) -> list[Table]:
             f"{document['changes']} live changes under {document['load']['streams']} streams",
             ("what", "count or time"),
             tuple(truth),
-            (f"{hardware['cpu']}, {hardware['cores']} cores; model {document['model']}.",),
+            (f"{hardware['cpu']}, {hardware['cores']} cores; model {document['model']}.", _calm(document)),
         ),
-        Table("Time to effect", ("kind of change", "applied", "steps p50/99", "ms p50/99"), kinds),
+        Table("Time to effect", ("kind of change", "applied", "steps least/p50/most", "ms p50/99/most"), kinds),
     ]
 
 
@@ -214,6 +214,15 @@ def _quality(document: Json) -> list[Table]:
         f"Certified up to {ceiling['max_perplexity_ratio']:g} of bf16's perplexity and a mean KL of {ceiling['max_kl']:g}.",
     )
     return [Table(f"Quality of {document['model']} against bf16", columns, rows, notes)]
+
+
+def _calm(document: Json) -> str:
+    """Whether the times of a single window can be trusted."""
+    window = document["occupancy"]
+    if window is None:
+        return "Who else used the processor is not known: the node was not ours to look into."
+    others = f"Others took {100 * (window['foreign_ratio'] + window['stolen_ratio']):.0f} % of all cores"
+    return f"**{others}: the times are disturbed, the counts are not.**" if document["disturbed"] else f"{others}."
 
 
 _KINDS: Mapping[str, Callable[[Json], list[Table]]] = {

@@ -36,8 +36,8 @@ class TestTable:
 
 
 class TestTables:
-    def test_a_reconfiguration(self) -> None:
-        document = {
+    def reconfiguration(self, foreign: float) -> dict[str, Any]:
+        return {
             "benchmark": "reconfigure",
             "model": "m",
             "hardware": HARDWARE,
@@ -46,8 +46,15 @@ class TestTables:
             "itl_changing_ms": {**NO_TIMES, "p99": 15.0},
             "itl_p99_ratio": 1.5,
             "kinds": [
-                {"kind": "batch", "applied": 3, "steps": {"p50": 1.0, "p99": 2.0}, "apply_ms": {**NO_TIMES, "p50": 9.0}}
+                {
+                    "kind": "batch",
+                    "applied": 3,
+                    "steps": {"min": 1.0, "p50": 1.0, "max": 2.0},
+                    "apply_ms": {**NO_TIMES, "p50": 9.0, "max": 12.0},
+                }
             ],
+            "occupancy": {"foreign_ratio": foreign, "stolen_ratio": 0.0},
+            "disturbed": foreign > 0.05,
             **dict.fromkeys(
                 (
                     "changes",
@@ -62,9 +69,16 @@ class TestTables:
                 7,
             ),
         }
-        truth, kinds = tables(document)
+
+    def test_a_reconfiguration(self) -> None:
+        truth, kinds = tables(self.reconfiguration(0.01))
         assert ("ITL p99, changing over steady", "1.5") in truth.rows
-        assert kinds.rows == (("batch", "3", "1/2", "9/-"),)
+        assert kinds.rows == (("batch", "3", "1/1/2", "9/-/12"),)
+        assert "disturbed" not in " ".join(truth.notes)
+
+    def test_a_disturbed_one_says_so(self) -> None:
+        truth, _ = tables(self.reconfiguration(0.2))
+        assert "20 %" in truth.notes[-1] and "disturbed" in truth.notes[-1]
 
     @pytest.mark.parametrize("document", [{}, {"benchmark": "poetry"}])
     def test_what_is_no_report_is_refused(self, document: dict[str, Any]) -> None:
