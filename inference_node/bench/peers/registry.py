@@ -5,13 +5,13 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from inference_node.bench.peers.openvino import OpenVino
+from inference_node.bench.peers.openvino import OPENVINO, OPENVINO_DYNAMIC
 from inference_node.bench.peers.peer import Peer, python_of
 from inference_node.bench.peers.transformers_cb import TransformersCb
 from inference_node.bench.peers.vllm_cpu import VllmCpu
 from inference_node.errors import Invalid
 
-PEERS: Mapping[str, Peer] = {peer.name: peer for peer in (OpenVino(), VllmCpu(), TransformersCb())}
+PEERS: Mapping[str, Peer] = {peer.name: peer for peer in (OPENVINO, OPENVINO_DYNAMIC, VllmCpu(), TransformersCb())}
 
 _VERSION = "import importlib.metadata as m, json, sys; print(json.dumps(m.version(sys.argv[1])))"
 

@@ -9,15 +9,13 @@ from pipe import Pipe, Request, options
 class OpenVinoEngine:
     """One pipeline, stepped as long as anything runs."""
 
-    def __init__(self, model: str, precision_hint: str, max_streams: int, cache_gb: int, batched_tokens: int) -> None:
+    def __init__(self, model: str, hints: dict[str, str], max_streams: int, cache_gb: int, batched_tokens: int) -> None:
         scheduler = genai.SchedulerConfig()
         scheduler.max_num_seqs = max_streams
         scheduler.max_num_batched_tokens = batched_tokens
         scheduler.cache_size = cache_gb
         scheduler.enable_prefix_caching = True
-        self._pipeline = genai.ContinuousBatchingPipeline(
-            model, scheduler, "CPU", {"INFERENCE_PRECISION_HINT": precision_hint}
-        )
+        self._pipeline = genai.ContinuousBatchingPipeline(model, scheduler, "CPU", hints)
         self._tokenizer = self._pipeline.get_tokenizer()
 
     def run(self) -> None:
@@ -54,6 +52,9 @@ class OpenVinoEngine:
 
 
 if __name__ == "__main__":
-    given = options("model", "precision-hint", "max-streams", "cache-gb", "batched-tokens")
+    given = options("model", "precision-hint", "dynamic-group", "max-streams", "cache-gb", "batched-tokens")
     numbers = (int(given[name]) for name in ("max-streams", "cache-gb", "batched-tokens"))
-    OpenVinoEngine(given["model"], given["precision-hint"], *numbers).run()
+    hints = {"INFERENCE_PRECISION_HINT": given["precision-hint"]}
+    if given["dynamic-group"] != "default":
+        hints["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = given["dynamic-group"]
+    OpenVinoEngine(given["model"], hints, *numbers).run()

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from inference_node.bench import contender
+from inference_node.bench.peers import openvino
 from inference_node.bench.peers.peer import Setting
 from inference_node.bench.peers.registry import PEERS, parse_peer
 from inference_node.contract.settings import Precision
@@ -46,15 +47,30 @@ class TestOurs:
 
 class TestPeers:
     @pytest.mark.parametrize("name", sorted(PEERS))
-    def test_each_is_told_model_port_and_streams(self, name: str, setting: Setting, venv: Path) -> None:
-        setting.gguf_dir.mkdir()
-        for peer in [PEERS[name]]:
-            if name == "openvino":  # reads a converted file, which is not what this is about
-                continue
-            launch = peer.launch(setting, Precision.BF16, venv, 4321)
-            assert launch.command[0] == str(venv / "bin" / "python")
-            assert {"4321", "m", str(setting.model), "32"} <= set(launch.command)
-            assert launch.url == "http://127.0.0.1:4321"
+    def test_each_is_told_model_port_and_streams(
+        self, name: str, setting: Setting, venv: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        peer = PEERS[name]
+        file = setting.model
+        if name.startswith("openvino"):  # reads a converted file of the model instead of its folder
+            file = setting.gguf_dir / "m.gguf"
+            monkeypatch.setattr(openvino, "gguf_for", lambda precision, cache: file)
+        launch = peer.launch(setting, peer.precisions[0], venv, 4321)
+        assert launch.command[0] == str(venv / "bin" / "python")
+        assert {"4321", "m", str(file), "32"} <= set(launch.command)
+        assert launch.url == "http://127.0.0.1:4321"
+
+    def test_the_two_of_openvino_differ_in_their_arithmetic_alone(
+        self, setting: Setting, venv: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(openvino, "gguf_for", lambda precision, cache: Path("m.gguf"))
+        one, other = (
+            PEERS[name].launch(setting, Precision.INT8, venv, 1).command for name in ("openvino", "openvino-dynamic")
+        )
+        assert [pair for pair in zip(one, other, strict=True) if pair[0] != pair[1]] == [
+            ("bf16", "f32"),
+            ("default", "32"),
+        ]
 
     def test_named_with_an_environment(self, venv: Path) -> None:
         peer, folder = parse_peer(f"vllm={venv}")

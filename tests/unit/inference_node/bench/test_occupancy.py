@@ -34,5 +34,10 @@ class TestTakeReading:
 
 
 class TestMemory:
-    def test_peak_is_at_least_what_is_resident(self) -> None:
-        assert peak_rss_bytes(os.getpid()) >= rss_bytes(os.getpid()) > 1_000_000
+    def test_peak_remembers_what_has_been_let_go(self) -> None:
+        before = peak_rss_bytes(os.getpid())
+        held = b"x" * (before + 50_000_000)  # more than ever before, whatever else came and went
+        with_it = rss_bytes(os.getpid())
+        del held
+        # The kernel counts pages per thread and adds up now and then: a small tolerance.
+        assert peak_rss_bytes(os.getpid()) > 0.95 * with_it > before > 1_000_000
