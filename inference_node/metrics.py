@@ -3,7 +3,8 @@
 Every series exists from the start at 0, so that a rate over it is right from the first event on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
@@ -52,6 +53,7 @@ class NodeMetrics:
         self._model = model_name
         self._version = version
         self._roofline = Roofline(0.0, 0.0)
+        self._watching: tuple[Callable[[StepRecord], None], ...] = ()
         self._families: dict[str, MetricWrapperBase | BatchHistogram] = {
             s.name: self._make(s) for s in names.ALL if s not in QUALITY
         }
@@ -117,6 +119,15 @@ class NodeMetrics:
             return openmetrics.generate_latest(registry, escaping=openmetrics.ALLOWUTF8), _OPENMETRICS  # type: ignore[no-untyped-call]
         return generate_latest(registry), CONTENT_TYPE_PLAIN_0_0_4
 
+    @contextmanager
+    def watch_steps(self, watch: Callable[[StepRecord], None]) -> Iterator[None]:
+        """While it is entered, `watch` is told of each step too, on the engine's thread."""
+        self._watching = (*self._watching, watch)
+        try:
+            yield
+        finally:
+            self._watching = tuple(each for each in self._watching if each is not watch)
+
     # EngineListener ---------------------------------------------------------------------------------------------
 
     def on_request_offered(self, num_prompt_tokens: int) -> None:
@@ -143,6 +154,8 @@ class NodeMetrics:
         ):
             if amount:
                 self._counter(spec).inc(amount)
+        for watch in self._watching:
+            watch(record)
         self._roofline.add(record.work_bytes, record.work_flops, record.duration_s)
 
     def on_token_times(self, first_token_s: Sequence[float], inter_token_s: Sequence[float]) -> None:

@@ -22,6 +22,7 @@ from inference_node.server.middleware import BodyLimit, RequestId
 from inference_node.server.node import Node
 from inference_node.server.openai_api import openai_router
 from inference_node.server.probes import probes_router
+from inference_node.server.profiling_api import profiling_router
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 # A busy event loop gives Python's lock back to the engine's thread after this time at the latest, not after the usual 5 ms.
@@ -47,6 +48,7 @@ def create_app(node: Node) -> FastAPI:
     app.include_router(openai_router(node))
     app.include_router(probes_router(node))
     app.include_router(control_router(node))
+    app.include_router(profiling_router(node))
     app.add_middleware(BodyLimit, limit=MAX_BODY_BYTES)
     app.add_middleware(RequestId)
     return app

@@ -1,7 +1,6 @@
 """The admin API: settings pushed and read, the step-time table, status. Needs the node's admin token as bearer."""
 
 import dataclasses
-import hmac
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,8 +15,8 @@ from inference_node.contract.messages import AckOutcome, RejectCode, SettingsAck
 from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import KNOBS
 from inference_node.contract.step_profile import StepProfile
+from inference_node.server.admin import admin_only
 from inference_node.server.node import Node
-from inference_node.server.problems import NotAuthorized
 
 _STATUS = {
     RejectCode.STALE_EPOCH: 409,
@@ -34,7 +33,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {409: {"model": SettingsReject}, 42
 
 
 def control_router(node: Node) -> APIRouter:
-    """All of `/admin/v1` for this node."""
+    """`/admin/v1` for this node, recordings apart."""
 
     class Route(APIRoute):
         """Refusals and malformed documents are answered in the words of the contract."""
@@ -52,13 +51,7 @@ def control_router(node: Node) -> APIRouter:
 
             return answer
 
-    def require_admin(request: Request) -> None:
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        # Compared as bytes: hmac refuses text beyond ASCII.
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), node.admin_token.encode()):
-            raise NotAuthorized("this needs the node's admin token as `Authorization: Bearer`")
-
-    router = APIRouter(prefix="/admin/v1", tags=["Admin"], dependencies=[Depends(require_admin)], route_class=Route)
+    router = APIRouter(prefix="/admin/v1", tags=["Admin"], dependencies=[Depends(admin_only(node))], route_class=Route)
 
     @router.put("/settings", response_model=SettingsAck, responses=_REFUSALS)
     async def push_settings(push: SettingsPush) -> Response:

@@ -214,6 +214,7 @@ class Lifecycle:
 
     async def _drain(self, agent: asyncio.Task[None] | None) -> None:
         node = self._node
+        await asyncio.to_thread(node.recorder.close)
         if node.engine is None:
             return
         node.state, node.doing = NodeState.DRAINING, "finishing running requests"

@@ -12,6 +12,7 @@ from inference_node.contract.messages import NodeState
 from inference_node.engine.serving import ServingEngine
 from inference_node.errors import Unavailable
 from inference_node.metrics import NodeMetrics
+from inference_node.profiling.recorder import Recorder
 
 
 class NodeNotReady(Unavailable):
@@ -39,6 +40,11 @@ class Node:
     agent: Agent | None = None
     instance_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started_s: float = field(default_factory=time.monotonic)
+    recorder: Recorder = field(init=False)
+
+    def __post_init__(self) -> None:
+        folder, watch_steps = self.store.folder / "profiles", self.metrics.watch_steps
+        self.recorder = Recorder(folder, watch_steps, node=self.config.name, version=self.version)
 
     @property
     def is_ready(self) -> bool:
