@@ -6,7 +6,7 @@ from controlplane import overview_endpoints
 from controlplane.accounts import endpoints as accounts
 from controlplane.decisions import endpoints as decisions
 from controlplane.events import endpoints as events
-from controlplane.fleets import agent_endpoints, sd_endpoints
+from controlplane.fleets import agent_endpoints, profile_endpoints, sd_endpoints
 from controlplane.fleets import endpoints as fleets
 from controlplane.forecasting import endpoints as forecasting
 from controlplane.rollouts import endpoints as rollouts
@@ -16,6 +16,7 @@ ROUTERS = (
     overview_endpoints.router,
     accounts.router,
     fleets.router,
+    profile_endpoints.router,
     telemetry.router,
     forecasting.router,
     decisions.router,

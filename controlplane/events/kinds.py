@@ -38,6 +38,7 @@ class EventKind(StrEnum):
     NODE_DRIFTED = "node.drifted"
     NODE_SETTINGS_APPLIED = "node.settings_applied"
     NODE_SETTINGS_REJECTED = "node.settings_rejected"
+    NODE_PROFILED = "node.profiled"
 
     OUTBOX_DEAD = "outbox.dead"
 

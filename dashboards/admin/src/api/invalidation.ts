@@ -31,6 +31,7 @@ export const STREAM_KINDS = [
   "node.drifted",
   "node.settings_applied",
   "node.settings_rejected",
+  "node.profiled",
   "outbox.dead",
   "control.leader_changed",
   "pool.created",

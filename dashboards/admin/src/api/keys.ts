@@ -21,5 +21,7 @@ export const keys = {
   events: ["events"] as const,
   eventsOf: (filter: Record<string, string>) => ["events", filter] as const,
   revisions: (poolId: string) => ["revisions", poolId] as const,
+  recordings: (nodeId: string) => ["recordings", nodeId] as const,
+  flame: (nodeId: string, id: string) => ["flame", nodeId, id] as const,
   knobs: ["knobs"] as const,
 };

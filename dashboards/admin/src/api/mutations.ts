@@ -50,6 +50,18 @@ export const useFreeze = (poolId: string) =>
 export const useUnfreeze = (poolId: string) =>
   useChange(() => body(api.DELETE("/api/v1/pools/{pool_id}/freeze", { params: { path: { pool_id: poolId } } })));
 
+export type ProfileKind = "cpu" | "torch";
+
+/** Records a node for some seconds. Only its list of recordings grows old by it. */
+export function useStartRecording(nodeId: string) {
+  const queries = useQueryClient();
+  return useMutation({
+    mutationFn: (order: { kind: ProfileKind; seconds: number }) =>
+      body(api.POST("/api/v1/nodes/{node_id}/profiles", { params: { path: { node_id: nodeId } }, body: order })),
+    onSettled: () => queries.invalidateQueries({ queryKey: keys.recordings(nodeId) }),
+  });
+}
+
 export function useSignIn() {
   const queries = useQueryClient();
   return useMutation({

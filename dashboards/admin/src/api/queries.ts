@@ -1,4 +1,5 @@
 import { keepPreviousData, type UseQueryResult, useInfiniteQuery, useQueries, useQuery } from "@tanstack/react-query";
+import { isSpeedscope, type Speedscope } from "../lib/flame";
 import { api, body } from "./client";
 import { keys } from "./keys";
 import { Problem } from "./problem";
@@ -157,6 +158,33 @@ export const useRevisions = (poolId: string, limit = 12) =>
     queryFn: ({ signal }) =>
       body(api.GET("/api/v1/revisions", { params: { query: { pool_id: poolId, limit } }, signal })),
     enabled: poolId !== "",
+  });
+
+/** A node's recordings of the last hour, newest first; looked at every second while one is under way. */
+export const useRecordings = (nodeId: string, enabled: boolean) =>
+  useQuery({
+    queryKey: keys.recordings(nodeId),
+    queryFn: ({ signal }) =>
+      body(api.GET("/api/v1/nodes/{node_id}/profiles", { params: { path: { node_id: nodeId } }, signal })),
+    select: (page) => page.items,
+    enabled,
+    refetchInterval: (query) => (query.state.data?.items.some((item) => item.state === "running") ? 1000 : false),
+  });
+
+/** A finished cpu recording as a file of speedscope's. It never changes. */
+export const useFlame = (nodeId: string, id: string) =>
+  useQuery({
+    queryKey: keys.flame(nodeId, id),
+    queryFn: async ({ signal }): Promise<Speedscope> => {
+      const params = { path: { node_id: nodeId, recording_id: id } };
+      const file: unknown = await body(
+        api.GET("/api/v1/nodes/{node_id}/profiles/{recording_id}/file", { params, signal }),
+      );
+      if (!isSpeedscope(file)) throw new Problem(-1, "The recording cannot be shown", "It is no flame graph.");
+      return file;
+    },
+    staleTime: Number.POSITIVE_INFINITY,
+    refetchInterval: false,
   });
 
 export const useKnobs = () =>

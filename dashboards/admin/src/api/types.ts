@@ -23,6 +23,7 @@ export type Decision = Read<"DecisionOut">;
 export type Replay = Read<"ReplayOut">;
 export type TimelineEvent = Read<"EventOut">;
 export type Knob = Read<"KnobOut">;
+export type Recording = Read<"ProfileRecording">;
 export type Process = Read<"ProcessOut">;
 export type System = Read<"SystemOut">;
 export type Session = Read<"SessionOut">;

@@ -1,6 +1,7 @@
 import { Link, useParams } from "react-router";
 import { useKnobs, useNode, usePool } from "../../api/queries";
 import type { Node } from "../../api/types";
+import { useIsAdmin } from "../../app/useRole";
 import { RangePicker } from "../../components/charts/RangePicker";
 import { SubjectCharts } from "../../components/charts/SubjectCharts";
 import { EventFeed } from "../../components/EventFeed";
@@ -14,6 +15,7 @@ import { healthLook } from "../../components/tones";
 import { When } from "../../components/When";
 import { number, percent, perSecond, seconds } from "../../lib/format";
 import { Machine } from "./Machine";
+import { Recordings } from "./Recordings";
 import { SettingsTable } from "./SettingsTable";
 
 export function NodePage() {
@@ -25,6 +27,7 @@ export function NodePage() {
 function NodeView({ node }: { node: Node }) {
   const pool = usePool(node.pool_id);
   const knobs = useKnobs();
+  const isAdmin = useIsAdmin();
   return (
     <>
       <PageHeader
@@ -69,6 +72,7 @@ function NodeView({ node }: { node: Node }) {
             </Panel>
           </div>
         </div>
+        {isAdmin && <Recordings node={node} />}
       </div>
     </>
   );
