@@ -2,10 +2,11 @@
 //
 // One store serves both precisions. A weight is a byte q with a zero and a factor for each 32 inputs, and its two halves lie in two
 // planes: int8 reads both, int4 the upper one alone (16 * (q / 16)) with zeros and factors fitted to what is left. So that few bytes
-// come from memory and tiles do the sums, weights are opened to bf16 on their way: w = column * factor / 256 * (q - zero).
+// come from memory and tiles do the sums, weights are opened to bf16 on their way: factor * (q - zero); the sums are then multiplied
+// by a scale for each output.
 //
-// A plane is cut in panels of 128 outputs: [K][64 bytes]; a byte holds output p in its lower half and 64 + p in its upper. So one
-// input is one cache line of a plane, and an input whose activation is zero need not be read.
+// A plane is cut in panels of 128 outputs: [K][64 bytes], two outputs in a byte; `place_of` says which. So one input is one cache line
+// of a plane, and an input whose activation is zero need not be read.
 // Each output is summed over its inputs in one order, 32 at a time, whatever the number of rows: docs/adr/0002.
 #pragma once
 #include <algorithm>
@@ -30,48 +31,79 @@ struct LinearQ {
   const uint8_t* low = nullptr;     // null: four bits
   const uint8_t* factor = nullptr;  // [panels][groups][128]
   const uint8_t* zero = nullptr;    // the same
-  const float* column = nullptr;    // [panels * 128]
+  const float* column = nullptr;    // [panels * 128]: what the sums are multiplied by
 };
 
-// The inputs of one row that are not zero. Pairs stay pairs and groups stay groups, since a tile adds up in them: what is left out
-// would have added zero.
-struct ActiveList {
-  struct Pair {
-    uint16_t input[2];  // where one of a pair is zero, the other's line stands for both
-  };
-  Buffer pairs_buffer, ends_buffer, values_buffer;
-  Pair* pairs = nullptr;
-  int* ends = nullptr;     // where the pairs of each group end
-  bf16* values = nullptr;  // [groups][32]: activations of a group's pairs, then zeros
-  int active = 0;          // inputs that are not zero
+// Where output n of a panel lies in the 64 bytes of an input: each 32 bits hold one output of each of the 8 tiles, so that one mask
+// finds the 16 of a tile.
+struct Place {
+  int byte, shift;
+};
 
-  void build(const bf16* a, int groups) {
-    pairs = pairs_buffer.get<Pair>(static_cast<size_t>(groups) * 16 + 32);
-    ends = ends_buffer.get<int>(groups);
-    values = values_buffer.get<bf16>(static_cast<size_t>(groups) * kWeightGroup);
-    int at = 0;
-    active = 0;
+inline Place place_of(int n) {
+  const int tile = n / 16, column = n % 16;
+  return {column * 4 + tile / 2, tile % 2 * 4};
+}
+
+// An opened weight is cut to bf16, not rounded, which takes a third of the work. What that makes sums too small by is put back with
+// the scale of the output: the mean of what is lost, 2^-7 * (1/2) of a mantissa m in [1, 2), weighed by m^2.
+constexpr float kUncut = 1.0f + 9.0f / 14.0f / 256.0f;
+
+// The inputs of one row that are not zero, in the order in which a tile adds them up: in each group first the even, then the odd ones.
+// What is left out would have added zero.
+struct ActiveList {
+  static constexpr int kAhead = 64;  // inputs that are asked for before they are needed: more than pass while a line comes from memory
+  Buffer inputs_buffer, values_buffer, later_buffer, ends_buffer;
+  uint16_t* inputs = nullptr;
+  float* values = nullptr;
+  uint32_t* later = nullptr;  // where in the planes, from the panel on, the line lies that comes kAhead inputs after this one
+  int* ends = nullptr;        // [groups][2]: where the even and the odd inputs of a group end
+  const int* begin(int group) const { return ends + group * 2 - 1; }
+
+  void build(const bf16* a, const LinearQ& w) {
+    const int groups = w.groups(), most = groups * kWeightGroup + 16;  // vectors of 16 are written, whatever is in them
+    inputs = inputs_buffer.get<uint16_t>(most);
+    values = values_buffer.get<float>(most);
+    later = later_buffer.get<uint32_t>(most);
+    ends = ends_buffer.get<int>(groups * 2 + 1);
+    *ends++ = 0;
+    const __m512i steps = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    int count = 0;
     for (int group = 0; group < groups; ++group) {
-      const __m512i x = _mm512_loadu_si512(a + group * kWeightGroup);
-      const __mmask32 lanes = _mm512_test_epi16_mask(x, _mm512_set1_epi16(0x7fff));  // a negative zero is none either
-      const __mmask16 kept = _mm512_test_epi32_mask(x, _mm512_set1_epi32(0x7fff7fff));
-      _mm512_storeu_si512(values + group * kWeightGroup, _mm512_maskz_compress_epi32(kept, x));
-      for (uint32_t left = kept; left; left &= left - 1, ++at) {
-        const int pair = __builtin_ctz(left), first = group * kWeightGroup + pair * 2;
-        const int both = lanes >> (pair * 2) & 3;
-        pairs[at] = {{static_cast<uint16_t>(both & 1 ? first : first + 1), static_cast<uint16_t>(both & 2 ? first + 1 : first)}};
+      const __m512i pairs = _mm512_loadu_si512(a + group * kWeightGroup);
+      for (int odd = 0; odd < 2; ++odd) {
+        const __m512i x = odd ? _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))) : _mm512_slli_epi32(pairs, 16);
+        const __mmask16 kept = _mm512_test_epi32_mask(x, _mm512_set1_epi32(0x7fffffff));  // a negative zero is none either
+        const __m512i here = _mm512_add_epi32(steps, _mm512_set1_epi32(group * kWeightGroup + odd));
+        _mm512_storeu_si512(values + count, _mm512_maskz_compress_epi32(kept, x));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(inputs + count), _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(kept, here)));
+        count += __builtin_popcount(kept);
+        ends[group * 2 + odd] = count;
       }
-      ends[group] = at;
-      active += __builtin_popcount(lanes);
+    }
+    look_ahead(w);
+  }
+
+ private:
+  // Panels, and halves of panels where sums are cut, follow one another in memory as they do in time.
+  void look_ahead(const LinearQ& w) {
+    for (int split = 0; split < w.splits; ++split) {
+      const int first = *begin(w.split_at(split)), end = *begin(w.split_at(split + 1));
+      const bool last = split + 1 == w.splits;
+      const int next = last ? 0 : end, next_end = *begin(w.split_at(last ? 1 : split + 2));
+      for (int i = first; i < end; ++i) {
+        const int beyond = i + kAhead - end;
+        const int from = beyond < 0 ? i + kAhead : std::max(0, std::min(next + beyond, next_end - 1));
+        later[i] = static_cast<uint32_t>((beyond >= 0 && last ? w.plane_size() : 0) + inputs[from] * size_t{64});
+      }
     }
   }
 };
 
 // What one thread needs to compute products.
 struct ScratchQ {
-  Buffer opened, sums, column;
+  Buffer opened, sums;
   ActiveList list;
-  bool sparse = false;
 };
 
 namespace detail {
@@ -81,46 +113,70 @@ constexpr int kChunk = 4;  // groups that are opened before they are multiplied:
 // Between the tiles of a chunk. One line more than they take: stores a multiple of 4 KiB apart are in one another's way.
 constexpr size_t kChunkStride = kChunk * 1024 + 64;
 
-// Bytes 16 * lane and on of a vector, each as the float 2^15 + byte: a byte in the second place of a float of this size counts ones.
+// A byte or half of one that is put into the mantissa of a float of 2^e counts ones there: e = 15 for the second byte of a word. Of
+// the eight halves of a word, those at bits 8, 12 and 16 stand where mantissas are; the others are shifted there.
 constexpr float kLift = 32768.0f;
+constexpr int kHalfAt[8] = {8, 12, 8, 12, 16, 8, 12, 16};
 
-inline __m512 lift(__m512i bytes, int lane) {
+inline __m512 masked_float(__m512i words, int mask, float base) {
+  constexpr int kAndOr = 0xea;
+  const __m512i exponent = _mm512_castps_si512(_mm512_set1_ps(base));
+  return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(words, _mm512_set1_epi32(mask), exponent, kAndOr));
+}
+
+// Byte `i` of each word as the float 2^15 + byte.
+inline __m512 lift_byte(__m512i words, int i) {
+  if (i == 1) return masked_float(words, 0xff00, kLift);
   const __m512i steps = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-  const __m512i places = _mm512_slli_epi32(_mm512_add_epi32(steps, _mm512_set1_epi32(16 * lane)), 8);
+  const __m512i places = _mm512_slli_epi32(_mm512_add_epi32(_mm512_slli_epi32(steps, 2), _mm512_set1_epi32(i)), 8);
   const __m512i base = _mm512_castps_si512(_mm512_set1_ps(kLift));
-  return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(base, 0x2222222222222222ull, places, bytes));
+  return _mm512_castsi512_ps(_mm512_mask_permutexvar_epi8(base, 0x2222222222222222ull, places, words));
 }
 
-// Bytes 8 * part and on, each to two times 32 bits.
-inline __m512i widen_twice(__m512i bytes, int part) {
-  const __m512i steps = _mm512_set_epi32(7, 7, 6, 6, 5, 5, 4, 4, 3, 3, 2, 2, 1, 1, 0, 0);
-  const __m512i places = _mm512_add_epi32(steps, _mm512_set1_epi32(8 * part));
-  return _mm512_maskz_permutexvar_epi8(0x1111111111111111ull, places, bytes);
+// An input's planes, ready to be lifted: shifted for halves, put together for bytes.
+template <bool kLow>
+constexpr float lifted_by(int tile) {
+  if (kLow || kHalfAt[tile] == 12) return kLift;
+  return kHalfAt[tile] == 8 ? kLift * 16 : kLift / 16;
 }
 
-inline __m512i to_bf16_pair(__m512 upper, __m512 lower) {
-#ifdef __AVX512BF16__
-  return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(upper, lower));
-#else
-  return _mm512_inserti64x4(_mm512_castsi256_si512(to_bf16(lower)), to_bf16(upper), 1);
-#endif
-}
+template <bool kLow>
+struct Words {
+  __m512i part[kLow ? 2 : 3];
 
-// One group's zeros and factors, each value twice as a pair of inputs needs it: [16 parts of 8 outputs][16].
-// shift: what scale * (2^15 + byte) is above the weight. It is rounded to a 500th of a step.
+  Words(const uint8_t* high_line, const uint8_t* low_line) {
+    const __m512i high = _mm512_loadu_si512(high_line);
+    if (kLow) {
+      const __m512i low = _mm512_loadu_si512(low_line), upper = _mm512_set1_epi8(static_cast<char>(0xf0));
+      part[0] = _mm512_ternarylogic_epi32(upper, _mm512_slli_epi32(high, 4), low, 0xca);
+      part[1] = _mm512_ternarylogic_epi32(upper, high, _mm512_srli_epi32(low, 4), 0xca);
+    } else {
+      part[0] = _mm512_slli_epi32(high, 8);
+      part[1] = high;
+      part[kLow ? 0 : 2] = _mm512_srli_epi32(high, 12);
+    }
+  }
+
+  // The 16 outputs of a tile as floats that are `lifted_by(tile)` above what they stand for.
+  __m512 lift(int tile) const {
+    if (kLow) return lift_byte(part[tile % 2], tile / 2);
+    return masked_float(part[tile < 2 ? 0 : tile < 5 ? 1 : kLow ? 0 : 2], 15 << kHalfAt[tile], lifted_by<kLow>(tile));
+  }
+};
+
+// One group's factors, and what factor * lifted is above the weight; of the smaller lifts exactly, of 2^19 to a 500th of a step.
 struct Scales {
-  alignas(64) float scale[16 * 16], shift[16 * 16];
+  alignas(64) float scale[kPanelQ], shift[kPanelQ];
 
-  void load(const uint8_t* zero, const uint8_t* factor, const float* column) {
-    for (int half = 0; half < 2; ++half) {
-      const __m512i zeros = _mm512_loadu_si512(zero + half * 64), factors = _mm512_loadu_si512(factor + half * 64);
-      for (int part = 0; part < 8; ++part) {
-        const int at = (half * 8 + part) * 16;
-        const __m512 s = _mm512_mul_ps(_mm512_cvtepi32_ps(widen_twice(factors, part)), _mm512_load_ps(column + at));
-        _mm512_store_ps(scale + at, s);
-        const __m512 z = _mm512_add_ps(_mm512_cvtepi32_ps(widen_twice(zeros, part)), _mm512_set1_ps(kLift));
-        _mm512_store_ps(shift + at, _mm512_mul_ps(z, s));
-      }
+  template <bool kLow>
+  void load(const LinearQ& w, int panel, int group) {
+    const size_t at = panel * w.factors_size() + static_cast<size_t>(group) * kPanelQ;
+    const uint8_t *zero = w.zero + at, *factor = w.factor + at;
+    for (int tile = 0; tile < kTilesQ; ++tile) {
+      const __m512 s = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(factor + tile * 16))));
+      const __m512 z = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zero + tile * 16))));
+      _mm512_store_ps(scale + tile * 16, s);
+      _mm512_store_ps(shift + tile * 16, _mm512_mul_ps(_mm512_add_ps(z, _mm512_set1_ps(lifted_by<kLow>(tile))), s));
     }
   }
 };
@@ -129,57 +185,27 @@ struct Scales {
 template <bool kLow>
 inline void open_pair(const uint8_t* const (&high)[2], const uint8_t* const (&low)[2], const Scales& scales, uint8_t* out,
                       size_t tile_stride) {
-  const __m512i upper = _mm512_set1_epi8(static_cast<char>(0xf0));
-  __m512i q[2][2];  // [half of the outputs][input]
-  for (int i = 0; i < 2; ++i) {
-    const __m512i h = _mm512_loadu_si512(high[i]);
-    const __m512i shifted = _mm512_slli_epi16(h, 4);
-    if (kLow) {
-      const __m512i l = _mm512_loadu_si512(low[i]);
-      q[0][i] = _mm512_ternarylogic_epi32(upper, shifted, l, 0xca);
-      q[1][i] = _mm512_ternarylogic_epi32(upper, h, _mm512_srli_epi16(l, 4), 0xca);
-    } else {
-      q[0][i] = _mm512_and_si512(shifted, upper);
-      q[1][i] = _mm512_and_si512(h, upper);
-    }
-  }
-  for (int half = 0; half < 2; ++half) {
-    // Lane c of `first` holds outputs 16 c to 16 c + 7, of `second` the next eight, input beside input.
-    const __m512i first = _mm512_unpacklo_epi8(q[half][0], q[half][1]), second = _mm512_unpackhi_epi8(q[half][0], q[half][1]);
-    for (int c = 0; c < 4; ++c) {
-      const float* scale = scales.scale + (half * 8 + c * 2) * 16;
-      const float* shift = scales.shift + (half * 8 + c * 2) * 16;
-      const __m512 a = _mm512_fmsub_ps(lift(first, c), _mm512_load_ps(scale), _mm512_load_ps(shift));
-      const __m512 b = _mm512_fmsub_ps(lift(second, c), _mm512_load_ps(scale + 16), _mm512_load_ps(shift + 16));
-      _mm512_store_si512(out + (half * 4 + c) * tile_stride, to_bf16_pair(b, a));
-    }
+  const Words<kLow> even(high[0], low[0]), odd(high[1], low[1]);
+  const __m512i steps = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  const __m512i upper_halves = _mm512_add_epi32(_mm512_slli_epi32(steps, 2), _mm512_mullo_epi32(steps, _mm512_set1_epi32(0x400)));
+  const __m512i places = _mm512_add_epi32(upper_halves, _mm512_set1_epi32(0x0302));
+#pragma GCC unroll 8
+  for (int tile = 0; tile < kTilesQ; ++tile) {
+    const __m512 scale = _mm512_load_ps(scales.scale + tile * 16), shift = _mm512_load_ps(scales.shift + tile * 16);
+    const __m512i a = _mm512_castps_si512(_mm512_fmsub_ps(even.lift(tile), scale, shift));
+    const __m512i b = _mm512_castps_si512(_mm512_fmsub_ps(odd.lift(tile), scale, shift));
+    // The upper half of b stays where it is; below it comes the upper half of a.
+    _mm512_store_si512(out + tile * tile_stride, _mm512_mask_permutexvar_epi8(b, 0x3333333333333333ull, places, a));
   }
 }
 
 // Opens one group of a panel. Tiles lie tile_stride bytes apart; each is [16 pairs][16 outputs][2] bf16.
-template <bool kLow, bool kSparse>
-inline void open_group(const LinearQ& w, int panel, int group, const float* column, const ActiveList& list, uint8_t* out,
-                       size_t tile_stride) {
+template <bool kLow>
+inline void open_group(const LinearQ& w, int panel, int group, uint8_t* out, size_t tile_stride) {
   const uint8_t* high = w.high + panel * w.plane_size();
   const uint8_t* low = kLow ? w.low + panel * w.plane_size() : nullptr;
-  const size_t at = panel * w.factors_size() + static_cast<size_t>(group) * kPanelQ;
   Scales scales;
-  scales.load(w.zero + at, w.factor + at, column);
-  if (kSparse) {
-    const int begin = group ? list.ends[group - 1] : 0;
-    for (int i = begin; i < list.ends[group]; ++i) {
-      const uint8_t *h[2], *l[2];
-      for (int j = 0; j < 2; ++j) {
-        const size_t line = static_cast<size_t>(list.pairs[i].input[j]) * 64, later = static_cast<size_t>(list.pairs[i + 16].input[j]) * 64;
-        h[j] = high + line;
-        l[j] = kLow ? low + line : nullptr;
-        _mm_prefetch(high + later, _MM_HINT_T0);
-        if (kLow) _mm_prefetch(low + later, _MM_HINT_T0);
-      }
-      open_pair<kLow>(h, l, scales, out + (i - begin) * 64, tile_stride);
-    }
-    return;
-  }
+  scales.load<kLow>(w, panel, group);
   for (int pair = 0; pair < 16; ++pair) {
     const uint8_t *h[2], *l[2];
     for (int j = 0; j < 2; ++j) {
@@ -193,14 +219,47 @@ inline void open_group(const LinearQ& w, int panel, int group, const float* colu
   }
 }
 
-inline void open(const LinearQ& w, int panel, int group, const float* column, const ScratchQ& scratch, uint8_t* out, size_t tile_stride) {
-  if (scratch.sparse) {
-    w.low ? open_group<true, true>(w, panel, group, column, scratch.list, out, tile_stride)
-          : open_group<false, true>(w, panel, group, column, scratch.list, out, tile_stride);
-  } else {
-    w.low ? open_group<true, false>(w, panel, group, column, scratch.list, out, tile_stride)
-          : open_group<false, false>(w, panel, group, column, scratch.list, out, tile_stride);
+inline void open(const LinearQ& w, int panel, int group, uint8_t* out, size_t tile_stride) {
+  w.low ? open_group<true>(w, panel, group, out, tile_stride) : open_group<false>(w, panel, group, out, tile_stride);
+}
+
+// Adds inputs `begin` to `end` of the list, 128 weights each cut to bf16, to the sums of a panel's tiles.
+template <bool kLow>
+inline void add_inputs(const uint8_t* high, const uint8_t* low, const ActiveList& list, int begin, int end, const Scales& scales,
+                       __m512 (&sums)[kTilesQ]) {
+  const __m512i kept = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+  for (int i = begin; i < end; ++i) {
+    _mm_prefetch(high + list.later[i], _MM_HINT_T0);
+    if (kLow) _mm_prefetch(low + list.later[i], _MM_HINT_T0);
+    const size_t line = list.inputs[i] * size_t{64};
+    const Words<kLow> words(high + line, low + line);
+    const __m512 x = _mm512_set1_ps(list.values[i]);
+#pragma GCC unroll 8
+    for (int tile = 0; tile < kTilesQ; ++tile) {
+      const __m512 w = _mm512_fmsub_ps(words.lift(tile), _mm512_load_ps(scales.scale + tile * 16), _mm512_load_ps(scales.shift + tile * 16));
+      sums[tile] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(w), kept)), x, sums[tile]);
+    }
   }
+}
+
+// One row's sums over groups `begin` to `end`, as tiles would make them, without the work of filling and emptying those.
+template <bool kLow>
+inline void multiply_row(const LinearQ& w, int panel, int begin, int end, const ActiveList& list, float* sums) {
+  const uint8_t* high = w.high + panel * w.plane_size();
+  const uint8_t* low = kLow ? w.low + panel * w.plane_size() : high;
+  __m512 total[kTilesQ];
+  for (auto& t : total) t = _mm512_setzero_ps();
+  for (int group = begin; group < end; ++group) {
+    Scales scales;
+    scales.load<kLow>(w, panel, group);
+    __m512 even[kTilesQ], odd[kTilesQ];
+    for (int tile = 0; tile < kTilesQ; ++tile) even[tile] = odd[tile] = _mm512_setzero_ps();
+    const int* ends = list.begin(group);
+    add_inputs<kLow>(high, low, list, ends[0], ends[1], scales, even);
+    add_inputs<kLow>(high, low, list, ends[1], ends[2], scales, odd);
+    for (int tile = 0; tile < kTilesQ; ++tile) total[tile] = _mm512_add_ps(total[tile], _mm512_add_ps(even[tile], odd[tile]));
+  }
+  for (int tile = 0; tile < kTilesQ; ++tile) _mm512_store_ps(sums + tile * kTileRows * 16, total[tile]);
 }
 
 // Four tiles of outputs for up to 16 rows over the groups of a chunk, on top of what `sums` holds.
@@ -237,36 +296,35 @@ inline void add_chunk(const bf16* a, size_t lda, const uint8_t* opened, int grou
 
 }  // namespace detail
 
-// Before the panels of a matrix: with one row, finds what is worth walking along.
-inline void prepare_q(bool amx, const LinearQ& w, const bf16* a, int num_rows, ScratchQ& scratch) {
-  scratch.sparse = false;
-  if (num_rows != 1 || !amx) return;
-  scratch.list.build(a, w.groups());
-  scratch.sparse = scratch.list.active < w.groups() * kWeightGroup * 85 / 100;
+// Before the panels of a matrix: with one row, finds what there is to walk along.
+inline void prepare_q(const LinearQ& w, const bf16* a, int num_rows, ScratchQ& scratch) {
+  if (num_rows == 1) scratch.list.build(a, w);
 }
 
 // One panel, or one half of its sums, for all rows. a: [padded rows][lda] bf16.
-// emit(first row, rows, tiles) with tiles [8][16 rows][16 outputs], for each 16 rows.
+// emit(first row, rows, tiles) with tiles [8][16 rows][16 outputs], for each 16 rows: sums to be multiplied by `column`.
 template <typename Emit>
 inline void product(bool amx, const LinearQ& w, const bf16* a, size_t lda, int rows, int panel, int split, ScratchQ& scratch, Emit&& emit) {
   constexpr int kTile = kTileRows * 16;
   const int begin = w.split_at(split), end = w.split_at(split + 1);
-  float* column = scratch.column.get<float>(kPanelQ * 2);
-  for (int p = 0; p < kPanelQ; ++p) column[p * 2] = column[p * 2 + 1] = w.column[panel * kPanelQ + p] / 256.0f;
+  if (rows == 1) {
+    float* sums = scratch.sums.get<float>(kTilesQ * kTile);
+    w.low ? detail::multiply_row<true>(w, panel, begin, end, scratch.list, sums)
+          : detail::multiply_row<false>(w, panel, begin, end, scratch.list, sums);
+    emit(0, 1, sums);
+    return;
+  }
   if (amx && rows <= 4 * kTileRows) {
     // Few rows: sums wait in memory while the next groups are opened.
     const int blocks = ceil_div(rows, kTileRows);
     uint8_t* opened = scratch.opened.get<uint8_t>(kTilesQ * detail::kChunkStride);
     float* sums = scratch.sums.get<float>(static_cast<size_t>(blocks) * kTilesQ * kTile);
-    const bf16* values = scratch.sparse ? scratch.list.values : a;
     for (int group = begin; group < end; group += detail::kChunk) {
       const int here = std::min(detail::kChunk, end - group);
-      for (int i = 0; i < here; ++i) {
-        detail::open(w, panel, group + i, column, scratch, opened + i * 1024, detail::kChunkStride);
-      }
+      for (int i = 0; i < here; ++i) detail::open(w, panel, group + i, opened + i * 1024, detail::kChunkStride);
       settle_stores();
       for (int block = 0; block < blocks; ++block) {
-        const bf16* from = values + static_cast<size_t>(block) * kTileRows * lda + group * kWeightGroup;
+        const bf16* from = a + static_cast<size_t>(block) * kTileRows * lda + group * kWeightGroup;
         float* to = sums + static_cast<size_t>(block) * kTilesQ * kTile;
         detail::add_chunk(from, lda, opened, here, group == begin, to);
         detail::add_chunk(from, lda, opened + 4 * detail::kChunkStride, here, group == begin, to + 4 * kTile);
@@ -284,7 +342,7 @@ inline void product(bool amx, const LinearQ& w, const bf16* a, size_t lda, int r
   for (int group = begin; group < end; ++group) {
     // Tiles 2 i and 2 i + 1 stand side by side in quarter i.
     alignas(64) uint8_t tiles[kTilesQ * 1024];
-    detail::open(w, panel, group, column, scratch, tiles, 1024);
+    detail::open(w, panel, group, tiles, 1024);
     for (int i = 0; i < 4; ++i) std::memcpy(opened + i * quarter + static_cast<size_t>(group - begin) * 2048, tiles + i * 2048, 2048);
   }
   settle_stores();
@@ -305,12 +363,13 @@ inline void product(bool amx, const LinearQ& w, const bf16* a, size_t lda, int r
 
 // Row n of the matrix, back as floats, from what this precision reads.
 inline void unpack_row(const LinearQ& w, int n, float* out) {
-  const int panel = n / kPanelQ, place = n % 64, shift = n % kPanelQ / 64 * 4;
+  const int panel = n / kPanelQ;
+  const Place place = place_of(n % kPanelQ);
   for (int k = 0; k < w.inputs; ++k) {
-    const size_t byte = panel * w.plane_size() + static_cast<size_t>(k) * 64 + place;
-    const int upper = w.high[byte] >> shift & 15, lower = w.low ? w.low[byte] >> shift & 15 : 0;
+    const size_t byte = panel * w.plane_size() + static_cast<size_t>(k) * 64 + place.byte;
+    const int upper = w.high[byte] >> place.shift & 15, lower = w.low ? w.low[byte] >> place.shift & 15 : 0;
     const size_t at = panel * w.factors_size() + static_cast<size_t>(k / kWeightGroup) * kPanelQ + n % kPanelQ;
-    out[k] = w.column[n] / 256.0f * static_cast<float>(w.factor[at]) * static_cast<float>(upper * 16 + lower - w.zero[at]);
+    out[k] = w.column[n] * static_cast<float>(w.factor[at]) * static_cast<float>(upper * 16 + lower - w.zero[at]);
   }
 }
 

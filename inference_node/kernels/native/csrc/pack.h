@@ -122,10 +122,10 @@ inline void pack_q(const Source& source, const LinearQ& shape, const PackedQ& ou
       for (int i = 0; i < kPanelQ; ++i) {
         source.row(panel * kPanelQ + i, row.data());
         packed.quantize(row.data(), source.inputs, groups);
-        const int place = i % 64, shift = i / 64 * 4;
+        const Place place = place_of(i);
         for (int k = 0; k < groups * kWeightGroup; ++k) {
-          high[static_cast<size_t>(k) * 64 + place] |= static_cast<uint8_t>((packed.q[k] >> 4) << shift);
-          low[static_cast<size_t>(k) * 64 + place] |= static_cast<uint8_t>((packed.q[k] & 15) << shift);
+          high[static_cast<size_t>(k) * 64 + place.byte] |= static_cast<uint8_t>((packed.q[k] >> 4) << place.shift);
+          low[static_cast<size_t>(k) * 64 + place.byte] |= static_cast<uint8_t>((packed.q[k] & 15) << place.shift);
         }
         for (int bits = 0; bits < 2; ++bits) {
           for (int g = 0; g < groups; ++g) {
@@ -133,7 +133,7 @@ inline void pack_q(const Source& source, const LinearQ& shape, const PackedQ& ou
             out.factor[bits][at] = packed.factor[g * 2 + bits];
             out.zero[bits][at] = packed.zero[g * 2 + bits];
           }
-          out.column[bits][panel * kPanelQ + i] = packed.column[bits];
+          out.column[bits][panel * kPanelQ + i] = packed.column[bits] / 256.0f;
         }
       }
     }

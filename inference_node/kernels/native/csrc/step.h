@@ -227,7 +227,7 @@ class Forward {
   template <typename Emit>
   void multiply(int id, Local& local, const Linear& w, const Rows& in, int rows, Emit&& emit) {
     if (amx_) configure_tiles(std::min(rows, kTileRows), 64);
-    if (w.quantized) prepare_q(amx_, w.packed, in.data, rows, local.scratch);
+    if (w.quantized) prepare_q(w.packed, in.data, rows, local.scratch);
     for (int piece; (piece = team_.take(id, w.panels() * w.splits())) >= 0;) {
       const int panel = piece / w.splits(), split = piece % w.splits();
       const auto here = [&](int row, int count, const float* tiles) { emit(panel, split, row, count, tiles); };
@@ -240,8 +240,14 @@ class Forward {
   }
 
   static __m512 result(const Linear& w, int column, const float* tile, int row) {
-    const __m512 value = _mm512_loadu_ps(tile + row * 16);
+    const __m512 value = part_of_result(w, column, tile, row);
     return w.bias ? _mm512_add_ps(value, _mm512_loadu_ps(w.bias + column)) : value;
+  }
+
+  static __m512 part_of_result(const Linear& w, int column, const float* tile, int row) {
+    const __m512 value = _mm512_loadu_ps(tile + row * 16);
+    if (!w.quantized) return value;
+    return _mm512_mul_ps(value, _mm512_mul_ps(_mm512_loadu_ps(w.packed.column + column), _mm512_set1_ps(kUncut)));
   }
 
   void keep(const Linear& w, int panel, int row, int rows, const float* tiles, float* out, int width) {
@@ -261,7 +267,7 @@ class Forward {
       for (int r = 0; r < rows; ++r) {
         const size_t at = static_cast<size_t>(row + r) * hidden_ + column;
         if (split) {
-          _mm512_storeu_ps(rest_ + at, _mm512_loadu_ps(tiles + tile * 256 + r * 16));
+          _mm512_storeu_ps(rest_ + at, part_of_result(w, column, tiles + tile * 256, r));
         } else {
           _mm512_storeu_ps(x_ + at, _mm512_add_ps(_mm512_loadu_ps(x_ + at), result(w, column, tiles + tile * 256, r)));
         }

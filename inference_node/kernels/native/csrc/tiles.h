@@ -48,14 +48,19 @@ inline void configure_tiles(int rows, int depth) {
   _tile_loadconfig(&config);
 }
 
-// Sums of products of pairs, as VDPBF16PS but in two plain steps: any AVX-512 machine has those.
-inline __m512 dot_pairs(__m512 sum, __m512i b, uint32_t a) {
-  const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-  const __m512 a0 = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(a << 16)));
-  const __m512 a1 = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(a & 0xffff0000u)));
-  sum = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(b, 16)), a0, sum);
-  return _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(b, high)), a1, sum);
-}
+// Sums of products of pairs, the first of each and the second apart, as a tile product makes them ("Intel Architecture Instruction
+// Set Extensions Programming Reference", TDPBF16PS). Products of two bf16 are exact in fp32.
+struct PairSums {
+  __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
+
+  void add(__m512i b, uint32_t a) {
+    const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
+    const __m512 a0 = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(a << 16)));
+    const __m512 a1 = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(a & 0xffff0000u)));
+    even = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(b, 16)), a0, even);
+    odd = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(b, high)), a1, odd);
+  }
+};
 
 inline uint32_t load_pair(const bf16* p) {
   uint32_t pair;
@@ -81,10 +86,12 @@ inline void tile_product(bool amx, float* c, const bf16* a, size_t lda, const bf
   for (int row = 0; row < rows; ++row) {
     __m512 sum = _mm512_setzero_ps();
     for (int step = 0; step < steps; ++step) {
+      PairSums pairs;
       for (int pair = 0; pair < 16; ++pair) {
         const __m512i columns = _mm512_loadu_si512(bytes + step * step_b + pair * ldb);
-        sum = dot_pairs(sum, columns, load_pair(a + row * lda + step * 32 + pair * 2));
+        pairs.add(columns, load_pair(a + row * lda + step * 32 + pair * 2));
       }
+      sum = _mm512_add_ps(sum, _mm512_add_ps(pairs.even, pairs.odd));
     }
     _mm512_store_ps(c + row * 16, sum);
   }
