@@ -6,7 +6,8 @@
 // by a scale for each output.
 //
 // A plane is cut in panels of 128 outputs: [K][64 bytes], two outputs in a byte; `place_of` says which. So one input is one cache line
-// of a plane, and an input whose activation is zero need not be read.
+// of a plane, and an input whose activation is zero need not be read. Of each 32 inputs the even ones come first, since one row is
+// summed in this order, and hardware fetches ahead what is walked along upwards.
 // Each output is summed over its inputs in one order, 32 at a time, whatever the number of rows: docs/adr/0002.
 #pragma once
 #include <algorithm>
@@ -45,6 +46,8 @@ inline Place place_of(int n) {
   return {column * 4 + tile / 2, tile % 2 * 4};
 }
 
+inline int line_of(int input) { return input / kWeightGroup * kWeightGroup + input % 2 * (kWeightGroup / 2) + input % kWeightGroup / 2; }
+
 // An opened weight is cut to bf16, not rounded, which takes a third of the work. What that makes sums too small by is put back with
 // the scale of the output: the mean of what is lost, 2^-7 * (1/2) of a mantissa m in [1, 2), weighed by m^2.
 constexpr float kUncut = 1.0f + 9.0f / 14.0f / 256.0f;
@@ -53,8 +56,8 @@ constexpr float kUncut = 1.0f + 9.0f / 14.0f / 256.0f;
 // What is left out would have added zero.
 struct ActiveList {
   static constexpr int kAhead = 64;  // inputs that are asked for before they are needed: more than pass while a line comes from memory
-  Buffer inputs_buffer, values_buffer, later_buffer, ends_buffer;
-  uint16_t* inputs = nullptr;
+  Buffer lines_buffer, values_buffer, later_buffer, ends_buffer;
+  uint16_t* lines = nullptr;
   float* values = nullptr;
   uint32_t* later = nullptr;  // where in the planes, from the panel on, the line lies that comes kAhead inputs after this one
   int* ends = nullptr;        // [groups][2]: where the even and the odd inputs of a group end
@@ -62,21 +65,21 @@ struct ActiveList {
 
   void build(const bf16* a, const LinearQ& w) {
     const int groups = w.groups(), most = groups * kWeightGroup + 16;  // vectors of 16 are written, whatever is in them
-    inputs = inputs_buffer.get<uint16_t>(most);
+    lines = lines_buffer.get<uint16_t>(most);
     values = values_buffer.get<float>(most);
     later = later_buffer.get<uint32_t>(most);
     ends = ends_buffer.get<int>(groups * 2 + 1);
     *ends++ = 0;
-    const __m512i steps = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
+    const __m512i steps = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
     int count = 0;
     for (int group = 0; group < groups; ++group) {
       const __m512i pairs = _mm512_loadu_si512(a + group * kWeightGroup);
       for (int odd = 0; odd < 2; ++odd) {
         const __m512i x = odd ? _mm512_and_si512(pairs, _mm512_set1_epi32(static_cast<int>(0xffff0000u))) : _mm512_slli_epi32(pairs, 16);
         const __mmask16 kept = _mm512_test_epi32_mask(x, _mm512_set1_epi32(0x7fffffff));  // a negative zero is none either
-        const __m512i here = _mm512_add_epi32(steps, _mm512_set1_epi32(group * kWeightGroup + odd));
+        const __m512i here = _mm512_add_epi32(steps, _mm512_set1_epi32(group * kWeightGroup + odd * 16));
         _mm512_storeu_si512(values + count, _mm512_maskz_compress_epi32(kept, x));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(inputs + count), _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(kept, here)));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(lines + count), _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(kept, here)));
         count += __builtin_popcount(kept);
         ends[group * 2 + odd] = count;
       }
@@ -90,12 +93,11 @@ struct ActiveList {
     for (int split = 0; split < w.splits; ++split) {
       const int first = *begin(w.split_at(split)), end = *begin(w.split_at(split + 1));
       const bool last = split + 1 == w.splits;
+      const int inside = std::max(first, end - kAhead);
+      for (int i = first; i < inside; ++i) later[i] = lines[i + kAhead] * 64u;
+      const uint32_t base = last ? static_cast<uint32_t>(w.plane_size()) : 0;
       const int next = last ? 0 : end, next_end = *begin(w.split_at(last ? 1 : split + 2));
-      for (int i = first; i < end; ++i) {
-        const int beyond = i + kAhead - end;
-        const int from = beyond < 0 ? i + kAhead : std::max(0, std::min(next + beyond, next_end - 1));
-        later[i] = static_cast<uint32_t>((beyond >= 0 && last ? w.plane_size() : 0) + inputs[from] * size_t{64});
-      }
+      for (int i = inside; i < end; ++i) later[i] = base + lines[std::max(0, std::min(next + i + kAhead - end, next_end - 1))] * 64u;
     }
   }
 };
@@ -209,7 +211,7 @@ inline void open_group(const LinearQ& w, int panel, int group, uint8_t* out, siz
   for (int pair = 0; pair < 16; ++pair) {
     const uint8_t *h[2], *l[2];
     for (int j = 0; j < 2; ++j) {
-      const size_t line = static_cast<size_t>(group * kWeightGroup + pair * 2 + j) * 64;
+      const size_t line = static_cast<size_t>(group * kWeightGroup + j * 16 + pair) * 64;
       h[j] = high + line;
       l[j] = kLow ? low + line : nullptr;
       _mm_prefetch(h[j] + kAheadQ, _MM_HINT_T0);
@@ -231,7 +233,7 @@ inline void add_inputs(const uint8_t* high, const uint8_t* low, const ActiveList
   for (int i = begin; i < end; ++i) {
     _mm_prefetch(high + list.later[i], _MM_HINT_T0);
     if (kLow) _mm_prefetch(low + list.later[i], _MM_HINT_T0);
-    const size_t line = list.inputs[i] * size_t{64};
+    const size_t line = list.lines[i] * size_t{64};
     const Words<kLow> words(high + line, low + line);
     const __m512 x = _mm512_set1_ps(list.values[i]);
 #pragma GCC unroll 8
@@ -366,7 +368,7 @@ inline void unpack_row(const LinearQ& w, int n, float* out) {
   const int panel = n / kPanelQ;
   const Place place = place_of(n % kPanelQ);
   for (int k = 0; k < w.inputs; ++k) {
-    const size_t byte = panel * w.plane_size() + static_cast<size_t>(k) * 64 + place.byte;
+    const size_t byte = panel * w.plane_size() + static_cast<size_t>(line_of(k)) * 64 + place.byte;
     const int upper = w.high[byte] >> place.shift & 15, lower = w.low ? w.low[byte] >> place.shift & 15 : 0;
     const size_t at = panel * w.factors_size() + static_cast<size_t>(k / kWeightGroup) * kPanelQ + n % kPanelQ;
     out[k] = w.column[n] * static_cast<float>(w.factor[at]) * static_cast<float>(upper * 16 + lower - w.zero[at]);

@@ -124,8 +124,8 @@ inline void pack_q(const Source& source, const LinearQ& shape, const PackedQ& ou
         packed.quantize(row.data(), source.inputs, groups);
         const Place place = place_of(i);
         for (int k = 0; k < groups * kWeightGroup; ++k) {
-          high[static_cast<size_t>(k) * 64 + place.byte] |= static_cast<uint8_t>((packed.q[k] >> 4) << place.shift);
-          low[static_cast<size_t>(k) * 64 + place.byte] |= static_cast<uint8_t>((packed.q[k] & 15) << place.shift);
+          high[static_cast<size_t>(line_of(k)) * 64 + place.byte] |= static_cast<uint8_t>((packed.q[k] >> 4) << place.shift);
+          low[static_cast<size_t>(line_of(k)) * 64 + place.byte] |= static_cast<uint8_t>((packed.q[k] & 15) << place.shift);
         }
         for (int bits = 0; bits < 2; ++bits) {
           for (int g = 0; g < groups; ++g) {
