@@ -6,9 +6,10 @@ from controlplane import overview_endpoints
 from controlplane.accounts import endpoints as accounts
 from controlplane.decisions import endpoints as decisions
 from controlplane.events import endpoints as events
-from controlplane.fleets import agent_endpoints, profile_endpoints, sd_endpoints
+from controlplane.fleets import agent_endpoints, membership_endpoints, profile_endpoints, sd_endpoints
 from controlplane.fleets import endpoints as fleets
 from controlplane.forecasting import endpoints as forecasting
+from controlplane.rollouts import approval_endpoints
 from controlplane.rollouts import endpoints as rollouts
 from controlplane.telemetry import endpoints as telemetry
 
@@ -16,11 +17,13 @@ ROUTERS = (
     overview_endpoints.router,
     accounts.router,
     fleets.router,
+    membership_endpoints.router,
     profile_endpoints.router,
     telemetry.router,
     forecasting.router,
     decisions.router,
     rollouts.router,
+    approval_endpoints.router,
     events.router,
     agent_endpoints.router,
     sd_endpoints.router,

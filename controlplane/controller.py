@@ -26,7 +26,7 @@ from controlplane.fleets.intake import read_intake
 from controlplane.leadership import Leadership
 from controlplane.processes import lease
 from controlplane.processes import service as processes
-from controlplane.rollouts import convergence
+from controlplane.rollouts import convergence, stuck
 from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.drive import Driver
 from controlplane.settings import ControlPlaneSettings
@@ -153,6 +153,7 @@ class Controller:
             return
         self._note_silence(epoch)
         self._converge(epoch)
+        self._tell_stuck(epoch)
         with session_scope(self._engine, read_only=True) as session:
             active = [rollout.id for rollout in rollouts.active_rollouts(session)]
         for rollout_id in active:
@@ -186,6 +187,15 @@ class Controller:
             with session_scope(self._engine) as session:
                 lease.assert_leads(session, lease.CONTROLLER, epoch)
                 fleets.mark_unreachable(session, now=now, timeout_s=timeout_s)
+
+    def _tell_stuck(self, epoch: int) -> None:
+        now = self._clock.now()
+        with session_scope(self._engine, read_only=True) as session:
+            untold = stuck.untold(session, stuck.find_stuck(session, now))
+        if untold:
+            with session_scope(self._engine) as session:
+                stuck.tell(session, untold, epoch=epoch, now=now)
+            log.error("rollouts_stuck", rollouts=[each.rollout_id for each in untold])
 
     def _converge(self, epoch: int) -> None:
         now = self._clock.now()

@@ -19,6 +19,7 @@ from controlplane.db import session_scope
 from controlplane.decisions import service as decisions
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
+from controlplane.decisions.policy import Autonomy
 from controlplane.decisions.reasons import Outcome
 from controlplane.errors import ControlPlaneError, Fenced
 from controlplane.fleets import service as fleets
@@ -136,6 +137,8 @@ class Ticker:
         forecasts = forecast_pool(history, horizon_s=policy.forecast.horizon_s)
         with session_scope(self._engine, read_only=True) as session:
             active = rollouts.active_rollout(session, pool_id)
+            if active is not None and rollouts.may_supersede(active, ACTOR):
+                active = None  # it has not begun: what is decided now takes its place
             return decisions.gather_inputs(
                 session,
                 fleets.get_pool(session, pool_id),
@@ -152,7 +155,9 @@ class Ticker:
         with session_scope(self._engine) as session:
             lease.assert_leads(session, lease.CONTROLLER, epoch)
             row = decisions.record_decision(session, decision, pool_id=pool_id, inputs=inputs, epoch=epoch, actor=ACTOR)
-            if decision.outcome is not Outcome.APPLY:
+            # What people must agree to is begun as well: as a rollout that waits for them.
+            proposed = decision.outcome is Outcome.ADVISE and decision.mode is Autonomy.APPROVE
+            if decision.outcome is not Outcome.APPLY and not proposed:
                 return None
             try:
                 with session.begin_nested():
@@ -160,6 +165,7 @@ class Ticker:
             except ControlPlaneError as error:
                 # A person or the pool was quicker than the decision: it stands as it was made, without a rollout.
                 log.warning("rollout_not_begun", pool_id=pool_id, decision_id=row.id, reason=error.detail)
+                rollouts.note_not_begun(session, pool_id, row.id, error, at=decision.at)
                 return None
 
     def _begin_rollout(
@@ -167,6 +173,11 @@ class Ticker:
     ) -> str:
         assert decision.chosen is not None, "a decision to apply names what to apply"
         pool = fleets.get_pool(session, pool_id)
+        waiting = rollouts.active_rollout(session, pool_id)
+        if waiting is not None and rollouts.may_supersede(waiting, ACTOR):
+            wanted = fleets.get_revision(session, waiting.to_revision_id)
+            if wanted.content_hash == decision.chosen.content_hash():
+                return waiting.id  # the same again: the one that waits keeps its approvals
         revision = fleets.create_revision(
             session, pool, decision.chosen, created_by=ACTOR, reason=decision.explanation, now=decision.at
         )

@@ -7,6 +7,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from controlplane.decisions.decision import DecisionInputs, NodeFacts, PastChange
+from controlplane.decisions.freezing import frozen_reason
 from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.node_fits import offered_step_times
 from controlplane.decisions.performance import workload_of
@@ -76,7 +77,7 @@ def gather_inputs(
         workload=workload,
         changes=past_changes(session, pool.id, policy, now),
         home=_home(session, pool.id),
-        frozen_reason=None if pool.frozen_at is None else (pool.frozen_reason or "no reason given"),
+        frozen_reason=frozen_reason(pool, policy, now),
         active_rollout=active_rollout,
     )
 

@@ -5,9 +5,11 @@ A versioned document that people edit; each number that shapes a decision stands
 
 from enum import StrEnum
 from typing import Annotated, Any, Self
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from controlplane.calendars import MAX_DURATION_S, parse_cron
 from inference_node.contract.settings import KNOBS, KnobBounds, Precision
 
 
@@ -150,6 +152,45 @@ class RolloutPolicy(_Document):
     on_inconclusive: OnInconclusive = OnInconclusive.PAUSE
     progress_deadline_s: float = Field(default=120.0, gt=0, description="without progress for so long, roll back")
     bake_s: Seconds = Field(default=30.0, description="watch at 100 % with rollback armed")
+    approvals: int = Field(
+        default=0, ge=0, le=5, description="people, other than who asked for the change, that must approve it"
+    )
+    start_within_s: float = Field(
+        default=86_400.0, gt=0, description="a change that waits (approval, freeze, start time) for longer has expired"
+    )
+    pause_limit_s: float = Field(
+        default=86_400.0, gt=0, description="a pause that nobody ends for so long is rolled back"
+    )
+    quarantine_s: Seconds = Field(
+        default=1800.0,
+        description="how long a node that crashed under a change, or refused three, is left out; 0: never",
+    )
+
+
+class FreezeWindow(_Document):
+    """A time that comes back in which the pool must not change. Rollbacks stay possible."""
+
+    cron: str = Field(
+        max_length=200, description="when it begins: minute hour day-of-month month day-of-week, say 0 18 * * fri"
+    )
+    duration_s: float = Field(ge=60, le=MAX_DURATION_S, description="how long it lasts")
+    timezone: str = Field(default="UTC", max_length=64, description="IANA name, say Europe/Berlin")
+    reason: str = Field(min_length=1, max_length=200, description="what people are told")
+
+    @field_validator("cron")
+    @classmethod
+    def _is_cron(cls, value: str) -> str:
+        parse_cron(value)
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (LookupError, ValueError, OSError):  # OSError: a folder of zones, as "Europe"
+            raise ValueError(f"{value!r} is no time zone of the IANA database, as Europe/Berlin is") from None
+        return value
 
 
 class ForecastPolicy(_Document):
@@ -172,6 +213,9 @@ class Policy(_Document):
     quality: Quality = Quality()
     rollout: RolloutPolicy = RolloutPolicy()
     forecast: ForecastPolicy = ForecastPolicy()
+    freeze_windows: tuple[FreezeWindow, ...] = Field(
+        default=(), max_length=50, description="times in which the pool must not change, beside freezes by hand"
+    )
 
     @field_validator("autonomy")
     @classmethod

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
+from controlplane.decisions.freezing import frozen_reason as frozen_reason
 from controlplane.decisions.gather import gather_inputs as gather_inputs
 from controlplane.decisions.gather import live_nodes as live_nodes
 from controlplane.decisions.models import DecisionRecord

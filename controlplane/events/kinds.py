@@ -16,6 +16,13 @@ class EventKind(StrEnum):
 
     ROLLOUT_CREATED = "rollout.created"
     ROLLOUT_STARTED = "rollout.started"
+    ROLLOUT_NOT_BEGUN = "rollout.not_begun"
+    ROLLOUT_APPROVAL_REQUIRED = "rollout.approval_required"
+    ROLLOUT_APPROVED = "rollout.approved"
+    ROLLOUT_SCHEDULED = "rollout.scheduled"
+    ROLLOUT_EXPIRED = "rollout.expired"
+    ROLLOUT_SUPERSEDED = "rollout.superseded"
+    ROLLOUT_STUCK = "rollout.stuck"
     ROLLOUT_REQUESTED = "rollout.requested"
     ROLLOUT_CANARY_STARTED = "rollout.canary_started"
     ROLLOUT_CANARY_APPLIED = "rollout.canary_applied"
@@ -39,6 +46,9 @@ class EventKind(StrEnum):
     NODE_SETTINGS_APPLIED = "node.settings_applied"
     NODE_SETTINGS_REJECTED = "node.settings_rejected"
     NODE_PROFILED = "node.profiled"
+    NODE_QUARANTINED = "node.quarantined"
+    NODE_RELEASED = "node.released"
+    NODE_REMOVED = "node.removed"
 
     OUTBOX_DEAD = "outbox.dead"
 

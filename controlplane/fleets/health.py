@@ -36,6 +36,11 @@ def node_health(node: Node, now: datetime, timeout_s: float) -> NodeHealth:
             return NodeHealth.FAILED
 
 
+def is_quarantined(node: Node, now: datetime) -> bool:
+    """Whether changes leave the node out for now."""
+    return node.quarantined_until is not None and now < node.quarantined_until
+
+
 def in_sync(node: Node) -> bool:
     """Whether the node has what is desired of it: the same generation, and settings of the same hash."""
     if node.desired_revision is None:

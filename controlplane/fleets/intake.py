@@ -1,7 +1,7 @@
 """Whether a node's silence says something of the node: only while somebody takes heartbeats in.
 
-When the API is down, or has only just come back, every node looks silent. A rollout that took that for the death of its canary
-would roll back a good change because of a fault of ours.
+When the API is down, or it or its database has only just come back, every node looks silent. A rollout that took that for the
+death of its canary would roll back a good change because of a fault of ours.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,8 @@ GRACE_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """`listening_until` is the newest sign that heartbeats are taken in, `since` when the newest API process began to."""
+    """`listening_until` is the newest sign that heartbeats are taken in, `since` when they were last begun to be: an API process
+    started, or could write to the database again after it could not."""
 
     listening_until: datetime | None
     since: datetime | None
@@ -39,7 +40,7 @@ def read_intake(session: Session) -> Intake:
     newest_beat = session.scalar(select(func.max(Node.last_heartbeat_at)))
     is_api = ProcessHeartbeat.kind == "api"
     alive, since = session.execute(
-        select(func.max(ProcessHeartbeat.at), func.max(ProcessHeartbeat.started_at)).where(is_api)
+        select(func.max(ProcessHeartbeat.at), func.max(ProcessHeartbeat.steady_since)).where(is_api)
     ).one()
     signs = [at for at in (newest_beat, alive) if at is not None]
     return Intake(max(signs, default=None), since)

@@ -37,8 +37,8 @@ def lock_node(session: Session, node_id: str) -> Node:
 
 
 def list_nodes(session: Session, pool_id: str | None = None) -> list[Node]:
-    """Nodes of a pool, or of all, by name."""
-    query = select(Node).order_by(Node.name, Node.id)
+    """Nodes of a pool, or of all, by name; removed ones are not among them."""
+    query = select(Node).where(Node.is_there).order_by(Node.name, Node.id)
     if pool_id is not None:
         query = query.where(Node.pool_id == pool_id)
     return list(session.scalars(query))

@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from controlplane.db import Base, Id
@@ -59,7 +60,8 @@ class Node(Base):
     """One engine process: who it is, what is desired of it, and what it last observed of itself.
 
     `desired_generation` numbers the wishes for this node and only grows; `observed_*` come from acknowledgements and
-    heartbeats. The node is in sync when desired_generation == observed_generation and the hashes are equal.
+    heartbeats. `refusals` counts those in a row. A node in quarantine keeps what it has; a removed one is kept for history,
+    until one of its name joins again. The node is in sync when desired_generation == observed_generation and the hashes agree.
     """
 
     __tablename__ = "nodes"
@@ -101,6 +103,19 @@ class Node(Base):
     rejected_generation: Mapped[int | None]
     rejected_reason: Mapped[str | None] = mapped_column(Text)
     drifted: Mapped[bool] = mapped_column(default=False)
+    refusals: Mapped[int] = mapped_column(default=0)
+    quarantined_until: Mapped[datetime | None]
+    quarantined_reason: Mapped[str | None] = mapped_column(Text)
+    removed_at: Mapped[datetime | None]
+
+    @hybrid_property
+    def is_there(self) -> bool:
+        return self.removed_at is None
+
+    @is_there.inplace.expression
+    @classmethod
+    def _is_there(cls) -> ColumnElement[bool]:
+        return cls.removed_at.is_(None)
 
     pool: Mapped[Pool] = relationship(lazy="joined")
     desired_revision: Mapped[SettingsRevision | None] = relationship(lazy="joined")

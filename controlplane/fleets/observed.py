@@ -142,7 +142,7 @@ def note_applied(
         node.observed_hash = settings.content_hash()
     if not moved:
         return
-    node.drifted = False
+    node.drifted, node.refusals = False, 0
     if node.rejected_generation is not None and node.rejected_generation <= generation:
         node.rejected_generation = node.rejected_reason = None
     changes = before.changed(settings)
@@ -174,6 +174,7 @@ def _note_rejected(session: Session, node: Node, generation: int, reason: str, n
     if not max(node.observed_generation, node.rejected_generation or 0) < generation <= node.desired_generation:
         return
     node.rejected_generation, node.rejected_reason = generation, reason
+    node.refusals += 1
     if node.preparing_generation == generation:
         node.preparing_generation = None
     events.record(

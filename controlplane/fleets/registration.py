@@ -156,6 +156,7 @@ def _describe(node: Node, registration: NodeRegistration, token: str, now: datet
         node.step_profile = registration.step_profile.model_dump(mode="json")
     node.state = NodeState.STARTING
     node.last_heartbeat_at = now
+    node.removed_at = None  # it had been removed, and here it is again
 
 
 def _observe(node: Node, registration: NodeRegistration, now: datetime) -> None:

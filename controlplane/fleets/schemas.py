@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from controlplane.fleets.health import NodeHealth, in_sync, node_health
+from controlplane.fleets.health import NodeHealth, in_sync, is_quarantined, node_health
 from controlplane.fleets.models import Node, SettingsRevision
 from controlplane.schemas import Body, Out, UtcTime
 from inference_node.contract.messages import NodeCapabilities, NodeHardware
@@ -58,6 +58,11 @@ class RejectedOut(Out):
     reason: str
 
 
+class QuarantineOut(Out):
+    until: UtcTime
+    reason: str
+
+
 class NodeOut(Out):
     id: str
     name: str
@@ -82,6 +87,7 @@ class NodeOut(Out):
     preparing_generation: int | None
     rejected: RejectedOut | None
     drifted: bool
+    quarantine: QuarantineOut | None = Field(description="changes leave the node out for now")
 
     @classmethod
     def fields_of(cls, node: Node, *, now: datetime, timeout_s: float) -> dict[str, Any]:
@@ -128,6 +134,9 @@ class NodeOut(Out):
             if node.rejected_generation is None
             else RejectedOut(generation=node.rejected_generation, reason=node.rejected_reason or ""),
             "drifted": node.drifted,
+            "quarantine": QuarantineOut(until=node.quarantined_until, reason=node.quarantined_reason or "")
+            if node.quarantined_until is not None and is_quarantined(node, now)
+            else None,
         }
 
 

@@ -8,6 +8,7 @@ from controlplane.fleets.desired import set_desired as set_desired
 from controlplane.fleets.desired import settings_of as settings_of
 from controlplane.fleets.health import NodeHealth as NodeHealth
 from controlplane.fleets.health import in_sync as in_sync
+from controlplane.fleets.health import is_quarantined as is_quarantined
 from controlplane.fleets.health import node_health as node_health
 from controlplane.fleets.inventory import count_frozen as count_frozen
 from controlplane.fleets.inventory import freeze_pool as freeze_pool
@@ -18,6 +19,9 @@ from controlplane.fleets.inventory import list_nodes as list_nodes
 from controlplane.fleets.inventory import list_pools as list_pools
 from controlplane.fleets.inventory import list_revisions as list_revisions
 from controlplane.fleets.inventory import unfreeze_pool as unfreeze_pool
+from controlplane.fleets.membership import quarantine_node as quarantine_node
+from controlplane.fleets.membership import release_node as release_node
+from controlplane.fleets.membership import remove_node as remove_node
 from controlplane.fleets.observed import heartbeat as heartbeat
 from controlplane.fleets.observed import mark_unreachable as mark_unreachable
 from controlplane.fleets.observed import record_ack as record_ack

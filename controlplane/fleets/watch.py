@@ -56,5 +56,5 @@ class DesiredWatch:
 
     def _read(self) -> dict[str, int]:
         with session_scope(self._engine, read_only=True) as session:
-            rows = session.execute(select(Node.id, Node.desired_generation)).all()
+            rows = session.execute(select(Node.id, Node.desired_generation).where(Node.is_there)).all()
         return {row.id: row.desired_generation for row in rows}

@@ -21,7 +21,7 @@ class ControllerLease(Base):
 
 
 class ProcessHeartbeat(Base):
-    """Last sign of life of an API, controller or worker process."""
+    """Last sign of life of an API, controller or worker process. `steady_since`: signs have come without a gap since then."""
 
     __tablename__ = "process_heartbeats"
 
@@ -29,6 +29,7 @@ class ProcessHeartbeat(Base):
     kind: Mapped[str] = mapped_column(String(16), index=True)
     at: Mapped[datetime]
     started_at: Mapped[datetime]
+    steady_since: Mapped[datetime]
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 

@@ -13,6 +13,8 @@ from controlplane.processes.models import ProcessHeartbeat, TaskSlot
 
 ALIVE_WITHIN_S = 60.0
 FORGOTTEN_AFTER_S = 3600.0
+# Signs of life are written every 5 s (API, controller). A longer gap: the database did not take them, or the process stood still.
+GAP_S = 8.0
 
 
 def process_name(kind: str) -> str:
@@ -34,10 +36,13 @@ def beat(
     A controller puts its last tick's duration into detail["tick_s"], from which `controlplane_tick_seconds` is read.
     """
     if insert_if_absent(
-        session, ProcessHeartbeat, name=name, kind=kind, at=now, started_at=started_at or now, detail=detail or {}
-    ):
+        session, ProcessHeartbeat, name=name, kind=kind, at=now, started_at=started_at or now, steady_since=now,
+        detail=detail or {},
+    ):  # fmt: skip
         return
     row = session.get_one(ProcessHeartbeat, name)
+    if (now - row.at).total_seconds() > GAP_S or (started_at is not None and started_at != row.started_at):
+        row.steady_since = now
     row.at, row.kind, row.detail = now, kind, detail or {}
     if started_at is not None:
         row.started_at = started_at

@@ -48,6 +48,11 @@ class NodeMove:
 
 
 @dataclass(frozen=True, slots=True)
+class Replan:
+    """Canary, control and waves are chosen anew among the nodes that the pool has now. Only before anything was sent."""
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A look's verdict is recorded, whatever follows from it."""
 
@@ -62,7 +67,7 @@ class Answer:
     refused: str | None = None
 
 
-Action = Move | NextWave | Dispatch | NodeMove | Note | Answer
+Action = Move | NextWave | Dispatch | NodeMove | Replan | Note | Answer
 
 
 @dataclass(frozen=True, slots=True)

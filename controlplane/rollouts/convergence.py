@@ -38,6 +38,8 @@ def find_strays(session: Session, *, now: datetime, heartbeat_timeout_s: float) 
     intake = read_intake(session)
     behind, astray = [], []
     for node in fleets.list_nodes(session):
+        if fleets.is_quarantined(node, now):
+            continue  # it keeps what it has until it is released
         if node.pool_id not in busy and node.desired_revision_id != node.pool.current_revision_id:
             astray.append(node.id)
         elif _is_behind(node, now) and not intake.is_lost(node, heartbeat_timeout_s):

@@ -87,6 +87,7 @@ def create_rollout(
     rollout = service.create_rollout(
         session, pool=pool, to_revision=revision, decision_id=None, policy=policy, epoch=_epoch(session),
         created_by=who.name, reason=body.reason, now=now, heartbeat_timeout_s=settings.heartbeat_timeout_s,
+        not_before=body.not_before,
     )  # fmt: skip
     response.headers["Location"] = f"/api/v1/rollouts/{rollout.id}"
     return rollout_out(session, rollout, whole=True)

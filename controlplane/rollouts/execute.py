@@ -11,7 +11,8 @@ from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.fleets import service as fleets
 from controlplane.processes import lease
-from controlplane.rollouts.actions import Action, Answer, Dispatch, Move, NextWave, NodeMove, Note, Step
+from controlplane.rollouts import quarantine, service
+from controlplane.rollouts.actions import Action, Answer, Dispatch, Move, NextWave, NodeMove, Note, Replan, Step
 from controlplane.rollouts.analysis import Report, Verdict
 from controlplane.rollouts.models import Analysis, Rollout, RolloutNode
 from controlplane.rollouts.phases import NodeState, RolloutPhase, is_legal
@@ -67,6 +68,8 @@ def _carry_out(
             _dispatch(session, rollout, action, epoch, now)
         case NodeMove():
             _mark(session, rollout, action, now)
+        case Replan():
+            service.replan(session, rollout, now)
         case Note():
             _note(session, rollout, action.report, now)
         case Answer():
@@ -111,6 +114,8 @@ def _mark(session: Session, rollout: Rollout, mark: NodeMove, now: datetime) -> 
         row.state, row.detail = mark.state.value, mark.detail
         if mark.state is NodeState.APPLIED:
             row.applied_at = now
+        if mark.state in {NodeState.QUARANTINED, NodeState.REJECTED}:
+            quarantine.consider(session, rollout, row, mark, now)
 
 
 def _note(session: Session, rollout: Rollout, report: Report, now: datetime) -> None:

@@ -6,9 +6,21 @@ from controlplane.rollouts.phases import RolloutPhase
 from controlplane.rollouts.plan import Mode, RolloutPlan
 
 P = RolloutPhase
-_ORDER = {P.VALIDATING: 0, P.BASELINING: 0, P.CANARY: 1, P.ANALYZING: 2, P.PROMOTING: 3, P.BAKING: 4, P.COMPLETED: 5}
+_ORDER = {
+    P.VALIDATING: 0,
+    P.PENDING_APPROVAL: 0,
+    P.SCHEDULED: 0,
+    P.BASELINING: 0,
+    P.CANARY: 1,
+    P.ANALYZING: 2,
+    P.PROMOTING: 3,
+    P.BAKING: 4,
+    P.COMPLETED: 5,
+}
 _BAKE = 4
-_UNWOUND = {P.ROLLING_BACK, P.ROLLED_BACK, P.ROLLBACK_FAILED, P.REJECTED, P.CANCELLED}
+_UNWOUND = {
+    P.ROLLING_BACK, P.ROLLED_BACK, P.ROLLBACK_FAILED, P.REJECTED, P.CANCELLED, P.EXPIRED, P.SUPERSEDED,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

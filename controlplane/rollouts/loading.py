@@ -5,10 +5,11 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from controlplane.decisions.service import current_policy, frozen_reason
 from controlplane.fleets import service as fleets
 from controlplane.fleets.intake import Intake, read_intake
 from controlplane.fleets.models import Node
-from controlplane.rollouts import windows
+from controlplane.rollouts import approvals, in_flight, windows
 from controlplane.rollouts.analysis import Verdict
 from controlplane.rollouts.models import Analysis, Rollout, RolloutNode
 from controlplane.rollouts.phases import NodeState, PausedBy, RolloutPhase, Verb
@@ -17,6 +18,7 @@ from controlplane.rollouts.snapshot import NodeView, RolloutSnapshot
 from inference_node.contract.messages import NodeState as Lifecycle
 
 P = RolloutPhase
+_SENDING = {P.BASELINING, P.ANALYZING, P.PROMOTING, P.PAUSED}
 _PLANNED_LOOKS = (Verdict.PASS, Verdict.FAIL, Verdict.INCONCLUSIVE)
 
 
@@ -36,7 +38,7 @@ def load_snapshot(
     ).all()
     views = tuple(
         sorted(
-            (_view(part, node, intake, heartbeat_timeout_s) for part, node in parts),
+            (_view(part, node, intake, heartbeat_timeout_s, now) for part, node in parts),
             key=lambda view: (view.wave, view.name),
         )
     )
@@ -44,6 +46,8 @@ def load_snapshot(
     steady = [
         at for _, node in parts if node.id in arms for at in (node.started_at, node.desired_since) if at is not None
     ]
+    policy, _ = current_policy(session, pool.id)
+    approved, refused_by = approvals.standing(session, row, new.content_hash)
     snapshot = RolloutSnapshot(
         id=row.id,
         phase=P(row.phase),
@@ -64,7 +68,15 @@ def load_snapshot(
         request_reason=row.request_reason or "",
         paused_from=None if row.paused_from is None else P(row.paused_from),
         paused_by=None if row.paused_by is None else PausedBy(row.paused_by),
-        frozen_reason=None if pool.frozen_at is None else (pool.frozen_reason or "no reason given"),
+        # A freeze that is put in now holds now, whatever policy the rollout was planned under.
+        frozen_reason=frozen_reason(pool, policy, now),
+        created_by=row.created_by,
+        approvals=approved,
+        approvals_needed=row.approvals_needed,
+        refused_by=refused_by,
+        not_before=row.not_before,
+        expires_at=row.expires_at,
+        in_flight_free=in_flight.free(session, pool.fleet_id) if P(row.phase) in _SENDING else None,
     )
     found = windows.load(
         session, row.id, judged_from=snapshot.judged_from, now=now,
@@ -73,8 +85,8 @@ def load_snapshot(
     return snapshot.with_windows(found)
 
 
-def _view(part: RolloutNode, node: Node, intake: Intake, timeout_s: float) -> NodeView:
-    reachable = not intake.is_lost(node, timeout_s)
+def _view(part: RolloutNode, node: Node, intake: Intake, timeout_s: float, now: datetime) -> NodeView:
+    reachable = node.is_there and not intake.is_lost(node, timeout_s)
     return NodeView(
         id=node.id,
         name=node.name,
@@ -87,11 +99,13 @@ def _view(part: RolloutNode, node: Node, intake: Intake, timeout_s: float) -> No
         instance_at_dispatch=part.instance_id,
         instance_id=node.instance_id,
         reachable=reachable,
-        ready=reachable and node.state == Lifecycle.READY,
+        ready=reachable and node.state == Lifecycle.READY and not fleets.is_quarantined(node, now),
         observed_generation=node.observed_generation,
         observed_hash=node.observed_hash,
         rejected_generation=node.rejected_generation,
         rejected_reason=node.rejected_reason,
+        quarantined=fleets.is_quarantined(node, now),
+        started_at=node.started_at,
     )
 
 

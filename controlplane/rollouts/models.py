@@ -1,4 +1,6 @@
-"""Tables: `rollouts`, `rollout_nodes`, `rollout_windows`, `analyses`. The history of a rollout is its rows in `events`."""
+"""Tables: `rollouts`, `rollout_nodes`, `rollout_approvals`, `rollout_windows`, `analyses`.
+
+The history of a rollout is its rows in `events`."""
 
 from datetime import datetime
 from typing import Any
@@ -15,7 +17,7 @@ class Rollout(Base):
 
     `active_pool_id` is the pool while the rollout is under way and empty after its end: its unique key keeps a pool to one.
     `request*` is a person's wish that the controller has not met yet; `paused_*` say where a pause leads back to, and what
-    lifts it.
+    lifts it. `not_before` is when it may begin, `expires_at` until when it must have.
     """
 
     __tablename__ = "rollouts"
@@ -43,6 +45,9 @@ class Rollout(Base):
     outcome: Mapped[str | None] = mapped_column(Text)
     created_by: Mapped[str] = mapped_column(String(128))
     created_at: Mapped[datetime]
+    approvals_needed: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
 
 
@@ -66,6 +71,21 @@ class RolloutNode(Base):
     dispatched_at: Mapped[datetime | None]
     applied_at: Mapped[datetime | None]
     detail: Mapped[str | None] = mapped_column(Text)
+
+
+class RolloutApproval(Base):
+    """What a person thinks of the settings with this hash: one row a person and rollout."""
+
+    __tablename__ = "rollout_approvals"
+    __table_args__ = (UniqueConstraint("rollout_id", "actor"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    rollout_id: Mapped[str] = mapped_column(ForeignKey("rollouts.id"))
+    actor: Mapped[str] = mapped_column(String(128))
+    at: Mapped[datetime]
+    settings_hash: Mapped[str] = mapped_column(String(16))
+    agrees: Mapped[bool]
+    comment: Mapped[str] = mapped_column(Text, default="")
 
 
 class RolloutWindow(Base):

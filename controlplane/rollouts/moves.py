@@ -1,5 +1,6 @@
 """Pieces that the steps of `reconcile()` are made of: a move with its event, what a node's report means, waiting. Pure."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from controlplane.events.kinds import EventKind, Severity
@@ -31,7 +32,7 @@ def overdue(rollout: RolloutSnapshot, now: datetime, nodes: list[NodeView] | tup
     deadline_s = rollout.plan.policy.progress_deadline_s
     if (now - rollout.last_progress).total_seconds() <= deadline_s:
         return None
-    late = [node for node in nodes if not node.runs(rollout.to_hash)]
+    late = [node for node in nodes if node.touched and not node.runs(rollout.to_hash)]
     return give_up(rollout, f"{names_words(late)} did not confirm the new settings within {deadline_s:g} s")
 
 
@@ -60,26 +61,36 @@ def give_up(
 def promote(rollout: RolloutSnapshot, why: str, actor: str = "controller") -> tuple[Action, ...]:
     """To the first wave that is not through; to the bake where the canary was the whole pool."""
     step = max(1, rollout.step)
-    following = rollout.wave(step)
-    if not following:
+    following = tuple(node for node in rollout.wave(step) if not node.left_out)
+    if not following and step >= len(rollout.plan.waves):
         text = (
             f"No other node is left to change; watching for {rollout.plan.policy.bake_s:g} s, ready to roll back: {why}"
         )
         return (Move(P.BAKING, EventKind.ROLLOUT_BAKING, text, actor=actor),)
     waves = len(rollout.plan.waves)
-    unsent = tuple(node.id for node in following if not node.touched)
+    unsent = sendable(rollout, following)
     text = f"Wave {step} of {waves}, {names_words(following)}: {why}"
     move = Move(P.PROMOTING, EventKind.ROLLOUT_PROMOTING, text, actor=actor, step=step)
     return (move, Dispatch(unsent)) if unsent else (move,)
+
+
+def sendable(rollout: RolloutSnapshot, nodes: Iterable[NodeView]) -> tuple[str, ...]:
+    """Those of `nodes` that are still to be sent the new settings and may be: no more than the fleet allows at once."""
+    unsent = tuple(node.id for node in nodes if not node.touched and not node.left_out)
+    free = len(unsent) if rollout.in_flight_free is None or rollout.is_direct else rollout.in_flight_free
+    return unsent[:free]
 
 
 def completed(rollout: RolloutSnapshot, why: str = "", actor: str = "controller") -> Move:
     """The good end. A node that could not be reached is named; anti-entropy brings it along."""
     there = [node for node in rollout.nodes if node.runs(rollout.to_hash)]
     text = f"Revision {rollout.to_number} is in force on {len(there)} of {len(rollout.nodes)} nodes"
-    behind = [node for node in rollout.nodes if not node.runs(rollout.to_hash)]
+    left_out = [node for node in rollout.nodes if node.left_out]
+    behind = [node for node in rollout.nodes if not node.runs(rollout.to_hash) and not node.left_out]
     if behind:
         text += f"; {names_words(behind)} could not be reached and gets it when it is back"
+    if left_out:
+        text += f"; {names_words(left_out)} is in quarantine and gets it when it is released"
     if why:
         text += f" ({why})"
     return Move(P.COMPLETED, EventKind.ROLLOUT_COMPLETED, text, actor=actor, outcome=text)

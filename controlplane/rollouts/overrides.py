@@ -38,7 +38,9 @@ def lost_canary(rollout: RolloutSnapshot) -> Step | None:
             words = f"canary {node.name} has not been heard of since it was sent the new settings"
             return give_up(rollout, words, first=(marked,))
         if node.instance_id != node.instance_at_dispatch:
-            return give_up(rollout, f"canary {node.name} restarted under the new settings")
+            words = f"canary {node.name} restarted under the new settings"
+            marked = NodeMove(node.id, NodeState.QUARANTINED, "it restarted under the new settings")
+            return give_up(rollout, words, first=(marked,) if node.crashed else ())
     return None
 
 

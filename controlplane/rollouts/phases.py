@@ -7,6 +7,8 @@ class RolloutPhase(StrEnum):
     """Where a rollout is. Everything is moved by the controller; people leave requests that it meets."""
 
     VALIDATING = "VALIDATING"
+    PENDING_APPROVAL = "PENDING_APPROVAL"
+    SCHEDULED = "SCHEDULED"
     BASELINING = "BASELINING"
     CANARY = "CANARY"
     ANALYZING = "ANALYZING"
@@ -19,6 +21,8 @@ class RolloutPhase(StrEnum):
     ROLLBACK_FAILED = "ROLLBACK_FAILED"
     REJECTED = "REJECTED"
     CANCELLED = "CANCELLED"
+    EXPIRED = "EXPIRED"
+    SUPERSEDED = "SUPERSEDED"
 
     @property
     def is_terminal(self) -> bool:
@@ -29,7 +33,10 @@ P = RolloutPhase
 
 MOVES: dict[RolloutPhase, frozenset[RolloutPhase]] = {
     # A direct rollout (a person takes a finished one back) has no canary: it goes from VALIDATING straight to PROMOTING.
-    P.VALIDATING: frozenset({P.BASELINING, P.PROMOTING, P.REJECTED, P.CANCELLED}),
+    P.VALIDATING: frozenset({P.PENDING_APPROVAL, P.SCHEDULED, P.BASELINING, P.PROMOTING, P.REJECTED, P.CANCELLED}),
+    # What has waited is looked at afresh: the pool has other nodes by then.
+    P.PENDING_APPROVAL: frozenset({P.VALIDATING, P.REJECTED, P.EXPIRED, P.CANCELLED, P.SUPERSEDED}),
+    P.SCHEDULED: frozenset({P.VALIDATING, P.REJECTED, P.EXPIRED, P.CANCELLED, P.SUPERSEDED}),
     # Until the canary is sent nothing has changed, so there is nothing to roll back.
     P.BASELINING: frozenset({P.CANARY, P.PAUSED, P.CANCELLED}),
     P.CANARY: frozenset({P.ANALYZING, P.PAUSED, P.ROLLING_BACK}),
@@ -44,9 +51,13 @@ MOVES: dict[RolloutPhase, frozenset[RolloutPhase]] = {
     P.ROLLBACK_FAILED: frozenset(),
     P.REJECTED: frozenset(),
     P.CANCELLED: frozenset(),
+    P.EXPIRED: frozenset(),
+    P.SUPERSEDED: frozenset(),
 }
 
 ACTIVE: frozenset[RolloutPhase] = frozenset(phase for phase in RolloutPhase if MOVES[phase])
+# It has not begun: it waits for people or for its time, and a newer change may take its place.
+WAITING: frozenset[RolloutPhase] = frozenset({P.PENDING_APPROVAL, P.SCHEDULED})
 
 
 def is_legal(source: RolloutPhase, target: RolloutPhase) -> bool:
@@ -63,7 +74,7 @@ class PausedBy(StrEnum):
 
 
 class NodeState(StrEnum):
-    """How far a node is in a rollout."""
+    """How far a node is in a rollout. QUARANTINED: left out, or sent back alone, since it crashed or kept refusing."""
 
     PENDING = "PENDING"
     DISPATCHED = "DISPATCHED"
@@ -72,6 +83,7 @@ class NodeState(StrEnum):
     UNREACHABLE = "UNREACHABLE"
     REVERTING = "REVERTING"
     REVERTED = "REVERTED"
+    QUARANTINED = "QUARANTINED"
 
 
 class Verb(StrEnum):

@@ -6,7 +6,7 @@ Precedence in every phase: abort, what is wrong with the canary, other requests,
 from datetime import datetime
 
 from controlplane.events.kinds import EventKind, Severity
-from controlplane.rollouts import judging
+from controlplane.rollouts import judging, waiting
 from controlplane.rollouts.actions import Action, Answer, Dispatch, Move, NextWave, NodeMove, Note, Step
 from controlplane.rollouts.analysis import Report, Verdict
 from controlplane.rollouts.moves import (
@@ -19,11 +19,12 @@ from controlplane.rollouts.moves import (
     pause,
     promote,
     resume,
+    sendable,
     wait,
 )
 from controlplane.rollouts.overrides import abort, freeze, guard, lost_canary, request
 from controlplane.rollouts.phases import NodeState, PausedBy, RolloutPhase
-from controlplane.rollouts.snapshot import RolloutSnapshot
+from controlplane.rollouts.snapshot import NodeView, RolloutSnapshot
 from controlplane.rollouts.words import changes_words, names_words
 
 P = RolloutPhase
@@ -48,13 +49,11 @@ def reconcile(rollout: RolloutSnapshot, now: datetime) -> Step:
 def _validating(rollout: RolloutSnapshot, now: datetime) -> Step:
     if rollout.is_direct:
         return now_do(promote(rollout, "straight to all nodes, since these settings are known"))
-    wrong = None
-    if rollout.frozen_reason is not None:
-        wrong = f"the pool is frozen ({rollout.frozen_reason})"
-    elif not all(node.ready for node in rollout.canaries):
-        wrong = f"canary {names_words(rollout.canaries)} is not ready"
-    if wrong is not None:
-        text = f"Nothing was changed: {wrong}"
+    waits = waiting.look(rollout, now)
+    if waits is not None:
+        return now_do((waits,))
+    if not all(node.ready for node in rollout.canaries):
+        text = f"Nothing was changed: canary {names_words(rollout.canaries)} is not ready"
         return now_do((Move(P.REJECTED, EventKind.ROLLOUT_REJECTED, text, Severity.WARNING, outcome=text),))
     text = (
         f"Canary is {names_words(rollout.canaries)}, compared with {judging.control_words(rollout)}; "
@@ -76,6 +75,9 @@ def _baselining(rollout: RolloutSnapshot, now: datetime) -> Step:
         # Without a single figure the canary could not be judged afterwards, either: fail closed.
         why = f"there were no usable metrics of the canary and its control for {rollout.waited_s(now):.0f} s"
         return now_do((pause(rollout, PausedBy.ERROR, why),))
+    free = rollout.in_flight_free
+    if free is not None and free < len(rollout.canaries):
+        return wait("as many nodes of the fleet as may be in flight at once are in flight")
     text = f"Canary {names_words(rollout.canaries)} gets revision {rollout.to_number}: {changes_words(rollout.changes)}"
     if have < want:
         text += f" (with {have} of {want} baseline windows: there were no more)"
@@ -119,32 +121,53 @@ def _inconclusive(rollout: RolloutSnapshot, report: Report) -> Step:
 
 
 def _promoting(rollout: RolloutSnapshot, now: datetime) -> Step:
-    wave = rollout.wave(rollout.step)
+    wave = tuple(node for node in rollout.wave(rollout.step) if not node.left_out)
+    crashed = [node for node in wave if node.crashed]
+    if crashed:
+        return _crashed(rollout, crashed)
     refused = [node for node in wave if node.touched and node.refusal is not None]
     if refused:
         node = refused[0]
         marked = NodeMove(node.id, NodeState.REJECTED, node.refusal)
         return give_up(rollout, f"node {node.name} refused the new settings: {node.refusal}", first=(marked,))
-    unsent = tuple(node.id for node in wave if not node.touched)
-    if unsent:
-        return now_do((Dispatch(unsent),))
     marks = arrived(rollout, wave)
+    sent = sendable(rollout, wave)
+    if sent:
+        return now_do((*marks, Dispatch(sent)))
     behind = [node for node in wave if not node.runs(rollout.to_hash)]
-    silent = [node for node in rollout.touched if not node.reachable and not node.runs(rollout.to_hash)]
+    silent = [n for n in rollout.touched if not n.reachable and not n.left_out and not n.runs(rollout.to_hash)]
+    if behind and not any(node.touched for node in behind):
+        return wait("as many nodes of the fleet as may be in flight at once are in flight", marks)
     if any(node.reachable for node in behind) or len(silent) > rollout.plan.tolerated_unreachable:
-        waiting = f"waiting for {names_words(behind)} to confirm the new settings"
-        return overdue(rollout, now, behind) or wait(waiting, marks)
+        return overdue(rollout, now, behind) or wait(f"waiting for {names_words(behind)} to confirm", marks)
     if rollout.step < len(rollout.plan.waves):
         following = rollout.wave(rollout.step + 1)
         text = f"Wave {rollout.step + 1} of {len(rollout.plan.waves)}: {names_words(following)}"
-        return now_do((*marks, NextWave(rollout.step + 1, text), Dispatch(tuple(node.id for node in following))))
+        # Those whose confirmation is noted in this very step are in flight no longer, but that is not counted yet.
+        sent = sendable(rollout, following)
+        return now_do((*marks, NextWave(rollout.step + 1, text), *((Dispatch(sent),) if sent else ())))
     if rollout.is_direct or rollout.plan.policy.bake_s == 0:
         return now_do((*marks, completed(rollout)))
     text = f"All waves are through; watching for {rollout.plan.policy.bake_s:g} s, ready to roll back"
     return now_do((*marks, Move(P.BAKING, EventKind.ROLLOUT_BAKING, text)))
 
 
+def _crashed(rollout: RolloutSnapshot, crashed: list[NodeView]) -> Step:
+    """One that crashed under the new settings goes back to the old ones alone; more than the plan tolerates take all back."""
+    marks = tuple(
+        NodeMove(node.id, NodeState.QUARANTINED, "it restarted right after the new settings were applied")
+        for node in crashed
+    )
+    fallen = [node for node in rollout.nodes if node.state is NodeState.QUARANTINED and node.touched]
+    if len(fallen) + len(crashed) > rollout.plan.tolerated_unreachable:
+        return give_up(rollout, f"{names_words([*fallen, *crashed])} restarted under the new settings", first=marks)
+    return now_do((Dispatch(tuple(node.id for node in crashed), back=True), *marks))
+
+
 def _baking(rollout: RolloutSnapshot, now: datetime) -> Step:
+    crashed = [node for node in rollout.touched if node.crashed and not node.left_out]
+    if crashed:
+        return _crashed(rollout, crashed)
     marks = arrived(rollout, rollout.nodes)
     left_s = rollout.plan.policy.bake_s - rollout.waited_s(now)
     if left_s > 0:
@@ -153,6 +176,9 @@ def _baking(rollout: RolloutSnapshot, now: datetime) -> Step:
 
 
 def _paused(rollout: RolloutSnapshot, now: datetime) -> Step:
+    limit_s = rollout.plan.policy.pause_limit_s
+    if rollout.waited_s(now) > limit_s:
+        return give_up(rollout, f"it was paused for longer than {limit_s:g} s, and nobody resumed it")
     if rollout.paused_by is PausedBy.FREEZE and rollout.frozen_reason is None:
         return now_do((resume(rollout, "the pool is no longer frozen"),))
     if rollout.paused_by is PausedBy.ERROR and judging.metrics_are_back(rollout, now):
@@ -178,10 +204,10 @@ def _rolling_back(rollout: RolloutSnapshot, now: datetime) -> Step:
         if node.state is NodeState.REVERTING and node.runs(rollout.from_hash)
     ]
     answer = () if rollout.request is None else (Answer(rollout.request, refused="it is being rolled back already"),)
-    waiting = [node for node in behind if node.reachable and node.refusal is None]
+    awaited = [node for node in behind if node.reachable and node.refusal is None]
     late = (now - rollout.last_progress).total_seconds() > rollout.plan.policy.progress_deadline_s
-    if waiting and not late:
-        return wait(f"waiting for {names_words(waiting)} to confirm the old settings", (*answer, *marks))
+    if awaited and not late:
+        return wait(f"waiting for {names_words(awaited)} to confirm the old settings", (*answer, *marks))
     failed = [node for node in behind if node.reachable]
     if failed:
         why = "; ".join(
@@ -199,6 +225,8 @@ def _rolling_back(rollout: RolloutSnapshot, now: datetime) -> Step:
 
 _PHASES = {
     P.VALIDATING: _validating,
+    P.PENDING_APPROVAL: waiting.reconcile,
+    P.SCHEDULED: waiting.reconcile,
     P.BASELINING: _baselining,
     P.CANARY: _canary,
     P.ANALYZING: _analyzing,

@@ -9,6 +9,7 @@ from controlplane.errors import Conflict
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind
 from controlplane.fleets import service as fleets
+from controlplane.fleets.models import Pool
 from controlplane.rollouts import service
 from controlplane.rollouts.models import Rollout
 from controlplane.rollouts.phases import RolloutPhase, Verb
@@ -55,6 +56,28 @@ def request(
         pool_id=rollout.pool_id, rollout_id=rollout.id, decision_id=rollout.decision_id, data={"verb": verb.value},
     )  # fmt: skip
     return rollout
+
+
+def roll_back_to(
+    session: Session, pool: Pool, number: int, actor: str, *, policy: Policy, now: datetime, reason: str, epoch: int
+) -> Rollout:
+    """Straight to one of the last good revisions, on all nodes at once and without canary, also in a frozen pool.
+
+    Raises NotFound for a revision that does not exist, Conflict for one outside the window or a rollout under way.
+    """
+    window = service.last_good(session, pool)
+    wanted = next((revision for revision in window if revision.number == number), None)
+    if wanted is None:
+        known = ", ".join(str(revision.number) for revision in window) or "none yet"
+        raise Conflict(
+            f"revision {number} is not among the last good ones of pool {pool.name!r} ({known}): "
+            "roll its settings out with a canary instead"
+        )
+    why = f"{actor} rolled back to revision {number}" + (f": {reason}" if reason else "")
+    return service.create_rollout(
+        session, pool=pool, to_revision=wanted, decision_id=None, policy=policy, epoch=epoch,
+        created_by=actor, reason=why, now=now, mode=Mode.DIRECT,
+    )  # fmt: skip
 
 
 def _roll_back_completed(

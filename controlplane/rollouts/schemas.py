@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -14,6 +14,7 @@ from controlplane.events.schemas import EventOut
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node, SettingsRevision
 from controlplane.rollouts.analysis import Verdict
+from controlplane.rollouts.approvals import list_approvals
 from controlplane.rollouts.ladder import ladder
 from controlplane.rollouts.models import Analysis, Rollout, RolloutNode
 from controlplane.rollouts.phases import NodeState, PausedBy, RolloutPhase, Verb
@@ -31,6 +32,7 @@ class RolloutIn(Body):
     pool_id: str
     settings: dict[str, KnobValue] = Field(min_length=1, description="knob -> wanted value")
     reason: str = Field(min_length=1, max_length=500, description="why; it stands in the timeline")
+    not_before: AwareDatetime | None = Field(default=None, description="when it may begin; absent: at once")
     dry_run: bool = Field(default=False, description="show the plan and whom it would reach; change nothing")
 
 
@@ -40,6 +42,7 @@ class RequestIn(Body):
 
 class RevisionShort(Out):
     number: int
+    content_hash: str = Field(description="what an approval is bound to")
     settings: EngineSettings
 
 
@@ -94,6 +97,13 @@ class RequestOut(Out):
     reason: str | None
 
 
+class ApprovalOut(Out):
+    actor: str
+    at: UtcTime
+    agrees: bool
+    comment: str
+
+
 class RolloutOut(Out):
     id: str
     pool_id: str
@@ -114,6 +124,10 @@ class RolloutOut(Out):
     outcome: str | None
     created_by: str
     created_at: UtcTime
+    not_before: UtcTime | None = Field(description="when it may begin")
+    expires_at: UtcTime | None = Field(description="by when it must have begun")
+    approvals_needed: int
+    approvals: list[ApprovalOut] = Field(description="oldest first")
     ended_at: UtcTime | None
     analyses: list[AnalysisOut] = Field(description="newest first")
     timeline: list[EventOut] = Field(description="oldest first")
@@ -175,6 +189,10 @@ def rollout_out(session: Session, row: Rollout, *, whole: bool) -> RolloutOut:
         outcome=row.outcome,
         created_by=row.created_by,
         created_at=row.created_at,
+        not_before=row.not_before,
+        expires_at=row.expires_at,
+        approvals_needed=row.approvals_needed,
+        approvals=[ApprovalOut.model_validate(vote) for vote in list_approvals(session, row.id)],
         ended_at=row.ended_at,
         analyses=_analyses(session, row.id) if whole else [],
         timeline=_timeline(session, row.id) if whole else [],
@@ -182,7 +200,9 @@ def rollout_out(session: Session, row: Rollout, *, whole: bool) -> RolloutOut:
 
 
 def revision_short(revision: SettingsRevision) -> RevisionShort:
-    return RevisionShort(number=revision.number, settings=fleets.settings_of(revision))
+    return RevisionShort(
+        number=revision.number, content_hash=revision.content_hash, settings=fleets.settings_of(revision)
+    )
 
 
 def _analyses(session: Session, rollout_id: str) -> list[AnalysisOut]:
@@ -199,7 +219,10 @@ def _reached(session: Session, row: Rollout) -> RolloutPhase | None:
     """The phase that a pause or a way back began in."""
     if row.paused_from is not None:
         return RolloutPhase(row.paused_from)
-    ended_by = (EventKind.ROLLOUT_ROLLING_BACK, EventKind.ROLLOUT_CANCELLED, EventKind.ROLLOUT_REJECTED)
+    ended_by = (
+        EventKind.ROLLOUT_ROLLING_BACK, EventKind.ROLLOUT_CANCELLED, EventKind.ROLLOUT_REJECTED,
+        EventKind.ROLLOUT_EXPIRED, EventKind.ROLLOUT_SUPERSEDED,
+    )  # fmt: skip
     query = select(Event.data).where(Event.rollout_id == row.id, Event.kind.in_(ended_by)).order_by(Event.id)
     data = session.scalars(query.limit(1)).first()
     if data is None:

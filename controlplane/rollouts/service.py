@@ -1,25 +1,33 @@
 """Rollouts in SQL: created, asked for by people, read back as snapshots. Phases are moved by the controller alone (`execute`)."""
 
-from datetime import datetime
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from controlplane.db import insert_if_absent
-from controlplane.decisions.policy import Policy
-from controlplane.errors import Conflict, Invalid, NotFound
+from controlplane.decisions.policy import Autonomy, Policy
+from controlplane.errors import Conflict, ControlPlaneError, Invalid, NotFound
 from controlplane.events import service as events
-from controlplane.events.kinds import EventKind
+from controlplane.events.kinds import EventKind, Severity
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool, SettingsRevision
 from controlplane.ids import new_id
 from controlplane.rollouts.models import Rollout, RolloutNode
-from controlplane.rollouts.phases import NodeState, RolloutPhase
-from controlplane.rollouts.plan import Candidate, Mode, RolloutPlan, make_plan
+from controlplane.rollouts.phases import WAITING, NodeState, RolloutPhase
+from controlplane.rollouts.plan import Candidate, Mode, NoNodeReady, RolloutPlan, make_plan
 from controlplane.rollouts.words import changes_words
 from inference_node.contract.settings import EngineSettings
 
 P = RolloutPhase
+CONTROLLER = "controller"  # `created_by` of what the controller decided by itself
+# What the controller decides is about the load of now: without an approval in this time it is decided anew instead.
+DECISION_KEEPS_S = 900.0
+# A change that is planned farther ahead was planned for another world, or its year was mistyped.
+FARTHEST_START = timedelta(days=92)
+# How many revisions that were good count as known, so that going back to them needs no canary.
+ROLLBACK_WINDOW = 3
 
 
 class RolloutActive(Conflict):
@@ -47,24 +55,37 @@ def create_rollout(
     now: datetime,
     heartbeat_timeout_s: float = 15.0,
     mode: Mode = Mode.CANARY,
+    not_before: datetime | None = None,
 ) -> Rollout:
     """A rollout of the pool from its current revision to `to_revision`, planned now and begun by the controller.
 
-    Raises RolloutActive, PoolFrozen (never for mode direct, which leads back), NothingToChange, NoNodeReady.
+    It waits for `not_before`, for the approvals that `approvals_needed` asks for, and for the end of a freeze window. It takes
+    the place of one that has not begun, where `may_supersede` allows. Raises RolloutActive, PoolFrozen (frozen by hand; never
+    for mode direct, which leads back), NothingToChange, NoNodeReady, and Invalid for a start that is too far ahead.
     """
     current = fleets.current_revision(session, pool)
-    check_possible(session, pool, current, to_revision.content_hash, mode)
+    check_possible(session, pool, current, to_revision.content_hash, mode, created_by=created_by)
+    if not_before is not None and not_before > now + FARTHEST_START:
+        raise Invalid(f"not_before: {not_before:%Y-%m-%d} is more than {FARTHEST_START.days} days ahead")
+    waits_s = policy.rollout.start_within_s
+    if created_by == CONTROLLER:
+        waits_s = min(waits_s, DECISION_KEEPS_S)
+    expires_at = (not_before or now) + timedelta(seconds=waits_s)
+    changes = fleets.settings_of(current).changed(fleets.settings_of(to_revision))
+    _supersede(session, pool, to_revision, created_by=created_by, now=now, epoch=epoch)
     plan = plan_for(session, pool, policy, now, heartbeat_timeout_s, mode)
     rollout_id = new_id()
     created = insert_if_absent(
         session, Rollout, id=rollout_id, pool_id=pool.id, active_pool_id=pool.id, decision_id=decision_id,
         from_revision_id=current.id, to_revision_id=to_revision.id, phase=P.VALIDATING.value, phase_since=now, version=1,
         epoch=epoch, step=0, plan=plan.to_json(), reason=reason, created_by=created_by, created_at=now,
+        approvals_needed=0 if mode is Mode.DIRECT else approvals_needed(policy, changes, created_by),
+        not_before=not_before, expires_at=expires_at,
     )  # fmt: skip
     if not created:  # another process was quicker, between the check above and here
         raise RolloutActive(f"another rollout of pool {pool.name!r} was begun just now: wait for its end, or abort it")
     _add_nodes(session, rollout_id, plan)
-    words = changes_words(fleets.settings_of(current).changed(fleets.settings_of(to_revision)))
+    words = changes_words(changes)
     events.record(
         session, kind=EventKind.ROLLOUT_CREATED, at=now, actor=created_by, pool_id=pool.id, rollout_id=rollout_id,
         decision_id=decision_id, message=f"Rollout of revision {to_revision.number} ({words}): {reason}",
@@ -73,14 +94,31 @@ def create_rollout(
     return session.get_one(Rollout, rollout_id)
 
 
+def approvals_needed(policy: Policy, changes: Iterable[str], created_by: str) -> int:
+    """How many people must agree: as many as the policy says, and one where the controller may only propose."""
+    asks = created_by == CONTROLLER and any(policy.autonomy_of(knob) is not Autonomy.AUTO for knob in changes)
+    return max(policy.rollout.approvals, int(asks))
+
+
+def may_supersede(active: Rollout, created_by: str) -> bool:
+    """Whether a change that `created_by` asks for may take its place: it waits, and is their own or the controller's."""
+    return P(active.phase) in WAITING and active.created_by in {CONTROLLER, created_by}
+
+
 def check_possible(
-    session: Session, pool: Pool, current: SettingsRevision, wanted_hash: str, mode: Mode = Mode.CANARY
+    session: Session,
+    pool: Pool,
+    current: SettingsRevision,
+    wanted_hash: str,
+    mode: Mode = Mode.CANARY,
+    *,
+    created_by: str = "",
 ) -> None:
     """Raises RolloutActive, PoolFrozen or NothingToChange."""
     if wanted_hash == current.content_hash:
         raise NothingToChange(f"pool {pool.name!r} runs these settings already, as revision {current.number}")
     active = active_rollout(session, pool.id)
-    if active is not None:
+    if active is not None and not may_supersede(active, created_by):
         raise RolloutActive(
             f"rollout {active.id} of pool {pool.name!r} is under way ({active.phase}): wait for its end, or abort it",
             rollout_id=active.id,
@@ -95,8 +133,48 @@ def plan_for(
     """Raises NoNodeReady."""
     nodes = fleets.list_nodes(session, pool.id)
     health = {node.id: fleets.node_health(node, now, heartbeat_timeout_s) for node in nodes}
-    found = [Candidate(node.id, node.name, health[node.id] is fleets.NodeHealth.READY) for node in nodes]
+    found = [
+        Candidate(
+            node.id, node.name, health[node.id] is fleets.NodeHealth.READY and not fleets.is_quarantined(node, now)
+        )
+        for node in nodes
+    ]
     return make_plan(found, policy, mode)
+
+
+def replan(session: Session, rollout: Rollout, now: datetime, heartbeat_timeout_s: float = 15.0) -> None:
+    """Plans a rollout that has waited anew, under the policy that it was made with. Without a ready node the old plan stays,
+    whose canary is then found not ready."""
+    old, pool = RolloutPlan.from_json(rollout.plan), fleets.get_pool(session, rollout.pool_id)
+    try:
+        plan = plan_for(session, pool, Policy(rollout=old.policy, slo=old.slo), now, heartbeat_timeout_s, old.mode)
+    except NoNodeReady:
+        return
+    session.execute(delete(RolloutNode).where(RolloutNode.rollout_id == rollout.id))
+    rollout.plan = plan.to_json()
+    _add_nodes(session, rollout.id, plan)
+
+
+def _supersede(
+    session: Session, pool: Pool, to_revision: SettingsRevision, *, created_by: str, now: datetime, epoch: int
+) -> None:
+    """Ends the pool's rollout that has not begun yet, since a newer one takes its place."""
+    before = active_rollout(session, pool.id)
+    if before is None:
+        return
+    before = lock_rollout(session, before.id)
+    if before.active_pool_id is None:
+        return
+    if not may_supersede(before, created_by):  # it has begun meanwhile
+        raise RolloutActive(f"rollout {before.id} of pool {pool.name!r} has just begun: wait for its end, or abort it")
+    source, text = before.phase, f"Nothing was changed: {created_by} asked for revision {to_revision.number} instead"
+    before.phase, before.phase_since, before.version = P.SUPERSEDED.value, now, before.version + 1
+    before.epoch, before.outcome, before.ended_at, before.active_pool_id = max(before.epoch, epoch), text, now, None
+    session.flush()
+    events.record(
+        session, kind=EventKind.ROLLOUT_SUPERSEDED, at=now, actor=created_by, pool_id=pool.id, rollout_id=before.id,
+        decision_id=before.decision_id, message=text, data={"from": source, "to": P.SUPERSEDED.value},
+    )  # fmt: skip
 
 
 def get_rollout(session: Session, rollout_id: str) -> Rollout:
@@ -119,6 +197,23 @@ def active_rollout(session: Session, pool_id: str) -> Rollout | None:
 
 def active_rollouts(session: Session) -> list[Rollout]:
     return list(session.scalars(select(Rollout).where(Rollout.active_pool_id.is_not(None)).order_by(Rollout.id)))
+
+
+def last_good(session: Session, pool: Pool) -> list[SettingsRevision]:
+    """The newest revisions whose rollouts completed, without the present one; newest first, ROLLBACK_WINDOW at most."""
+    completed = (
+        select(Rollout.to_revision_id, Rollout.from_revision_id)
+        .where(Rollout.pool_id == pool.id, Rollout.phase == P.COMPLETED.value)
+        .order_by(Rollout.ended_at.desc(), Rollout.id.desc())
+        .limit(4 * ROLLBACK_WINDOW)
+    )
+    found: dict[str, SettingsRevision] = {}
+    for pair in session.execute(completed):
+        for revision_id in pair:  # what a completed one came from had been in force everywhere, too
+            revision = fleets.get_revision(session, revision_id)
+            if revision_id != pool.current_revision_id:
+                found.setdefault(revision.content_hash, revision)
+    return list(found.values())[:ROLLBACK_WINDOW]
 
 
 def list_rollouts(
@@ -158,3 +253,12 @@ def _add_nodes(session: Session, rollout_id: str, plan: RolloutPlan) -> None:
         for node_id in ids
     )
     session.flush()
+
+
+def note_not_begun(session: Session, pool_id: str, decision_id: str, error: ControlPlaneError, *, at: datetime) -> None:
+    """Tells that a decision was made whose rollout could not begin, and why."""
+    events.record(
+        session, kind=EventKind.ROLLOUT_NOT_BEGUN, severity=Severity.WARNING, at=at, actor=CONTROLLER, pool_id=pool_id,
+        decision_id=decision_id, data={"title": error.title},
+        message=f"The decided change was not begun: {error.detail}",
+    )  # fmt: skip

@@ -13,6 +13,8 @@ from inference_node.contract.settings import KnobValue
 LAG_S = 1.0
 # A pause may last for days: of its windows the newest are enough, beside those of the two planned looks.
 KEPT_LOOKS = 2
+# control-plane design 2.1: a crash so soon after the settings were applied is blamed on them.
+CRASH_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,20 @@ class NodeView:
     observed_hash: str
     rejected_generation: int | None = None
     rejected_reason: str | None = None
+    quarantined: bool = False
+    started_at: datetime | None = None
+
+    @property
+    def left_out(self) -> bool:
+        """Whether this rollout must not (or no longer) send it the new settings."""
+        return self.state is NodeState.QUARANTINED or (self.quarantined and not self.touched)
+
+    @property
+    def crashed(self) -> bool:
+        """Whether its process came to an end under the new settings, or shortly after they were applied."""
+        if self.dispatched_at is None or self.started_at is None or self.instance_id == self.instance_at_dispatch:
+            return False
+        return self.started_at <= (self.applied_at or self.dispatched_at) + timedelta(seconds=CRASH_S)
 
     @property
     def touched(self) -> bool:
@@ -64,7 +80,9 @@ class NodeView:
 class RolloutSnapshot:
     """Everything that `reconcile()` knows. `looks` counts the planned looks whose verdict was recorded; `windows` is by node id.
 
-    `steady_since` is when the settings of canary and control were last changed, or one of them started.
+    `approvals` are those of the revision that is rolled out; `refused_by` says who refused it, and why. `in_flight_free`: to how
+    many nodes of the fleet settings may be sent now (None: no limit). `steady_since` is when the settings of canary and control
+    were last changed, or one of them started.
     """
 
     id: str
@@ -87,6 +105,13 @@ class RolloutSnapshot:
     paused_from: RolloutPhase | None = None
     paused_by: PausedBy | None = None
     frozen_reason: str | None = None
+    created_by: str = ""
+    approvals: int = 0
+    approvals_needed: int = 0
+    refused_by: str | None = None
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+    in_flight_free: int | None = None
     windows: Windows = field(default_factory=dict)
 
     @property
@@ -161,11 +186,12 @@ class RolloutSnapshot:
 
     def watched(self) -> tuple[Pair, ...]:
         """After the control has changed too: the canary by itself, from when everything sent so far has settled."""
-        applied = [node.applied_at for node in self.touched if node.applied_at is not None]
+        judged = [node for node in self.touched if node.applied_at is not None and not node.left_out]
+        applied = [node.applied_at for node in judged if node.applied_at is not None]
         if self.judged_from is None or not applied:
             return ()
         start = max(self.judged_from, max(applied) + timedelta(seconds=self.plan.policy.settle_s))
-        alone = pairs(self.windows, [n.id for n in self.touched if n.applied_at is not None], ())
+        alone = pairs(self.windows, [node.id for node in judged], ())
         return self._after(start, None, alone)
 
     def _pairs(self) -> tuple[Pair, ...]:

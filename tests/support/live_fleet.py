@@ -28,14 +28,14 @@ POOL = "lab"
 SCRAPE_S = 0.25
 HEARTBEAT_TIMEOUT_S = 8.0
 READY_WITHIN_S = 90.0
-ENDED = {"COMPLETED", "ROLLED_BACK", "ROLLBACK_FAILED", "REJECTED", "CANCELLED"}
+ENDED = {"COMPLETED", "ROLLED_BACK", "ROLLBACK_FAILED", "REJECTED", "CANCELLED", "EXPIRED", "SUPERSEDED"}
 
 # A whole rollout in about twelve seconds: seven windows are the fewest that the analysis' confidence can do with.
 POLICY = Policy(
     autonomy=dict.fromkeys(KNOBS, Autonomy.OFF),
     rollout=RolloutPolicy(
         window_s=1.0, windows=7, settle_s=1.0, min_requests=20, on_inconclusive=OnInconclusive.PROMOTE,
-        progress_deadline_s=25.0, bake_s=1.0, margin=0.25,
+        progress_deadline_s=25.0, bake_s=1.0, margin=0.25, quarantine_s=0.0,
     ),
 )  # fmt: skip
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from controlplane.rollouts.actions import Answer, Dispatch, Move, NextWave, NodeMove, Note, Step
+from controlplane.rollouts.actions import Answer, Dispatch, Move, NextWave, NodeMove, Note, Replan, Step
 from controlplane.rollouts.analysis import Verdict
 from controlplane.rollouts.phases import NodeState, RolloutPhase, Verb, is_legal
 from controlplane.rollouts.plan import RolloutPlan
@@ -131,6 +131,8 @@ class RolloutWorld:
                 case NodeMove():
                     applied = {"applied_at": self.now} if action.state is NodeState.APPLIED else {}
                     self.change(action.node_id, state=action.state, **applied)
+                case Replan():
+                    pass  # the same nodes again
                 case Note():
                     self.verdicts.append(action.report.verdict)
                     looks = self.snapshot.looks + (action.report.verdict is not Verdict.ERROR)
@@ -165,4 +167,5 @@ class RolloutWorld:
             )
 
     def _wish(self, view: NodeView) -> str:
-        return OLD if view.state in {NodeState.REVERTING, NodeState.REVERTED} else NEW
+        back = {NodeState.REVERTING, NodeState.REVERTED, NodeState.QUARANTINED}
+        return OLD if view.state in back else NEW

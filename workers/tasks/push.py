@@ -14,6 +14,8 @@ from workers.context import WorkerContext
 
 log = structlog.get_logger()
 
+FETCHED = "the node has fetched it by itself"
+
 
 def push(context: WorkerContext, item_id: int) -> None:
     """Brings a node's wish to it and its answer to SQL. Harmless when repeated, overtaken, or run twice at once.
@@ -30,6 +32,9 @@ def push(context: WorkerContext, item_id: int) -> None:
             outbox.finish(session, item_id, context.clock.now(), note="overtaken by a newer wish")
             return
         node, document = wish
+        if _has_it(node, document):
+            outbox.finish(session, item_id, context.clock.now(), note=FETCHED)
+            return
         url, admin_token, name = node.url, node.admin_token, node.name
     answer = _ask(context, url, admin_token, document)
     with session_scope(context.engine) as session:
@@ -42,14 +47,26 @@ def push(context: WorkerContext, item_id: int) -> None:
                 fleets.record_reject(session, document.node_id, document.generation, answer, now)
                 outbox.finish(session, item_id, now, note=f"{answer.code}: {answer.message}")
             case NodeUnreachable():
-                outbox.fail(session, item_id, now, error=answer.detail)
+                node = session.get_one(Node, document.node_id, populate_existing=True)
+                if _has_it(node, document):
+                    outbox.finish(session, item_id, now, note=FETCHED)
+                else:
+                    outbox.fail(session, item_id, now, error=answer.detail)
     outcome = answer.outcome if isinstance(answer, SettingsAck) else getattr(answer, "code", "unreachable")
     log.info("settings_pushed", node=name, generation=document.generation, epoch=document.epoch, outcome=str(outcome))
 
 
+def _has_it(node: Node, document: SettingsPush) -> bool:
+    """Whether the node has said by itself that it has these settings, or prepares them: it asks, too, and may be the only one
+    that can, behind an address that nobody can dial."""
+    if node.preparing_generation == document.generation:
+        return True
+    return node.observed_generation == document.generation and node.observed_hash == document.config_hash
+
+
 def _wish(session: Session, item: OutboxItem) -> tuple[Node, SettingsPush] | None:
     node = session.get(Node, item.payload["node_id"])
-    if node is None or node.desired_generation != item.payload["generation"]:
+    if node is None or not node.is_there or node.desired_generation != item.payload["generation"]:
         return None
     document = fleets.desired_push(session, node)
     return None if document is None else (node, document)

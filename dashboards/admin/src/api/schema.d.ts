@@ -118,7 +118,11 @@ export interface paths {
         get: operations["get_node"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Remove Node
+         * @description Takes a node out of its pool for good: no longer scraped, counted or pushed to. Its history stays.
+         */
+        delete: operations["remove_node"];
         options?: never;
         head?: never;
         patch?: never;
@@ -254,6 +258,26 @@ export interface paths {
         get: operations["list_knobs"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/nodes/{node_id}/release": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Release Node
+         * @description Ends a node's quarantine: changes reach it again, and it gets its pool's settings within seconds.
+         */
+        post: operations["release_node"];
         delete?: never;
         options?: never;
         head?: never;
@@ -638,6 +662,86 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/rollouts/{rollout_id}/approve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Approve Rollout
+         * @description Agrees to the settings that the rollout brings. Nobody approves what they asked for; twice is once.
+         */
+        post: operations["approve_rollout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/{rollout_id}/refuse": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Refuse Rollout
+         * @description Ends a rollout that has not begun, whoever has approved it.
+         */
+        post: operations["refuse_rollout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/pools/{pool_id}/good-revisions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Good Revisions
+         * @description The last revisions whose rollouts completed, newest first: going back to one of them needs no canary.
+         */
+        get: operations["list_good_revisions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/pools/{pool_id}/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Roll Back Pool
+         * @description Straight back to a good revision, on all nodes at once, also while the pool is frozen.
+         */
+        post: operations["roll_back_pool"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events": {
         parameters: {
             query?: never;
@@ -842,6 +946,30 @@ export interface components {
          * @enum {string}
          */
         ApplyMode: "live" | "background" | "drain";
+        /** ApprovalIn */
+        ApprovalIn: {
+            /**
+             * Settings Hash
+             * @description `to_revision.content_hash` of the rollout as you saw it
+             */
+            settings_hash: string;
+            /**
+             * Comment
+             * @default
+             */
+            comment: string;
+        };
+        /** ApprovalOut */
+        ApprovalOut: {
+            /** Actor */
+            actor: string;
+            /** At */
+            at: string;
+            /** Agrees */
+            agrees: boolean;
+            /** Comment */
+            comment: string;
+        };
         /**
          * Autonomy
          * @description How far the controller may go with a knob, from nothing to all: off, observe, advise, approve, auto.
@@ -1170,6 +1298,33 @@ export interface components {
              */
             reason: string;
         };
+        /**
+         * FreezeWindow
+         * @description A time that comes back in which the pool must not change. Rollbacks stay possible.
+         */
+        FreezeWindow: {
+            /**
+             * Cron
+             * @description when it begins: minute hour day-of-month month day-of-week, say 0 18 * * fri
+             */
+            cron: string;
+            /**
+             * Duration S
+             * @description how long it lasts
+             */
+            duration_s: number;
+            /**
+             * Timezone
+             * @description IANA name, say Europe/Berlin
+             * @default UTC
+             */
+            timezone: string;
+            /**
+             * Reason
+             * @description what people are told
+             */
+            reason: string;
+        };
         /** FrozenOut */
         FrozenOut: {
             /** At */
@@ -1470,6 +1625,8 @@ export interface components {
             rejected: components["schemas"]["RejectedOut"] | null;
             /** Drifted */
             drifted: boolean;
+            /** @description changes leave the node out for now */
+            quarantine: components["schemas"]["QuarantineOut"] | null;
             latest: components["schemas"]["ObservationOut"] | null;
         };
         /**
@@ -1653,10 +1810,10 @@ export interface components {
         "NodeState-Input": "starting" | "ready" | "draining" | "failed";
         /**
          * NodeState
-         * @description How far a node is in a rollout.
+         * @description How far a node is in a rollout. QUARANTINED: left out, or sent back alone, since it crashed or kept refusing.
          * @enum {string}
          */
-        "NodeState-Output": "PENDING" | "DISPATCHED" | "APPLIED" | "REJECTED" | "UNREACHABLE" | "REVERTING" | "REVERTED";
+        "NodeState-Output": "PENDING" | "DISPATCHED" | "APPLIED" | "REJECTED" | "UNREACHABLE" | "REVERTING" | "REVERTED" | "QUARANTINED";
         /**
          * Objective
          * @description When to act, and what counts as better.
@@ -1971,7 +2128,11 @@ export interface components {
              *       "min_requests": 20,
              *       "on_inconclusive": "pause",
              *       "progress_deadline_s": 120,
-             *       "bake_s": 30
+             *       "bake_s": 30,
+             *       "approvals": 0,
+             *       "start_within_s": 86400,
+             *       "pause_limit_s": 86400,
+             *       "quarantine_s": 1800
              *     }
              */
             rollout: components["schemas"]["RolloutPolicy"];
@@ -1982,6 +2143,12 @@ export interface components {
              *     }
              */
             forecast: components["schemas"]["ForecastPolicy"];
+            /**
+             * Freeze Windows
+             * @description times in which the pool must not change, beside freezes by hand
+             * @default []
+             */
+            freeze_windows: components["schemas"]["FreezeWindow"][];
         };
         /**
          * Policy
@@ -2025,7 +2192,11 @@ export interface components {
              *       "min_requests": 20,
              *       "on_inconclusive": "pause",
              *       "progress_deadline_s": 120,
-             *       "bake_s": 30
+             *       "bake_s": 30,
+             *       "approvals": 0,
+             *       "start_within_s": 86400,
+             *       "pause_limit_s": 86400,
+             *       "quarantine_s": 1800
              *     }
              */
             rollout: components["schemas"]["RolloutPolicy"];
@@ -2036,6 +2207,12 @@ export interface components {
              *     }
              */
             forecast: components["schemas"]["ForecastPolicy"];
+            /**
+             * Freeze Windows
+             * @description times in which the pool must not change, beside freezes by hand
+             * @default []
+             */
+            freeze_windows: components["schemas"]["FreezeWindow"][];
         };
         /**
          * PolicyOut
@@ -2264,6 +2441,13 @@ export interface components {
              */
             made_at: string;
         };
+        /** QuarantineOut */
+        QuarantineOut: {
+            /** Until */
+            until: string;
+            /** Reason */
+            reason: string;
+        };
         /** Ready */
         Ready: {
             /** Database */
@@ -2351,6 +2535,11 @@ export interface components {
         RevisionShort: {
             /** Number */
             number: number;
+            /**
+             * Content Hash
+             * @description what an approval is bound to
+             */
+            content_hash: string;
             settings: components["schemas"]["EngineSettings"];
         };
         /**
@@ -2359,6 +2548,19 @@ export interface components {
          * @enum {string}
          */
         "Role-Input": "viewer" | "operator" | "admin";
+        /** RollbackIn */
+        RollbackIn: {
+            /**
+             * Revision
+             * @description number of one of the pool's last good revisions
+             */
+            revision: number;
+            /**
+             * Reason
+             * @description why; it stands in the timeline
+             */
+            reason: string;
+        };
         /**
          * RolloutIn
          * @description A change to roll out: only the knobs that differ need to be named.
@@ -2378,6 +2580,11 @@ export interface components {
              * @description why; it stands in the timeline
              */
             reason: string;
+            /**
+             * Not Before
+             * @description when it may begin; absent: at once
+             */
+            not_before?: string | null;
             /**
              * Dry Run
              * @description show the plan and whom it would reach; change nothing
@@ -2447,6 +2654,23 @@ export interface components {
             created_by: string;
             /** Created At */
             created_at: string;
+            /**
+             * Not Before
+             * @description when it may begin
+             */
+            not_before: string | null;
+            /**
+             * Expires At
+             * @description by when it must have begun
+             */
+            expires_at: string | null;
+            /** Approvals Needed */
+            approvals_needed: number;
+            /**
+             * Approvals
+             * @description oldest first
+             */
+            approvals: components["schemas"]["ApprovalOut"][];
             /** Ended At */
             ended_at: string | null;
             /**
@@ -2465,7 +2689,7 @@ export interface components {
          * @description Where a rollout is. Everything is moved by the controller; people leave requests that it meets.
          * @enum {string}
          */
-        RolloutPhase: "VALIDATING" | "BASELINING" | "CANARY" | "ANALYZING" | "PAUSED" | "PROMOTING" | "BAKING" | "ROLLING_BACK" | "COMPLETED" | "ROLLED_BACK" | "ROLLBACK_FAILED" | "REJECTED" | "CANCELLED";
+        RolloutPhase: "VALIDATING" | "PENDING_APPROVAL" | "SCHEDULED" | "BASELINING" | "CANARY" | "ANALYZING" | "PAUSED" | "PROMOTING" | "BAKING" | "ROLLING_BACK" | "COMPLETED" | "ROLLED_BACK" | "ROLLBACK_FAILED" | "REJECTED" | "CANCELLED" | "EXPIRED" | "SUPERSEDED";
         /**
          * RolloutPolicy
          * @description How a change is tried and watched. Short windows see less: see `min_requests` and `on_inconclusive`.
@@ -2515,6 +2739,30 @@ export interface components {
              * @default 30
              */
             bake_s: number;
+            /**
+             * Approvals
+             * @description people, other than who asked for the change, that must approve it
+             * @default 0
+             */
+            approvals: number;
+            /**
+             * Start Within S
+             * @description a change that waits (approval, freeze, start time) for longer has expired
+             * @default 86400
+             */
+            start_within_s: number;
+            /**
+             * Pause Limit S
+             * @description a pause that nobody ends for so long is rolled back
+             * @default 86400
+             */
+            pause_limit_s: number;
+            /**
+             * Quarantine S
+             * @description how long a node that crashed under a change, or refused three, is left out; 0: never
+             * @default 1800
+             */
+            quarantine_s: number;
         };
         /** RolloutRef */
         RolloutRef: {
@@ -3251,6 +3499,74 @@ export interface operations {
             };
         };
     };
+    remove_node: {
+        parameters: {
+            query?: {
+                /** @description also a node that is still heard of */
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                node_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     whoami: {
         parameters: {
             query?: never;
@@ -3746,6 +4062,62 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    release_node: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5225,6 +5597,286 @@ export interface operations {
         responses: {
             /** @description Successful Response */
             202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    approve_rollout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                rollout_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApprovalIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    refuse_rollout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                rollout_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApprovalIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_good_revisions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                pool_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_RevisionOut_"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    roll_back_pool: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                pool_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RollbackIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
                 headers: {
                     [name: string]: unknown;
                 };

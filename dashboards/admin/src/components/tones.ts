@@ -42,6 +42,7 @@ const OUTCOME: Table = {
 
 const PHASE: Table = {
   PENDING_APPROVAL: ["warn", ClockIcon],
+  SCHEDULED: ["idle", ClockIcon],
   PAUSED: ["warn", PauseIcon],
   COMPLETED: ["ok", CheckIcon],
   ROLLING_BACK: ["bad", BackIcon],
@@ -49,6 +50,8 @@ const PHASE: Table = {
   ROLLBACK_FAILED: ["bad", WarnIcon],
   REJECTED: ["bad", CrossIcon],
   CANCELLED: ["idle", CrossIcon],
+  EXPIRED: ["idle", CrossIcon],
+  SUPERSEDED: ["idle", CrossIcon],
 };
 
 const VERDICT: Table = {
@@ -95,7 +98,15 @@ export const stepLook = (word: string): Look => {
   return look(STEP, STEP_WORDS[lower] ?? lower, ["idle", ClockIcon]);
 };
 
-const ENDED = new Set(["COMPLETED", "ROLLED_BACK", "ROLLBACK_FAILED", "REJECTED", "CANCELLED"]);
+const ENDED = new Set([
+  "COMPLETED",
+  "ROLLED_BACK",
+  "ROLLBACK_FAILED",
+  "REJECTED",
+  "CANCELLED",
+  "EXPIRED",
+  "SUPERSEDED",
+]);
 
 export function hasEnded(phase: string): boolean {
   return ENDED.has(phase.toUpperCase());

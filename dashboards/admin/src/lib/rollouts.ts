@@ -6,12 +6,23 @@ type Phase = Rollout["phase"];
 
 /** Phases in which the canary runs the new settings and waits for its verdict. */
 const JUDGED: readonly Phase[] = ["ANALYZING", "PROMOTING", "BAKING", "PAUSED"];
-const OVER: readonly Phase[] = ["ROLLING_BACK", "ROLLED_BACK", "ROLLBACK_FAILED", "REJECTED", "CANCELLED"];
+const OVER: readonly Phase[] = [
+  "ROLLING_BACK",
+  "ROLLED_BACK",
+  "ROLLBACK_FAILED",
+  "REJECTED",
+  "CANCELLED",
+  "EXPIRED",
+  "SUPERSEDED",
+];
+/** Phases in which it has not begun: there is nothing to pause. */
+const WAITING: readonly Phase[] = ["PENDING_APPROVAL", "SCHEDULED"];
 
 /** What a person may ask of a rollout as it is; the API has the last word. */
 export function verbsFor({ phase }: Pick<Rollout, "phase">): RolloutVerb[] {
   if (phase === "COMPLETED") return ["rollback"];
   if (OVER.includes(phase)) return [];
+  if (WAITING.includes(phase)) return ["abort"];
   const verbs: RolloutVerb[] = [phase === "PAUSED" ? "resume" : "pause"];
   if (JUDGED.includes(phase)) verbs.push("promote");
   return [...verbs, "abort"];

@@ -19,7 +19,16 @@ def after(seconds: float) -> datetime:
     return NOW + timedelta(seconds=seconds)
 
 
-def api(lab: Lab, *, started: float, at: float) -> None:
+def api(lab: Lab, *, started: float, at: float, first: float | None = None) -> None:
+    """Signs of life every five seconds up to `at`, from `first` on (from the start, as far as that matters)."""
+    beat = max(started, -120.0) if first is None else first
+    while beat < at:
+        _beat(lab, started, beat)
+        beat += 5
+    _beat(lab, started, at)
+
+
+def _beat(lab: Lab, started: float, at: float) -> None:
     processes.beat(lab.session, name=f"api@{started}", kind="api", now=after(at), started_at=after(started))
 
 
@@ -55,3 +64,14 @@ def test_after_an_outage_nodes_have_time_to_come_back(pool_lab: Lab) -> None:
 def test_a_node_that_was_heard_is_not_lost(pool_lab: Lab) -> None:
     api(pool_lab, started=-3600, at=14)
     assert not is_lost(pool_lab)
+
+
+@pytest.mark.parametrize("outage_s", [8, 20, 300])
+def test_after_an_outage_of_the_database_nodes_have_time_to_come_back(pool_lab: Lab, outage_s: float) -> None:
+    """The API lived all the time and could not write down what it heard: its own signs of life have the same gap."""
+    api(pool_lab, started=-3600, at=0)
+    back = outage_s + 1.0
+    api(pool_lab, started=-3600, first=back, at=back + GRACE_S - 1)  # agents ask again after at most 15 s
+    assert not is_lost(pool_lab)
+    api(pool_lab, started=-3600, first=back + GRACE_S, at=back + GRACE_S + 5)
+    assert is_lost(pool_lab)

@@ -315,10 +315,13 @@ class TestFreeze:
         w.run(10)
         assert w.is_in(P.ROLLED_BACK)
 
-    def test_rejects_what_has_not_begun(self) -> None:
+    def test_keeps_what_has_not_begun_waiting_for_its_end(self) -> None:
         w = world(frozen_reason="incident 7")
-        w.run(3)
-        assert w.is_in(P.REJECTED)
+        w.run(60)
+        assert w.is_in(P.SCHEDULED)
+        w.snapshot = replace(w.snapshot, frozen_reason=None)
+        w.run(200)
+        assert w.is_in(P.COMPLETED)
 
 
 class TestRollback:

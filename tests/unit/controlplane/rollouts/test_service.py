@@ -11,8 +11,8 @@ from controlplane.rollouts import service
 from controlplane.rollouts.models import RolloutNode
 from controlplane.rollouts.phases import RolloutPhase, Verb
 from controlplane.rollouts.plan import Mode, NoNodeReady, RolloutPlan
-from controlplane.rollouts.requests import request
-from tests.support.rollouts_in_sql import NOW, POLICY, Lab, lab
+from controlplane.rollouts.requests import request, roll_back_to
+from tests.support.rollouts_in_sql import NOW, POLICY, Lab, drive, lab
 
 
 @pytest.fixture
@@ -129,3 +129,42 @@ def test_lists_are_newest_first_and_narrowed(pool_lab: Lab) -> None:
     assert [row.id for row in service.list_rollouts(pool_lab.session, limit=10, active=True)] == [second.id]
     assert [row.id for row in service.list_rollouts(pool_lab.session, limit=10, before_id=second.id)] == [first.id]
     assert pool_lab.session.scalar(select(func.count()).select_from(RolloutNode)) == 4
+
+
+class TestRollBackTo:
+    def _good(self, lab: Lab, *batches: int) -> None:
+        now = NOW
+        for batch in batches:
+            now = drive(lab, lab.begin(batch, now=now), now, until=RolloutPhase.COMPLETED) + timedelta(seconds=1)
+
+    def _back(self, lab: Lab, number: int) -> str:
+        now = NOW + timedelta(hours=1)
+        lab.obey(now)
+        rollout = roll_back_to(
+            lab.session, lab.pool, number, "alice", policy=POLICY, now=now, reason="slow", epoch=lab.epoch
+        )
+        drive(lab, rollout, now, until=RolloutPhase.COMPLETED)
+        return rollout.id
+
+    def test_goes_straight_to_any_of_the_last_three_also_while_frozen(self, pool_lab: Lab) -> None:
+        self._good(pool_lab, 16, 17, 18)
+        assert [row.number for row in service.last_good(pool_lab.session, pool_lab.pool)] == [3, 2, 1]
+        fleets.freeze_pool(pool_lab.session, pool_lab.pool, reason="incident 7", actor="alice", now=NOW)
+        self._back(pool_lab, 2)
+        assert {node.observed_settings["max_batch_size"] for node in pool_lab.nodes()} == {16}
+
+    def test_refuses_one_that_was_never_good(self, pool_lab: Lab) -> None:
+        self._good(pool_lab, 16)
+        with pytest.raises(Conflict, match="canary"):
+            roll_back_to(
+                pool_lab.session, pool_lab.pool, 7, "alice", policy=POLICY, now=NOW, reason="x", epoch=pool_lab.epoch
+            )
+
+
+class TestNotBegun:
+    def test_is_told_with_the_decision_and_the_reason(self, pool_lab: Lab) -> None:
+        error = NoNodeReady("no node of the pool is ready")
+        service.note_not_begun(pool_lab.session, pool_lab.pool.id, "decision-1", error, at=NOW)
+        event = pool_lab.session.scalars(select(Event).where(Event.kind == "rollout.not_begun")).one()
+        assert (event.decision_id, event.severity) == ("decision-1", "warning")
+        assert "no node of the pool is ready" in event.message
