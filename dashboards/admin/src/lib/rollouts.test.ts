@@ -49,6 +49,10 @@ const ROLLOUT: Rollout = {
   outcome: null,
   created_by: "system",
   created_at: "2026-01-01T00:00:00Z",
+  not_before: null,
+  expires_at: null,
+  approvals_needed: 0,
+  approvals: [],
   ended_at: null,
   analyses: [],
   timeline: [],
@@ -56,6 +60,8 @@ const ROLLOUT: Rollout = {
 
 describe("verbsFor", () => {
   it("offers only what makes sense in a phase", () => {
+    expect(verbsFor({ phase: "PENDING_APPROVAL" })).toEqual(["abort"]);
+    expect(verbsFor({ phase: "SUPERSEDED" })).toEqual([]);
     expect(verbsFor({ phase: "CANARY" })).toEqual(["pause", "abort"]);
     expect(verbsFor({ phase: "ANALYZING" })).toEqual(["pause", "promote", "abort"]);
     expect(verbsFor({ phase: "PAUSED" })).toEqual(["resume", "promote", "abort"]);
