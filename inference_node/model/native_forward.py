@@ -33,7 +33,8 @@ class NativeOutput:
 
 
 def stages(spec: ModelSpec) -> tuple[str, ...]:
-    """What one step runs inside its one call, all threads waiting for one another after each: Forward::work of csrc/step.h."""
+    """What one step with a prompt runs inside its one call, all threads waiting for one another after each: Forward::work of
+    csrc/step.h. Where every row decodes, head norms and rope are part of the attention."""
     layer = (
         "norm, prune",
         "qkv product",

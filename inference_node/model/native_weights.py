@@ -16,6 +16,7 @@ from inference_node.kernels.native.build import NativeUnavailable
 from inference_node.kernels.native.library import LayerArgs, Library, LinearArgs, ModelArgs, PackedArgs, load
 from inference_node.model import tensors
 from inference_node.model.checkpoint import Checkpoint
+from inference_node.model.huge_pages import HugePages
 from inference_node.model.spec import ModelSpec, inverse_frequencies
 from inference_node.model.tensors import LayerTensors, ModelTensors
 from inference_node.model.weights import Arithmetic
@@ -50,10 +51,13 @@ def estimate_bytes(spec: ModelSpec, precision: Precision) -> int:
 class ExactMatrix:
     """[N, K] in bf16 panels; reads of the library go to `panels`."""
 
-    def __init__(self, library: Library, packer: int, weight: Tensor, order: Tensor, bias: Tensor | None) -> None:
+    def __init__(
+        self, library: Library, packer: int, pages: HugePages, weight: Tensor, order: Tensor, bias: Tensor | None
+    ) -> None:
         self.outputs, self.inputs = weight.shape
         num_panels = -(-len(order) // _PANEL_EXACT)
-        self.panels = torch.empty(num_panels, -(-self.inputs // GROUP) * GROUP * _PANEL_EXACT, dtype=torch.bfloat16)
+        panel = -(-self.inputs // GROUP) * GROUP * _PANEL_EXACT
+        self.panels = pages.empty((num_panels, panel), torch.bfloat16)
         self.bias = _padded(bias, order, num_panels * _PANEL_EXACT)
         self._places = len(order)
         source = weight.contiguous()
@@ -85,13 +89,14 @@ class ExactMatrix:
 class QuantizedMatrix:
     """[N, K] as two planes of half bytes, with factors, zeros and column scales for eight bits and for four."""
 
-    def __init__(self, library: Library, packer: int, weight: Tensor, order: Tensor, bias: Tensor | None) -> None:
+    def __init__(
+        self, library: Library, packer: int, pages: HugePages, weight: Tensor, order: Tensor, bias: Tensor | None
+    ) -> None:
         self.outputs, self.inputs = weight.shape
         depth, num_panels = -(-self.inputs // GROUP) * GROUP, -(-len(order) // _PANEL_QUANTIZED)
-        plane = (num_panels, depth, 64)
-        self.high, self.low = torch.empty(plane, dtype=torch.uint8), torch.empty(plane, dtype=torch.uint8)
-        scales = (2, num_panels, depth // GROUP, _PANEL_QUANTIZED)
-        self.factor, self.zero = torch.empty(scales, dtype=torch.uint8), torch.empty(scales, dtype=torch.uint8)
+        plane, scales = (num_panels, depth, 64), (2, num_panels, depth // GROUP, _PANEL_QUANTIZED)
+        self.high, self.low = pages.empty(plane, torch.uint8), pages.empty(plane, torch.uint8)
+        self.factor, self.zero = pages.empty(scales, torch.uint8), pages.empty(scales, torch.uint8)
         self.column = torch.empty(2, num_panels * _PANEL_QUANTIZED)
         self.bias = _padded(bias, order, num_panels * _PANEL_QUANTIZED)
         self._places = len(order)
@@ -238,7 +243,7 @@ class _Packer:
     def __init__(self, precision: Precision) -> None:
         self._matrix_type = QuantizedMatrix if precision in _QUANTIZED else ExactMatrix
         self._panel = _PANEL_QUANTIZED if precision in _QUANTIZED else _PANEL_EXACT
-        self._library = _library()
+        self._library, self._pages = _library(), HugePages()
         self._threads = self._library.make("tt_engine_new", torch.get_num_threads(), 0)
         weakref.finalize(self, self._library.free, "tt_engine_free", self._threads)
 
@@ -258,7 +263,7 @@ class _Packer:
         if order is None:
             order = torch.arange(matrix.weight.shape[0], dtype=torch.int32)
         weight = matrix.weight if matrix.weight.dtype in (torch.bfloat16, torch.float32) else matrix.weight.float()
-        return self._matrix_type(self._library, self._threads, weight, order, matrix.bias)
+        return self._matrix_type(self._library, self._threads, self._pages, weight, order, matrix.bias)
 
     def _gates_beside(self, middle: int) -> Tensor:
         """Half of a panel gates, half what they open, so that one task has both: -1 where the matrix has ended."""

@@ -86,7 +86,10 @@ class Forward {
       const int32_t* run = step_->runs + i * 4;
       attention_plan_.runs.push_back({run[0], run[1], run[2], step_->tables + run[3]});
     }
-    attention_plan_.plan(model_->key_heads, model_->heads / model_->key_heads);
+    const int fold = model_->heads / model_->key_heads;
+    attention_plan_.plan(model_->key_heads, fold);
+    // Where each run is one token, one task needs what one task turned: nobody has to wait.
+    turned_in_attention_ = attention_plan_.many.empty() && fold <= kTileRows;
   }
 
   void work(int id) {
@@ -102,8 +105,10 @@ class Forward {
         keep(w.qkv, panel, row, rows, tiles, qkv_, qkv_width_);
       });
       team_.barrier();
-      turn(id, layer);
-      team_.barrier();
+      if (!turned_in_attention_) {
+        turn(id, layer);
+        team_.barrier();
+      }
       attend(id, local, layer);
       team_.barrier();
       multiply(id, local, w.output, mixed_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
@@ -295,30 +300,33 @@ class Forward {
     }
   }
 
-  // Norms of heads, rotary position embedding of neighbours (2i, 2i + 1), and the step's keys and values into the cache.
   void turn(int id, int layer) {
+    each_row(id, rows_, [&](int row) { turn_heads(layer, row, 0, model_->key_heads); });
+  }
+
+  // Norms of heads and rotary position embedding of neighbours (2i, 2i + 1), for key heads `first` to `end` of a row and the heads
+  // that ask them, and the row's keys and values into the cache.
+  void turn_heads(int layer, int row, int first, int end) {
     const Model& m = *model_;
     const Layer& w = m.layers[layer];
     const KvLayout kv = cache(layer);
     const float scale = 1.4426950408889634f / std::sqrt(static_cast<float>(m.dim));
-    each_row(id, rows_, [&](int row) {
-      float* heads = qkv_ + static_cast<size_t>(row) * qkv_width_;
-      const int64_t position = step_->positions[row];
-      const float* turns = m.turns + position * 2 * m.dim;
-      for (int head = 0; head < m.heads + m.key_heads; ++head) {
-        const float* norm = head < m.heads ? w.q_norm : w.k_norm;
-        turn_head(heads + head * m.dim, turns, norm, head < m.heads ? scale : 1.0f);
-      }
-      bf16* q = q_ + static_cast<size_t>(row) * attention_;
-      for (int d = 0; d < attention_; d += 16) {
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + d), to_bf16(_mm512_loadu_ps(heads + d)));
-      }
-      const int block = block_of(row, position), offset = static_cast<int>(position % step_->block_size);
-      for (int head = 0; head < m.key_heads; ++head) {
-        kv.write_key(block, offset, head, heads + attention_ + head * m.dim);
-        kv.write_value(block, offset, head, heads + attention_ + (m.key_heads + head) * m.dim);
-      }
-    });
+    const int fold = m.heads / m.key_heads;
+    float* heads = qkv_ + static_cast<size_t>(row) * qkv_width_;
+    const int64_t position = step_->positions[row];
+    const float* turns = m.turns + position * 2 * m.dim;
+    for (int head = first * fold; head < end * fold; ++head) turn_head(heads + head * m.dim, turns, w.q_norm, scale);
+    bf16* q = q_ + static_cast<size_t>(row) * attention_;
+    for (int d = first * fold * m.dim; d < end * fold * m.dim; d += 16) {
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + d), to_bf16(_mm512_loadu_ps(heads + d)));
+    }
+    const int block = block_of(row, position), offset = static_cast<int>(position % step_->block_size);
+    for (int head = first; head < end; ++head) {
+      float* key = heads + attention_ + head * m.dim;
+      turn_head(key, turns, w.k_norm, 1.0f);
+      kv.write_key(block, offset, head, key);
+      kv.write_value(block, offset, head, key + m.key_heads * m.dim);
+    }
   }
 
   int block_of(int row, int64_t position) const {
@@ -363,6 +371,7 @@ class Forward {
       const Run& run = attention_plan_.runs[task.run];
       const int tile_rows = piece < singles ? std::min(fold, kTileRows) : kTileRows;
       if (amx_ && tile_rows != configured) configure_tiles(configured = tile_rows, 64);
+      if (turned_in_attention_) turn_heads(layer, run.row, task.head, task.head + 1);
       local.attention.run(amx_, task, run, kv, q_, attention_, fold);
       for (int r = 0; r < task.rows; ++r) {
         const int query = task.first + r, row = run.row + query / fold, head = task.head * fold + query % fold;
@@ -430,6 +439,7 @@ class Forward {
   const Model* model_ = nullptr;
   const Step* step_ = nullptr;
   AttentionPlan attention_plan_;
+  bool turned_in_attention_ = false;
   int rows_ = 0, hidden_ = 0, attention_ = 0, qkv_width_ = 0;
   Buffer x_buffer_, rest_buffer_, qkv_buffer_, q_buffer_;
   float *x_ = nullptr, *rest_ = nullptr, *qkv_ = nullptr;
