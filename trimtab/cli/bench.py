@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from inference_node.bench import serve as serving
-from trimtab.cli import bench_engine, bench_fusion, bench_quality, bench_reconfigure, bench_report
+from trimtab.cli import bench_engine, bench_forecast, bench_fusion, bench_quality, bench_reconfigure, bench_report
 from trimtab.cli.output import AsJson, number, print_json, print_table
 from trimtab.errors import CommandError, UsageError
 
@@ -18,6 +18,7 @@ def bench() -> None:
 
 
 app.command("engine")(bench_engine.engine)
+app.command("forecast")(bench_forecast.forecast)
 app.command("fusion")(bench_fusion.fusion)
 app.command("peers")(bench_engine.peers)
 app.command("quality")(bench_quality.quality)
