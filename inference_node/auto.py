@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, get_args, overload
 
 from inference_node.config import ConfigInvalid, NodeConfig
 from inference_node.contract.settings import EngineSettings, KnobValue, Precision
@@ -15,15 +15,7 @@ from inference_node.contract.settings import EngineSettings, KnobValue, Precisio
 if TYPE_CHECKING:
     from inference_node.server.app import Served
 
-Mode = Literal["auto", "fp32", "bf16", "int8"]
-
-# Instruction sets that a precision needs to be worth it, best first. With AMX, int8 and bf16 decode alike at small batches and
-# bf16 keeps the answers (0.0006 against 0.017 mean KL divergence on the demo model); VNNI alone makes int8 the faster one.
-_PREFERENCES: tuple[tuple[str, Precision], ...] = (
-    ("amx_bf16", Precision.BF16),
-    ("avx512_bf16", Precision.BF16),
-    ("avx512_vnni", Precision.INT8),
-)
+Mode = Literal["auto", "fp32", "bf16", "int8", "int4"]
 
 
 class AutoInferenceEngine:
@@ -40,13 +32,13 @@ class AutoInferenceEngine:
         return cls(NodeConfig(model=Path(folder), data_dir=kept), EngineSettings())
 
     def quantize(self, mode: Mode = "auto") -> Self:
-        """Chooses the weights' format; `auto` by this machine's instruction sets. Raises ConfigInvalid for an unknown mode."""
-        if mode == "auto":
-            self.settings = self.settings.replace(precision=preferred_precision())
-            return self
-        if mode not in ("fp32", "bf16", "int8"):
-            raise ConfigInvalid(f"quantize(mode={mode!r}): this engine has auto, fp32, bf16 and int8")
-        self.settings = self.settings.replace(precision=mode)
+        """Chooses the weights' format; `auto` leaves it to the loaded model: the fastest here whose answers are good enough.
+
+        Raises ConfigInvalid for an unknown mode.
+        """
+        if mode not in get_args(Mode):
+            raise ConfigInvalid(f"quantize(mode={mode!r}): this engine has {', '.join(get_args(Mode))}")
+        self.config = self.config.model_copy(update={"precision": mode if mode == "auto" else Precision(mode)})
         return self
 
     def tune(self, **knobs: KnobValue) -> Self:
@@ -69,17 +61,9 @@ class AutoInferenceEngine:
         from inference_node.metrics import NodeMetrics  # noqa: PLC0415
         from inference_node.server.app import serve, serve_in_background  # noqa: PLC0415
 
-        config = self.config.model_copy(update={"host": host, "port": port})
+        first = self.settings.model_dump_json()
+        config = self.config.model_copy(update={"host": host, "port": port, "settings_json": first})
         metrics = NodeMetrics(config.model_name, metadata.version("trimtab"))
-        engine = AsyncEngine.load(config, self.settings, listener=metrics)
+        engine = AsyncEngine.load(config, listener=metrics)
         run: Callable[..., int | Served] = serve if blocking else serve_in_background
         return run(engine, config, metrics=metrics)
-
-
-def preferred_precision(features: frozenset[str] | None = None) -> Precision:
-    """The format to begin with on this machine; the control plane may find a better one under load."""
-    if features is None:
-        from inference_node.engine.hardware import describe  # noqa: PLC0415 - loads torch
-
-        features = frozenset(describe(threads=1).features)
-    return next((precision for feature, precision in _PREFERENCES if feature in features), Precision.FP32)

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference_node.contract.messages import Name
-from inference_node.contract.settings import EngineSettings
+from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.errors import Invalid
 
 
@@ -45,6 +45,10 @@ class NodeConfig(BaseSettings):
     kv_tokens: int = Field(default=65_536, ge=64, description="tokens in the KV cache; less if memory is short")
     block_size: Literal[16, 32] = 32
     settings_json: str | None = Field(default=None, description="first EngineSettings, as JSON; the rest is default")
+    precision: Literal["auto"] | Precision | None = Field(
+        default=None,
+        description="first precision, over that of the settings; auto: the fastest here of those whose answers are good enough",
+    )
 
     client_timeout_s: float = Field(
         default=30.0, gt=0, description="how long a client may take to send a request, or to take any of its answer"
@@ -80,13 +84,13 @@ class NodeConfig(BaseSettings):
     def base_url(self) -> str:
         return (self.url or f"http://{self.host}:{self.port}").rstrip("/")
 
-    def initial_settings(self, default: EngineSettings | None = None) -> EngineSettings:
-        """What the engine starts with: `settings_json` over the defaults. Raises ConfigInvalid naming the knob."""
-        if self.settings_json is None:
-            return default or EngineSettings()
+    def initial_settings(self) -> EngineSettings:
+        """What the engine starts with: `settings_json` over the defaults, `precision` over both, but for `auto`, which takes the
+        loaded model. Raises ConfigInvalid naming the knob."""
         try:
-            return EngineSettings.model_validate_json(self.settings_json)
+            settings = EngineSettings.model_validate_json(self.settings_json or "{}")
         except ValidationError as error:
             first = error.errors()[0]
             knob = ".".join(str(part) for part in first["loc"]) or "settings_json"
             raise ConfigInvalid(f"NODE_SETTINGS_JSON: {knob}: {first['msg']}") from None
+        return settings.replace(precision=self.precision) if isinstance(self.precision, Precision) else settings

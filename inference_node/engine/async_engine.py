@@ -101,12 +101,14 @@ class AsyncEngine:
     def load(
         cls,
         config: NodeConfig,
-        settings: EngineSettings,
+        settings: EngineSettings | None = None,
         *,
         listener: EngineListener | None = None,
         progress: Callable[[str, float], None] | None = None,
     ) -> Self:
         """Reads weights, prepares the precision, warms up and probes step times: seconds, blocking.
+
+        Without settings, those of the configuration.
 
         progress(what, share) with share from 0 to 1. Raises ModelNotFound, ModelInvalid, ModelUnsupported, ConfigInvalid,
         SettingsRefused: each a NodeError whose text is for the operator.

@@ -12,8 +12,10 @@ from inference_node.config import ConfigInvalid, NodeConfig
 from inference_node.contract.messages import NodeCapabilities, NodeHardware
 from inference_node.contract.settings import KNOBS, EngineSettings, Precision
 from inference_node.engine import hardware
+from inference_node.engine.auto_precision import candidates, choose_precision
 from inference_node.engine.engine import Change, Engine
 from inference_node.engine.guard import QualityGuard
+from inference_node.engine.hardware_table import hardware_class
 from inference_node.engine.kept_steps import Identity
 from inference_node.engine.listener import EngineListener
 from inference_node.engine.placement import Placement, place_here
@@ -55,12 +57,15 @@ class Loaded:
     guard: QualityGuard
 
 
-def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener, progress: Progress) -> Loaded:
+def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListener, progress: Progress) -> Loaded:
     """Seconds of work; call it from a thread that may block.
+
+    kept: settings of an earlier run; without, the configuration's.
 
     Raises ModelNotFound, ModelInvalid, ModelUnsupported, ConfigInvalid, SettingsRefused.
     """
     progress("reading the model", 0.0)
+    settings = kept or config.initial_settings()
     spec = describe(config.model)
     if spec.foreign is not None:
         log.warning("model_runs_in_transformers_module", family=spec.family, reason=spec.foreign.reason)
@@ -73,6 +78,10 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     hardware.use_threads(placement.threads)
     machine = hardware.describe(placement.threads)
     fingerprint = hardware.fingerprint(machine)
+    order: tuple[Precision, ...] = ()
+    if kept is None and config.precision == "auto":
+        order = candidates(hardware_class(machine.features), supported_precisions(spec), settings.max_batch_size)
+        settings = settings.replace(precision=order[0])
     progress("measuring the machine", 0.02)
     # Before keep_freed_memory: what is measured on goes back to the system.
     rates = known_rates(config.data_dir / "hardware", fingerprint, estimate_bytes(spec, settings.precision))
@@ -110,6 +119,11 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     )
     reconfigurer.adopt(store)
     runner = ModelRunner(spec, store, num_blocks=num_blocks, block_size=config.block_size, max_model_len=max_model_len)
+    guard = QualityGuard.of(config, runner, checkpoint.fingerprint, encode, longest=max_model_len)
+    if order:
+        settings = choose_precision(
+            settings, order, runner, reconfigurer, guard, max_model_len=max_model_len, progress=progress
+        )
     dense = settings.replace(pruning_threshold=0.0)  # what the probe runs
     times = StepModel(Identity(fingerprint, checkpoint.fingerprint, version("trimtab")), dense)
     learner = StepLearner(times, config.data_dir / "step_times")
@@ -126,7 +140,6 @@ def load(config: NodeConfig, settings: EngineSettings, listener: EngineListener,
     if settings.pruning_threshold > 0:
         reconfigurer.prepare(settings, runner, settings.precision, lambda: True)
         engine.apply(Change(settings, reconfigurer.numerics(settings), None))
-    guard = QualityGuard.of(config, runner, checkpoint.fingerprint, encode, longest=max_model_len)
     progress("ready", 1.0)
     return Loaded(engine, reconfigurer, tokenizer, spec, capabilities, machine, placement, learner, guard)
 

@@ -167,7 +167,7 @@ class _Holding:
 
 
 def _loader(node: Node) -> Load:
-    def load(settings: EngineSettings, progress: Callable[[str, float], None]) -> ServingEngine:
+    def load(settings: EngineSettings | None, progress: Callable[[str, float], None]) -> ServingEngine:
         # Loads torch, seconds of work: only here, in the loading thread, when the port is already served.
         from inference_node.engine.async_engine import AsyncEngine  # noqa: PLC0415
 

@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from inference_node.agent.agent import Agent, Enrolment
 from inference_node.agent.keeper import SettingsKeeper
 from inference_node.agent.store import StoredSettings
-from inference_node.config import NodeConfig
 from inference_node.contract.messages import NodeRegistration, NodeState
 from inference_node.contract.settings import EngineSettings
 from inference_node.engine.errors import SettingsRefused
@@ -28,7 +27,8 @@ from inference_node.server.node import Node
 _FLUSH_S = 5
 
 # (settings to start with, progress) to a loaded engine; runs in a thread of its own.
-Load = Callable[[EngineSettings, Callable[[str, float], None]], ServingEngine]
+# From settings of an earlier run, or None for the configuration's.
+Load = Callable[[EngineSettings | None, Callable[[str, float], None]], ServingEngine]
 
 log = structlog.get_logger("node")
 
@@ -140,7 +140,7 @@ class Lifecycle:
         if stored is not None and stored.generation == 0 and not stored.drifted:
             stored = None  # nobody ever set anything here: the configuration speaks
         try:
-            engine = await self._load_engine(stored, config)
+            engine = await self._load_engine(stored)
         except NodeError as error:
             return self._fail(str(error))
         except Exception as error:  # whatever a broken model folder or library does, a person gets one line
@@ -165,15 +165,15 @@ class Lifecycle:
         self._background(keeper.resume())
         return 0
 
-    async def _load_engine(self, stored: StoredSettings | None, config: NodeConfig) -> ServingEngine:
+    async def _load_engine(self, stored: StoredSettings | None) -> ServingEngine:
         if stored is not None:
             try:
                 return await self._in_thread(stored.settings)
             except SettingsRefused as error:
                 log.warning("stored_settings_refused", reason=str(error), starts_with="the configured ones")
-        return await self._in_thread(config.initial_settings())
+        return await self._in_thread(None)
 
-    async def _in_thread(self, settings: EngineSettings) -> ServingEngine:
+    async def _in_thread(self, settings: EngineSettings | None) -> ServingEngine:
         """`load` in a daemon thread: a stop while it loads must not wait for it to end."""
         loop = asyncio.get_running_loop()
         result: asyncio.Future[ServingEngine] = loop.create_future()
