@@ -22,6 +22,7 @@ from controlplane.clock import Clock, SystemClock
 from controlplane.db import make_engine, session_scope
 from controlplane.events import stream
 from controlplane.fleets import watch
+from controlplane.idempotency import route as idempotency
 from controlplane.outside import Outside
 from controlplane.overview import ObservationTicks
 from controlplane.processes import service as processes
@@ -61,6 +62,7 @@ def create_app(settings: ControlPlaneSettings, *, clock: Clock | None = None) ->
     app.include_router(docs.router)
     ui.mount(app)
     problem.install(app, ui.page_for)
+    idempotency.install(app)
     app.add_middleware(middleware.BodyLimit)
     app.add_middleware(middleware.RequestContext)
     return app

@@ -100,11 +100,17 @@ def declared(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": TITLES[status], "content": content} for status in statuses}
 
 
+# What FastAPI says of a body that is no text in UTF-8, or JSON nested deeper than its parser goes.
+_UNREADABLE_BODY = (400, "There was an error parsing the body")
+
+
 def describe(api: dict[str, Any]) -> dict[str, Any]:
     """Puts problem documents in the place of FastAPI's own errors in an API description, in place."""
     refused = declared(422)[422]
     for operations in api["paths"].values():
         for operation in operations.values():
+            if "requestBody" in operation:
+                operation["responses"] |= {str(status): answer for status, answer in declared(413, 422).items()}
             for status, answer in operation["responses"].items():
                 if status == "422" and MEDIA_TYPE not in answer["content"]:
                     operation["responses"][status] = refused
@@ -147,6 +153,9 @@ def _field(found: dict[str, Any]) -> dict[str, str]:
 
 def _http(request: Request, error: HTTPException) -> Response:
     detail = str(error.detail)
+    if (error.status_code, detail) == _UNREADABLE_BODY:
+        message = "the body is not JSON: send text in UTF-8, nested no deeper than it needs"
+        return problem(request, 422, message, errors=[{"field": "", "message": message}])
     if error.status_code == 404:
         detail = f"nothing is at {request.url.path}: /openapi.json lists what there is"
     elif error.status_code == 405:

@@ -10,6 +10,7 @@ from controlplane.accounts.models import WebSession
 from controlplane.db import Base, rows_matched
 from controlplane.events.models import OutboxItem
 from controlplane.forecasting.models import ForecastRecord
+from controlplane.idempotency.models import IdempotencyRecord
 from controlplane.processes.models import ProcessHeartbeat, TaskSlot
 from controlplane.rollouts.models import RolloutWindow
 from controlplane.telemetry.models import ObservationRecord
@@ -30,6 +31,7 @@ _RULES = (
     _Rule(OutboxItem, timedelta(days=7), OutboxItem.dead_at),
     _Rule(TaskSlot, timedelta(days=1), TaskSlot.taken_at),
     _Rule(ProcessHeartbeat, timedelta(days=1), ProcessHeartbeat.at),
+    _Rule(IdempotencyRecord, timedelta(0), IdempotencyRecord.expires_at),
     _Rule(WebSession, timedelta(days=1), WebSession.expires_at),
 )
 

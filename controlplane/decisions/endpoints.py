@@ -15,10 +15,11 @@ from controlplane.decisions.schemas import DecisionOut, PolicyOut, ReplayOut
 from controlplane.dependencies import Now, ReadSession, WriteSession
 from controlplane.errors import Invalid, PreconditionMissing
 from controlplane.fleets import service as fleets
+from controlplane.idempotency.route import IdempotentRoute
 from controlplane.problem import declared
 from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_cursor
 
-router = APIRouter(tags=["decisions"])
+router = APIRouter(tags=["decisions"], route_class=IdempotentRoute)
 
 _VIEWER = [require(Role.VIEWER)]
 _READ = declared(401, 403, 404, 422)

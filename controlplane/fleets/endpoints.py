@@ -9,11 +9,12 @@ from controlplane.accounts.roles import Role
 from controlplane.dependencies import Now, ReadSession, WriteSession
 from controlplane.fleets import service
 from controlplane.fleets.schemas import FreezeIn, FrozenOut, KnobOut, RevisionOut
+from controlplane.idempotency.route import IdempotentRoute
 from controlplane.problem import declared
 from controlplane.schemas import Cursor, Limit, Page, decode_int_cursor, encode_cursor
 from inference_node.contract.settings import KNOBS
 
-router = APIRouter(tags=["fleet"])
+router = APIRouter(tags=["fleet"], route_class=IdempotentRoute)
 
 
 @router.post("/pools/{pool_id}/freeze", status_code=201, responses=declared(401, 403, 404, 409, 422))

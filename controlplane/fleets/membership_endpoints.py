@@ -7,9 +7,10 @@ from fastapi import APIRouter, Query
 from controlplane.accounts.dependencies import Operator
 from controlplane.dependencies import Now, ProcessSettings, WriteSession
 from controlplane.fleets import service
+from controlplane.idempotency.route import IdempotentRoute
 from controlplane.problem import declared
 
-router = APIRouter(tags=["fleet"])
+router = APIRouter(tags=["fleet"], route_class=IdempotentRoute)
 
 
 @router.delete("/nodes/{node_id}", status_code=204, responses=declared(401, 403, 404, 409, 422))

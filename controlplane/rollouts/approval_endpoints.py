@@ -9,6 +9,7 @@ from controlplane.decisions.service import current_policy
 from controlplane.dependencies import Now, ReadSession, WriteSession
 from controlplane.fleets import service as fleets
 from controlplane.fleets.schemas import RevisionOut
+from controlplane.idempotency.route import IdempotentRoute
 from controlplane.problem import declared
 from controlplane.processes import lease
 from controlplane.rollouts import approvals, service
@@ -16,7 +17,7 @@ from controlplane.rollouts.requests import roll_back_to
 from controlplane.rollouts.schemas import RolloutOut, rollout_out
 from controlplane.schemas import Body, Page
 
-router = APIRouter(tags=["rollouts"])
+router = APIRouter(tags=["rollouts"], route_class=IdempotentRoute)
 _CHANGE = declared(401, 403, 404, 409, 422)
 
 

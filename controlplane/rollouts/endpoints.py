@@ -14,6 +14,7 @@ from controlplane.dependencies import Now, ProcessSettings, ReadSession, WriteSe
 from controlplane.errors import Invalid
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool, SettingsRevision
+from controlplane.idempotency.route import IdempotentRoute
 from controlplane.problem import declared
 from controlplane.processes import lease
 from controlplane.rollouts import service
@@ -35,7 +36,7 @@ from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_curs
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
 
-router = APIRouter(tags=["rollouts"])
+router = APIRouter(tags=["rollouts"], route_class=IdempotentRoute)
 
 _VIEWER = [require(Role.VIEWER)]
 _READ = declared(401, 403, 404, 422)

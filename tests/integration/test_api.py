@@ -292,6 +292,12 @@ class TestErrors:
         response = shared.client.post("/api/v1/tokens", content=b"{oops", headers={"content-type": "application/json"})
         assert "not JSON" in problem(response, 422)["detail"]
 
+    @pytest.mark.parametrize("body", [b"\xff\xfe{}", b"[" * 100_000])
+    def test_what_no_parser_reads_is_told_so(self, shared: Api, body: bytes) -> None:
+        headers = {"Content-Type": "application/json"}
+        response = shared.client.post("/api/v1/rollouts", content=body, headers=headers)
+        assert "not JSON" in problem(response, 422)["detail"]
+
     @pytest.mark.parametrize("chunked", [False, True])
     def test_a_body_too_large_is_refused(self, shared: Api, chunked: bool) -> None:
         body = b"x" * 1_000_001

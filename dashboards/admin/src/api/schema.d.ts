@@ -3505,7 +3505,10 @@ export interface operations {
                 /** @description also a node that is still heard of */
                 force?: boolean;
             };
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 node_id: string;
             };
@@ -3627,6 +3630,15 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3768,6 +3780,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Invalid */
             422: {
                 headers: {
@@ -3847,7 +3868,10 @@ export interface operations {
     freeze_pool: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 pool_id: string;
             };
@@ -3904,6 +3928,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Invalid */
             422: {
                 headers: {
@@ -3918,7 +3951,10 @@ export interface operations {
     unfreeze_pool: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 pool_id: string;
             };
@@ -4074,7 +4110,10 @@ export interface operations {
     release_node: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 node_id: string;
             };
@@ -4247,6 +4286,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4984,6 +5032,8 @@ export interface operations {
             header?: {
                 /** @description the ETag that this change was made from */
                 "if-match"?: string | null;
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
             };
             path: {
                 pool_id: string;
@@ -5034,6 +5084,15 @@ export interface operations {
             };
             /** @description Changed in the meantime */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5127,7 +5186,10 @@ export interface operations {
     create_rollout: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -5175,6 +5237,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5263,7 +5334,10 @@ export interface operations {
     pause_rollout: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 rollout_id: string;
             };
@@ -5313,6 +5387,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5343,7 +5426,10 @@ export interface operations {
     resume_rollout: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 rollout_id: string;
             };
@@ -5393,6 +5479,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5423,7 +5518,10 @@ export interface operations {
     promote_rollout: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 rollout_id: string;
             };
@@ -5473,6 +5571,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5503,7 +5610,10 @@ export interface operations {
     abort_rollout: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 rollout_id: string;
             };
@@ -5553,6 +5663,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5583,7 +5702,10 @@ export interface operations {
     rollback_rollout: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 rollout_id: string;
             };
@@ -5640,6 +5762,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Invalid */
             422: {
                 headers: {
@@ -5663,7 +5794,10 @@ export interface operations {
     approve_rollout: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 rollout_id: string;
             };
@@ -5713,6 +5847,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5734,7 +5877,10 @@ export interface operations {
     refuse_rollout: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 rollout_id: string;
             };
@@ -5784,6 +5930,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5863,7 +6018,10 @@ export interface operations {
     roll_back_pool: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 pool_id: string;
             };
@@ -5913,6 +6071,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6104,6 +6271,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Invalid */
             422: {
                 headers: {
@@ -6141,6 +6317,15 @@ export interface operations {
             };
             /** @description Not signed in */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
