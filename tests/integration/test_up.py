@@ -1,5 +1,6 @@
 """`trimtab up` for real: everything becomes ready, errors are clear, a dead part comes back, the end leaves nothing behind."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -217,8 +218,13 @@ class TestEnd:
 
 def assert_all_gone(fleet: LocalFleet, family: list[psutil.Process]) -> None:
     def alive() -> list[Any]:
-        left = [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
-        return [process.cmdline() for process in left]
+        left = []
+        for process in family:
+            # A process may end, or become a zombie, between any two questions about it.
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                    left.append(process.cmdline())
+        return left
 
     # Our own child becomes a zombie until it is waited for.
     waiting = threading.Thread(target=fleet.process.wait, daemon=True)
