@@ -14,6 +14,7 @@ from inference_node.engine.requests import TokenDelta
 from inference_node.engine.serving import ServingEngine
 from inference_node.scheduling.sampling_params import SamplingParams
 from inference_node.server.generation import Ask, Generation, Tallies, Wish, gather, unless_gone
+from inference_node.server.glance import glancing_route
 from inference_node.server.node import Node, NodeNotReady
 from inference_node.server.openai_schemas import (
     MAX_CHOICES,
@@ -40,7 +41,7 @@ COMPLETION_TOKENS_DEFAULT = 16  # OpenAI's own for /v1/completions
 
 def openai_router(node: Node) -> APIRouter:
     """All of OpenAI's paths for this node."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=glancing_route(node))
     cache: list[Prompts] = []
 
     def prompts_of(engine: ServingEngine) -> Prompts:
