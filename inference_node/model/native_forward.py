@@ -34,7 +34,7 @@ class NativeOutput:
 
 def stages(spec: ModelSpec) -> tuple[str, ...]:
     """What one step with a prompt runs inside its one call, all threads waiting for one another after each: Forward::work of
-    csrc/step.h. Where every row decodes, head norms and rope are part of the attention."""
+    csrc/step.h. Where every row decodes, head norms and rope are part of the attention; a single row is normed by each thread."""
     layer = (
         "norm, prune",
         "qkv product",

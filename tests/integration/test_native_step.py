@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from inference_node.contract.settings import Precision
@@ -122,6 +123,22 @@ class TestRowsStandAlone:
             beside=data.draw(st.integers(0, 40)),
         )
         assert torch.equal(found, llama[precision].logits([len(TOKENS)]))
+
+    @pytest.mark.parametrize("precision", PRECISIONS)
+    def test_nor_do_they_where_weights_lie_to_one_side(self, precision: Precision, tmp_path: Path) -> None:
+        """Zeros and factors take other values there, and one row is summed without cutting four bits."""
+        folder = save_tiny_model(tmp_path, "llama-native")
+        file = folder / "model.safetensors"
+        draw = torch.Generator().manual_seed(5)
+        skewed = {}
+        for name, weight in load_file(file).items():
+            aside = (
+                torch.randn(weight.shape[0], 1, generator=draw) * 2 * weight.float().std() if weight.ndim == 2 else 0
+            )
+            skewed[name] = (weight.float() + aside).to(weight.dtype)
+        save_file(skewed, file, metadata={"format": "pt"})
+        native = Native(folder, precision)
+        assert torch.equal(native.logits([1] * len(TOKENS)), native.logits([len(TOKENS)]))
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_what_is_skipped_is_what_would_have_been_zero(

@@ -8,6 +8,10 @@
 // A plane is cut in panels of 128 outputs: [K][64 bytes], two outputs in a byte; `place_of` says which. So one input is one cache line
 // of a plane, and an input whose activation is zero need not be read. Of each 32 inputs the even ones come first, since one row is
 // summed in this order, and hardware fetches ahead what is walked along upwards.
+//
+// With eight bits a weight is factor * (q - zero). With four it is factor * 16 * (q / 16) - zero * zero_unit(factor), where the factor
+// has five significant bits, so that both terms are multiples of zero_unit / 2, and no weight is more than 256 of those: four where
+// it would be, of twice the unit. So it is a bf16 number.
 // Each output is summed over its inputs in one order, 32 at a time, whatever the number of rows: docs/adr/0002.
 #pragma once
 #include <algorithm>
@@ -46,20 +50,27 @@ inline Place place_of(int n) {
   return {column * 4 + tile / 2, tile % 2 * 4};
 }
 
+// What one of a zero is worth where weights have four bits: the last of the factor's five bits, times 32.
+inline float zero_unit(int factor) { return std::ldexp(2.0f, std::ilogb(static_cast<float>(factor))); }
+
 inline int line_of(int input) { return input / kWeightGroup * kWeightGroup + input % 2 * (kWeightGroup / 2) + input % kWeightGroup / 2; }
 
-// An opened weight is cut to bf16, not rounded, which takes a third of the work. What that makes sums too small by is put back with
-// the scale of the output: the mean of what is lost, 2^-7 * (1/2) of a mantissa m in [1, 2), weighed by m^2.
+// An opened weight of eight bits is cut to bf16, not rounded, which takes a third of the work. What that makes sums too small by is
+// put back with the scale of the output: the mean of what is lost, 2^-7 * (1/2) of a mantissa m in [1, 2), weighed by m^2. One of
+// four bits is a bf16 as it is.
 constexpr float kUncut = 1.0f + 9.0f / 14.0f / 256.0f;
 
 // The inputs of one row that are not zero, in the order in which a tile adds them up: in each group first the even, then the odd ones.
 // What is left out would have added zero.
 struct ActiveList {
-  static constexpr int kAhead = 64;  // inputs that are asked for before they are needed: more than pass while a line comes from memory
-  Buffer lines_buffer, values_buffer, later_buffer, ends_buffer;
+  // Inputs that are asked for before they are needed: one plane's into the nearest cache; two planes', which come as fast as a core
+  // can ask for them, early into a larger one and late into the nearest, so that few requests wait there.
+  static constexpr int kAhead = 64, kFar = 128, kNear = 16;
+  Buffer lines_buffer, values_buffer, later_buffer, far_buffer, ends_buffer;
   uint16_t* lines = nullptr;
   float* values = nullptr;
-  uint32_t* later = nullptr;  // where in the planes, from the panel on, the line lies that comes kAhead inputs after this one
+  // Where in the planes, from the panel on, the lines lie that come so many inputs after this one.
+  uint32_t *later = nullptr, *far = nullptr;
   int* ends = nullptr;        // [groups][2]: where the even and the odd inputs of a group end
   const int* begin(int group) const { return ends + group * 2 - 1; }
 
@@ -68,6 +79,7 @@ struct ActiveList {
     lines = lines_buffer.get<uint16_t>(most);
     values = values_buffer.get<float>(most);
     later = later_buffer.get<uint32_t>(most);
+    far = far_buffer.get<uint32_t>(most);
     ends = ends_buffer.get<int>(groups * 2 + 1);
     *ends++ = 0;
     const __m512i steps = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -84,20 +96,21 @@ struct ActiveList {
         ends[group * 2 + odd] = count;
       }
     }
-    look_ahead(w);
+    look_ahead(w, w.low ? kNear : kAhead, later);
+    if (w.low) look_ahead(w, kFar, far);
   }
 
  private:
   // Panels, and halves of panels where sums are cut, follow one another in memory as they do in time.
-  void look_ahead(const LinearQ& w) {
+  void look_ahead(const LinearQ& w, int ahead, uint32_t* there) const {
     for (int split = 0; split < w.splits; ++split) {
       const int first = *begin(w.split_at(split)), end = *begin(w.split_at(split + 1));
       const bool last = split + 1 == w.splits;
-      const int inside = std::max(first, end - kAhead);
-      for (int i = first; i < inside; ++i) later[i] = lines[i + kAhead] * 64u;
+      const int inside = std::max(first, end - ahead);
+      for (int i = first; i < inside; ++i) there[i] = lines[i + ahead] * 64u;
       const uint32_t base = last ? static_cast<uint32_t>(w.plane_size()) : 0;
       const int next = last ? 0 : end, next_end = *begin(w.split_at(last ? 1 : split + 2));
-      for (int i = inside; i < end; ++i) later[i] = base + lines[std::max(0, std::min(next + i + kAhead - end, next_end - 1))] * 64u;
+      for (int i = inside; i < end; ++i) there[i] = base + lines[std::max(0, std::min(next + i + ahead - end, next_end - 1))] * 64u;
     }
   }
 };
@@ -166,19 +179,21 @@ struct Words {
   }
 };
 
-// One group's factors, and what factor * lifted is above the weight; of the smaller lifts exactly, of 2^19 to a 500th of a step.
+// One group's factors, and what factor * lifted is above the weight, exactly.
 struct Scales {
   alignas(64) float scale[kPanelQ], shift[kPanelQ];
 
-  template <bool kLow>
+  template <bool kLow, int kTiles = kTilesQ>
   void load(const LinearQ& w, int panel, int group) {
     const size_t at = panel * w.factors_size() + static_cast<size_t>(group) * kPanelQ;
     const uint8_t *zero = w.zero + at, *factor = w.factor + at;
-    for (int tile = 0; tile < kTilesQ; ++tile) {
+    for (int tile = 0; tile < kTiles; ++tile) {
       const __m512 s = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(factor + tile * 16))));
       const __m512 z = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(zero + tile * 16))));
       _mm512_store_ps(scale + tile * 16, s);
-      _mm512_store_ps(shift + tile * 16, _mm512_mul_ps(_mm512_add_ps(z, _mm512_set1_ps(lifted_by<kLow>(tile))), s));
+      const __m512 lift = _mm512_set1_ps(lifted_by<kLow>(tile));
+      const __m512 of_four = _mm512_fmadd_ps(lift, s, _mm512_scalef_ps(z, _mm512_getexp_ps(_mm512_add_ps(s, s))));
+      _mm512_store_ps(shift + tile * 16, kLow ? _mm512_mul_ps(_mm512_add_ps(z, lift), s) : of_four);
     }
   }
 };
@@ -225,43 +240,56 @@ inline void open(const LinearQ& w, int panel, int group, uint8_t* out, size_t ti
   w.low ? open_group<true>(w, panel, group, out, tile_stride) : open_group<false>(w, panel, group, out, tile_stride);
 }
 
-// Adds inputs `begin` to `end` of the list, 128 weights each cut to bf16, to the sums of a panel's tiles.
-template <bool kLow>
+// Adds inputs `begin` to `end` of the list, their weights each as bf16, to the sums of a panel's first kTiles tiles.
+template <bool kLow, int kTiles>
 inline void add_inputs(const uint8_t* high, const uint8_t* low, const ActiveList& list, int begin, int end, const Scales& scales,
-                       __m512 (&sums)[kTilesQ]) {
+                       __m512 (&sums)[kTiles]) {
   const __m512i kept = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
   for (int i = begin; i < end; ++i) {
     _mm_prefetch(high + list.later[i], _MM_HINT_T0);
-    if (kLow) _mm_prefetch(low + list.later[i], _MM_HINT_T0);
+    if (kLow) {
+      _mm_prefetch(low + list.later[i], _MM_HINT_T0);
+      _mm_prefetch(high + list.far[i], _MM_HINT_T2);
+      _mm_prefetch(low + list.far[i], _MM_HINT_T2);
+    }
     const size_t line = list.lines[i] * size_t{64};
     const Words<kLow> words(high + line, low + line);
     const __m512 x = _mm512_set1_ps(list.values[i]);
 #pragma GCC unroll 8
-    for (int tile = 0; tile < kTilesQ; ++tile) {
-      const __m512 w = _mm512_fmsub_ps(words.lift(tile), _mm512_load_ps(scales.scale + tile * 16), _mm512_load_ps(scales.shift + tile * 16));
-      sums[tile] = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(w), kept)), x, sums[tile]);
+    for (int tile = 0; tile < kTiles; ++tile) {
+      __m512 w = _mm512_fmsub_ps(words.lift(tile), _mm512_load_ps(scales.scale + tile * 16), _mm512_load_ps(scales.shift + tile * 16));
+      if (kLow) w = _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(w), kept));
+      sums[tile] = _mm512_fmadd_ps(w, x, sums[tile]);
     }
   }
 }
 
-// One row's sums over groups `begin` to `end`, as tiles would make them, without the work of filling and emptying those.
-template <bool kLow>
-inline void multiply_row(const LinearQ& w, int panel, int begin, int end, const ActiveList& list, float* sums) {
+// One row's sums over groups `begin` to `end`, as tiles would make them, without the work of filling and emptying those. Of the last
+// panel's outputs only half may be there.
+template <bool kLow, int kTiles>
+inline void multiply_tiles(const LinearQ& w, int panel, int begin, int end, const ActiveList& list, float* sums) {
   const uint8_t* high = w.high + panel * w.plane_size();
   const uint8_t* low = kLow ? w.low + panel * w.plane_size() : high;
-  __m512 total[kTilesQ];
+  __m512 total[kTiles];
   for (auto& t : total) t = _mm512_setzero_ps();
   for (int group = begin; group < end; ++group) {
     Scales scales;
-    scales.load<kLow>(w, panel, group);
-    __m512 even[kTilesQ], odd[kTilesQ];
-    for (int tile = 0; tile < kTilesQ; ++tile) even[tile] = odd[tile] = _mm512_setzero_ps();
+    scales.load<kLow, kTiles>(w, panel, group);
+    __m512 even[kTiles], odd[kTiles];
+    for (int tile = 0; tile < kTiles; ++tile) even[tile] = odd[tile] = _mm512_setzero_ps();
     const int* ends = list.begin(group);
-    add_inputs<kLow>(high, low, list, ends[0], ends[1], scales, even);
-    add_inputs<kLow>(high, low, list, ends[1], ends[2], scales, odd);
-    for (int tile = 0; tile < kTilesQ; ++tile) total[tile] = _mm512_add_ps(total[tile], _mm512_add_ps(even[tile], odd[tile]));
+    add_inputs<kLow, kTiles>(high, low, list, ends[0], ends[1], scales, even);
+    add_inputs<kLow, kTiles>(high, low, list, ends[1], ends[2], scales, odd);
+    for (int tile = 0; tile < kTiles; ++tile) total[tile] = _mm512_add_ps(total[tile], _mm512_add_ps(even[tile], odd[tile]));
   }
-  for (int tile = 0; tile < kTilesQ; ++tile) _mm512_store_ps(sums + tile * kTileRows * 16, total[tile]);
+  for (int tile = 0; tile < kTiles; ++tile) _mm512_store_ps(sums + tile * kTileRows * 16, total[tile]);
+}
+
+template <bool kLow>
+inline void multiply_row(const LinearQ& w, int panel, int begin, int end, const ActiveList& list, float* sums) {
+  const bool is_half = w.outputs - panel * kPanelQ <= kPanelQ / 2;
+  is_half ? multiply_tiles<kLow, kTilesQ / 2>(w, panel, begin, end, list, sums)
+          : multiply_tiles<kLow, kTilesQ>(w, panel, begin, end, list, sums);
 }
 
 // Four tiles of outputs for up to 16 rows over the groups of a chunk, on top of what `sums` holds.
@@ -371,7 +399,9 @@ inline void unpack_row(const LinearQ& w, int n, float* out) {
     const size_t byte = panel * w.plane_size() + static_cast<size_t>(line_of(k)) * 64 + place.byte;
     const int upper = w.high[byte] >> place.shift & 15, lower = w.low ? w.low[byte] >> place.shift & 15 : 0;
     const size_t at = panel * w.factors_size() + static_cast<size_t>(k / kWeightGroup) * kPanelQ + n % kPanelQ;
-    out[k] = w.column[n] * static_cast<float>(w.factor[at]) * static_cast<float>(upper * 16 + lower - w.zero[at]);
+    const int factor = w.factor[at], zero = w.zero[at];
+    const float weight = w.low ? factor * (upper * 16 + lower - zero) : factor * 16 * upper - zero * zero_unit(factor);
+    out[k] = w.column[n] * weight;
   }
 }
 

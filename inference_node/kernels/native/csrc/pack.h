@@ -56,6 +56,14 @@ namespace detail {
 
 inline uint8_t to_byte(float value, float least) { return static_cast<uint8_t>(std::min(255.0f, std::max(least, value))); }
 
+// The byte with at most `bits` significant bits that is nearest to `value`.
+inline uint8_t to_short_byte(float value, int bits) {
+  const float inside = std::min(255.0f, std::max(1.0f, value));
+  const float unit = std::ldexp(1.0f, std::max(0, std::ilogb(inside) - bits + 1));
+  const float byte = std::nearbyint(inside / unit) * unit;
+  return static_cast<uint8_t>(byte > 255.0f ? 256.0f - unit : byte);
+}
+
 // One output: bytes for all its inputs, and for each 32 of them a factor and a zero, at [0] for eight bits and [1] for four.
 // A factor is a step between bytes in 256ths of the largest step that the output could need.
 struct ColumnQ {
@@ -91,7 +99,8 @@ struct ColumnQ {
     }
   }
 
-  // Least squares through the points (16 * (q / 16), w). The factor is rounded first, since that moves the best zero.
+  // Least squares through the points (16 * (q / 16), w), by a line whose points are bf16 numbers: see LinearQ. The factor is rounded
+  // first, since that moves the best zero.
   void four(const float* w, int count, float grid, int g) {
     const uint8_t* upper = q.data() + g * kWeightGroup;
     float n = 0, sum_x = 0, sum_w = 0, sum_xx = 0, sum_xw = 0;
@@ -99,11 +108,15 @@ struct ColumnQ {
       const float x = upper[k] & 0xf0;
       n += 1, sum_x += x, sum_w += w[k], sum_xx += x * x, sum_xw += x * w[k];
     }
-    const float spread = n * sum_xx - sum_x * sum_x;
-    const float slope = spread > 0 ? (n * sum_xw - sum_x * sum_w) / spread : 0.0f;
-    factor[g * 2 + 1] = grid > 0 ? to_byte(std::nearbyint(slope / grid * 256.0f), 1.0f) : 1;
-    const float step = grid * factor[g * 2 + 1] / 256.0f;
-    zero[g * 2 + 1] = step > 0 && n > 0 ? to_byte(std::nearbyint((sum_x - sum_w / step) / n), 0.0f) : 0;
+    const float spread = n * sum_xx - sum_x * sum_x, unit = grid / 256.0f;
+    const float slope = spread > 0 ? (n * sum_xw - sum_x * sum_w) / spread / unit : 1.0f;
+    for (int bits = 5; bits >= 4; --bits) {
+      const uint8_t f = to_short_byte(slope, bits);
+      const float wanted = n > 0 && unit > 0 ? (f * sum_x - sum_w / unit) / n : 0.0f;
+      const uint8_t z = to_byte(std::nearbyint(wanted / zero_unit(f)), 0.0f);
+      factor[g * 2 + 1] = f, zero[g * 2 + 1] = z;
+      if (std::max(z * zero_unit(f), 240.0f * f - z * zero_unit(f)) <= 128.0f * zero_unit(f)) return;
+    }
   }
 };
 

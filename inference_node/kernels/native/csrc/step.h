@@ -51,10 +51,13 @@ class Forward {
   }
 
  private:
+  enum Adder { kOutput, kDown };  // matrices whose products go onto the rows
+
   struct Local {
     ScratchQ scratch;
     AttentionScratch attention;
     Buffer row;
+    Rows into;  // of a step of one row, which every thread prepares for itself
     std::vector<float> best_logit;
     std::vector<int32_t> best;
     std::vector<int64_t> kept;
@@ -66,7 +69,7 @@ class Forward {
     attention_ = m.heads * m.dim;
     qkv_width_ = m.layers[0].qkv.panels() * m.layers[0].qkv.panel();
     x_ = x_buffer_.get<float>(static_cast<size_t>(rows_) * hidden_);
-    rest_ = rest_buffer_.get<float>(static_cast<size_t>(rows_) * hidden_);
+    for (int i = 0; i < 2; ++i) rest_[i] = rest_buffer_[i].get<float>(static_cast<size_t>(rows_) * hidden_);
     qkv_ = qkv_buffer_.get<float>(static_cast<size_t>(rows_) * qkv_width_);
     q_ = q_buffer_.get<bf16>(static_cast<size_t>(rows_) * attention_);
     into_.resize(rows_, hidden_);
@@ -74,6 +77,7 @@ class Forward {
     middle_.resize(rows_, m.layers[0].gate_up.panels() * m.layers[0].gate_up.panel() / 2);
     head_.resize(static_cast<int>(step_->sampled_rows), hidden_);
     for (auto& local : local_) {
+      local->into.resize(1, hidden_);
       local->best_logit.assign(step_->sampled_rows, -INFINITY);
       local->best.assign(step_->sampled_rows, 0);
       local->kept.assign(m.layers.size() * kSites, 0);
@@ -99,9 +103,9 @@ class Forward {
     team_.barrier();
     for (int layer = 0; layer < static_cast<int>(m.layers.size()); ++layer) {
       const Layer& w = m.layers[layer];
-      enter(id, local, layer, w.attention_norm, kAttentionIn, layer ? &m.layers[layer - 1].down : nullptr);
-      team_.barrier();
-      multiply(id, local, w.qkv, into_, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
+      const float* rest = layer ? rest_of(m.layers[layer - 1].down, kDown) : nullptr;
+      const Rows& attending = enter(id, local, layer, w.attention_norm, kAttentionIn, rest);
+      multiply(id, local, w.qkv, attending, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
         keep(w.qkv, panel, row, rows, tiles, qkv_, qkv_width_);
       });
       team_.barrier();
@@ -112,24 +116,24 @@ class Forward {
       attend(id, local, layer);
       team_.barrier();
       multiply(id, local, w.output, mixed_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
-        add(w.output, panel, split, row, rows, tiles);
+        add(w.output, kOutput, rest, panel, split, row, rows, tiles);
       });
       team_.barrier();
-      enter(id, local, layer, w.mlp_norm, kMlpIn, &w.output);
-      team_.barrier();
-      multiply(id, local, w.gate_up, into_, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
+      rest = rest_of(w.output, kOutput);
+      const Rows& thinking = enter(id, local, layer, w.mlp_norm, kMlpIn, rest);
+      multiply(id, local, w.gate_up, thinking, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
         gate(local, layer, panel, row, rows, tiles);
       });
       team_.barrier();
       multiply(id, local, w.down, middle_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
-        add(w.down, panel, split, row, rows, tiles);
+        add(w.down, kDown, rest, panel, split, row, rows, tiles);
       });
       team_.barrier();
     }
     const int sampled = static_cast<int>(step_->sampled_rows);
     if (sampled == 0) return leave();
     each_row(id, sampled, [&](int row) {
-      if (m.layers.back().down.splits() > 1) complete(step_->sampled[row]);
+      if (const float* rest = rest_of(m.layers.back().down, kDown)) complete(step_->sampled[row], rest);
       normalize(x_ + step_->sampled[row] * hidden_, m.norm, [&](int at, const __m512 (&x)[4]) { head_.put(row, at, x); });
     });
     team_.barrier();
@@ -183,14 +187,14 @@ class Forward {
     }
   }
 
-  // Drops what is small, copies what is asked for, and hands activations on.
+  // Drops what is small, copies and counts what is asked for if it is this thread that tells, and hands activations on.
   template <int kParts>
-  void put(Local& local, Rows& rows, int layer, Site site, int row, int at, int inputs, __m512 (&x)[kParts]) {
+  void put(Local& local, Rows& rows, int layer, Site site, int row, int at, int inputs, __m512 (&x)[kParts], bool tells = true) {
     const int place = layer * kSites + site;
     for (int i = 0; i < kParts && (step_->capture || step_->cutoffs); ++i) {
       const int left = inputs - at - i * 16;
       const __mmask16 real = left >= 16 ? 0xffff : left <= 0 ? 0 : static_cast<__mmask16>((1u << left) - 1);
-      if (step_->capture) {
+      if (step_->capture && tells) {
         _mm512_mask_storeu_ps(step_->capture[place] + static_cast<size_t>(row) * inputs + at + i * 16, real, x[i]);
       }
       if (step_->cutoffs) {
@@ -199,7 +203,7 @@ class Forward {
         const __m512 score = norms ? _mm512_mul_ps(size, _mm512_loadu_ps(norms + at + i * 16)) : size;
         const __mmask16 kept = _mm512_mask_cmp_ps_mask(real, score, _mm512_set1_ps(step_->cutoffs[place]), _CMP_GT_OQ);
         x[i] = _mm512_maskz_mov_ps(kept, x[i]);
-        local.kept[place] += __builtin_popcount(kept);
+        if (tells) local.kept[place] += __builtin_popcount(kept);
       }
     }
     rows.put(row, at, x);
@@ -214,19 +218,38 @@ class Forward {
     }
   }
 
+  // Where `add` left the second halves of a matrix's sums; null when it left none.
+  const float* rest_of(const Linear& w, Adder adder) const { return w.splits() > 1 ? rest_[adder] : nullptr; }
+
   // Adds what `add` left beside a row.
-  void complete(int64_t row) {
-    float *x = x_ + row * hidden_, *rest = rest_ + row * hidden_;
+  void complete(int64_t row, const float* rests) {
+    float* x = x_ + row * hidden_;
+    const float* rest = rests + row * hidden_;
     for (int c = 0; c < hidden_; c += 16) _mm512_storeu_ps(x + c, _mm512_add_ps(_mm512_loadu_ps(x + c), _mm512_loadu_ps(rest + c)));
   }
 
-  void enter(int id, Local& local, int layer, const float* weight, Site site, const Linear* before) {
+  // What goes into the products of a part of a layer; rests: what `add` left of the part before.
+  const Rows& enter(int id, Local& local, int layer, const float* weight, Site site, const float* rests) {
+    if (rows_ == 1) {
+      // A norm takes less time than waiting for another thread that takes it. Others may still read the row: it stays as it is.
+      float* whole = local.row.get<float>(hidden_);
+      std::memcpy(whole, x_, sizeof(float) * hidden_);
+      for (int c = 0; rests && c < hidden_; c += 16) {
+        _mm512_storeu_ps(whole + c, _mm512_add_ps(_mm512_loadu_ps(whole + c), _mm512_loadu_ps(rests + c)));
+      }
+      normalize(whole, weight, [&](int at, __m512 (&x)[4]) {
+        put(local, local.into, layer, site, 0, at, model_->hidden, x, id == 0);
+      });
+      return local.into;
+    }
     each_row(id, rows_, [&](int row) {
-      if (before && before->splits() > 1) complete(row);
+      if (rests) complete(row, rests);
       normalize(x_ + static_cast<size_t>(row) * hidden_, weight, [&](int at, __m512 (&x)[4]) {
         put(local, into_, layer, site, row, at, model_->hidden, x);
       });
     });
+    team_.barrier();
+    return into_;
   }
 
   template <typename Emit>
@@ -252,7 +275,8 @@ class Forward {
   static __m512 part_of_result(const Linear& w, int column, const float* tile, int row) {
     const __m512 value = _mm512_loadu_ps(tile + row * 16);
     if (!w.quantized) return value;
-    return _mm512_mul_ps(value, _mm512_mul_ps(_mm512_loadu_ps(w.packed.column + column), _mm512_set1_ps(kUncut)));
+    const __m512 scale = _mm512_loadu_ps(w.packed.column + column);
+    return _mm512_mul_ps(value, w.packed.low ? _mm512_mul_ps(scale, _mm512_set1_ps(kUncut)) : scale);
   }
 
   void keep(const Linear& w, int panel, int row, int rows, const float* tiles, float* out, int width) {
@@ -264,17 +288,20 @@ class Forward {
     }
   }
 
-  // Onto the rows, or, as the second half of a sum that was cut, beside them until `complete`.
-  void add(const Linear& w, int panel, int split, int row, int rows, const float* tiles) {
+  // Onto the rows, or, as the second half of a sum that was cut, beside them until `complete`. With one row, which nobody
+  // completed, that is done here; rests: what was left of the part before.
+  void add(const Linear& w, Adder adder, const float* rests, int panel, int split, int row, int rows, const float* tiles) {
     for (int tile = 0; tile < w.panel() / 16; ++tile) {
       const int column = panel * w.panel() + tile * 16;
       if (column >= hidden_) return;
       for (int r = 0; r < rows; ++r) {
         const size_t at = static_cast<size_t>(row + r) * hidden_ + column;
         if (split) {
-          _mm512_storeu_ps(rest_ + at, part_of_result(w, column, tiles + tile * 256, r));
+          _mm512_storeu_ps(rest_[adder] + at, part_of_result(w, column, tiles + tile * 256, r));
         } else {
-          _mm512_storeu_ps(x_ + at, _mm512_add_ps(_mm512_loadu_ps(x_ + at), result(w, column, tiles + tile * 256, r)));
+          __m512 before = _mm512_loadu_ps(x_ + at);
+          if (rows_ == 1 && rests) before = _mm512_add_ps(before, _mm512_loadu_ps(rests + at));
+          _mm512_storeu_ps(x_ + at, _mm512_add_ps(before, result(w, column, tiles + tile * 256, r)));
         }
       }
     }
@@ -441,8 +468,8 @@ class Forward {
   AttentionPlan attention_plan_;
   bool turned_in_attention_ = false;
   int rows_ = 0, hidden_ = 0, attention_ = 0, qkv_width_ = 0;
-  Buffer x_buffer_, rest_buffer_, qkv_buffer_, q_buffer_;
-  float *x_ = nullptr, *rest_ = nullptr, *qkv_ = nullptr;
+  Buffer x_buffer_, rest_buffer_[2], qkv_buffer_, q_buffer_;
+  float *x_ = nullptr, *rest_[2] = {}, *qkv_ = nullptr;
   bf16* q_ = nullptr;
   Rows into_, mixed_, middle_, head_;
 };
