@@ -17,7 +17,7 @@ from inference_node.bench.load import Target
 from inference_node.bench.loop import run_on_fast_loop
 from inference_node.bench.peers.peer import Peer, Setting
 from inference_node.bench.prefix import PrefixTrial, prefix_row, run_prefix_trial
-from inference_node.bench.process import ServerFailed, ServerProcess
+from inference_node.bench.process import ServerFailed, ServerProcess, ends_on_signals
 from inference_node.bench.prompts import TokenPrompts
 from inference_node.bench.rates import RateProbe, Rates
 from inference_node.bench.roofline import weight_bytes, weights_read
@@ -71,7 +71,8 @@ def requests_at(concurrency: int) -> int:
 
 def run(options: EngineOptions, progress: Progress = lambda line: None) -> dict[str, Any]:
     """Measure; the whole report as plain values. Raises Invalid, ServerFailed, RatesUnavailable."""
-    return run_on_fast_loop(_Comparison(options, progress).run())
+    with ends_on_signals():
+        return run_on_fast_loop(_Comparison(options, progress).run())
 
 
 class _Comparison:

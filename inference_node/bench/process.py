@@ -1,15 +1,18 @@
 """A server under test as a process group of its own: started, waited for, frozen while others are measured, stopped."""
 
 import contextlib
+import ctypes
 import http.client
 import os
 import signal
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 from inference_node.bench.occupancy import peak_rss_bytes, rss_bytes
@@ -19,6 +22,7 @@ HOST = "127.0.0.1"
 _POLL_S = 0.1
 _TERM_S = 15.0
 _LOG_TAIL = 5
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class ServerFailed(Unavailable):
@@ -41,8 +45,26 @@ class Launch:
         return f"http://{HOST}:{self.port}"
 
 
+@contextlib.contextmanager
+def ends_on_signals() -> Iterator[None]:
+    """While inside, SIGTERM and SIGHUP leave as Ctrl-C does, through every `with`. In another than the main thread: nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class ServerProcess:
-    """Leaving the `with` ends it, frozen or not."""
+    """Leaving the `with` ends it, frozen or not; so does the end of our own process, however that comes."""
 
     def __init__(self, name: str, launch: Launch, log: Path) -> None:
         self.name, self.launch, self._log = name, launch, log
@@ -57,6 +79,7 @@ class ServerProcess:
                     stderr=subprocess.STDOUT,
                     env=_environment(launch.environment),
                     start_new_session=True,
+                    preexec_fn=_end_with_parent,
                 )
             except OSError as error:
                 raise ServerFailed(
@@ -126,6 +149,15 @@ class ServerProcess:
         except OSError:
             lines = []
         return f"{' | '.join(lines[-_LOG_TAIL:]) or 'it logged nothing'} (whole log: {self._log})"
+
+
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+
+def _end_with_parent() -> None:
+    """Between fork and exec. SIGKILL, since a frozen process hears nothing else."""
+    if _libc is not None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def is_ready(port: int, path: str) -> bool:

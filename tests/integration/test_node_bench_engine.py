@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -90,6 +91,38 @@ class TestServerProcess:
         echo.freeze()
         echo.stop()
         assert not psutil.wait_procs(processes, timeout=10)[1]
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+    def test_frozen_servers_end_with_the_benchmark_however_that_ends(
+        self, number: signal.Signals, tmp_path: Path
+    ) -> None:
+        measuring = "\n".join(
+            (
+                "import asyncio, pathlib, sys",
+                "from inference_node.bench.loop import run_on_fast_loop",
+                "from inference_node.bench.process import Launch, ServerProcess, ends_on_signals",
+                "port, log, *command = sys.argv[1:]",
+                "async def measure():",
+                "    with ServerProcess('echo', Launch(tuple(command), int(port), 'echo'), pathlib.Path(log)) as server:",
+                "        server.freeze()",
+                "        print(server.pid, flush=True)",
+                "        await asyncio.sleep(60)",
+                "with ends_on_signals():",
+                "    run_on_fast_loop(measure())",
+            )
+        )
+        port = str(free_port())
+        serving = (sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", str(tmp_path))
+        (tmp_path / "health").write_text("well")
+        with subprocess.Popen(
+            [sys.executable, "-c", measuring, port, str(tmp_path / "log"), *serving], stdout=subprocess.PIPE, text=True
+        ) as benchmark:
+            assert benchmark.stdout is not None
+            server = psutil.Process(int(benchmark.stdout.readline()))
+            benchmark.send_signal(number)
+            code = benchmark.wait(30)
+        assert code == (-number if number is signal.SIGKILL else 128 + number)
+        assert not psutil.wait_procs([server], timeout=30)[1]
 
     def test_one_that_dies_shows_the_end_of_its_log(self, tmp_path: Path) -> None:
         launch = Launch((sys.executable, "-c", "import sys; sys.exit('no such model')"), free_port(), "x")

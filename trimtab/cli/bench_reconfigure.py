@@ -78,7 +78,7 @@ def _node(
     """url, token, model and server_pid of the node under test."""
     from inference_node.bench.contender import ours  # noqa: PLC0415 - see reconfigure
     from inference_node.bench.peers.peer import Setting  # noqa: PLC0415
-    from inference_node.bench.process import ServerProcess  # noqa: PLC0415
+    from inference_node.bench.process import ServerProcess, ends_on_signals  # noqa: PLC0415
     from inference_node.bench.serve import model_of  # noqa: PLC0415
     from inference_node.contract.settings import Precision  # noqa: PLC0415
     from inference_node.demo_model import ensure_demo_model  # noqa: PLC0415
@@ -92,7 +92,7 @@ def _node(
     with tempfile.TemporaryDirectory(prefix="trimtab-bench-") as home:
         entrant = ours(setting, Precision.BF16, 0.0, Path(home), {})
         typer.echo(f"starting {entrant.name}", err=True)
-        with ServerProcess(entrant.name, entrant.launch, Path(home) / "node.log") as server:
+        with ends_on_signals(), ServerProcess(entrant.name, entrant.launch, Path(home) / "node.log") as server:
             token = (Path(home) / "nodes" / "node-1" / "admin_token").read_text().strip()
             yield {
                 "url": entrant.launch.url,
