@@ -19,9 +19,9 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any] | N
 
 
 def ratios(rows: Sequence[Mapping[str, Any]], figures: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Each row of ours over each peer's row of the same load.
+    """Each row of ours over each peer's row of the same load, and each pruned one of ours over the dense one of its precision.
 
-    rows: `contender`, `engine`, `precision`, `concurrency`, and `by_repeat`: {figure: one value a repeat}.
+    rows: `contender`, `engine`, `precision`, `pruning_threshold`, `concurrency`, and `by_repeat`: {figure: one value a repeat}.
     figures: name in `by_repeat` to the name of its ratio. `best_peer` marks, within a load and precision, the peer of the
     greatest median of the first figure (a rate: more is better).
     """
@@ -33,6 +33,7 @@ def ratios(rows: Sequence[Mapping[str, Any]], figures: Mapping[str, str]) -> lis
         ]
         same = [row for row in peers if row["precision"] == mine["precision"]]
         best = max(same, key=lambda row: _median(row["by_repeat"][first]), default=None)
+        peers += [row for row in rows if _is_dense_form(row, mine)]
         compared += [
             {
                 "contender": mine["contender"],
@@ -48,6 +49,11 @@ def ratios(rows: Sequence[Mapping[str, Any]], figures: Mapping[str, str]) -> lis
             for other in peers
         ]
     return compared
+
+
+def _is_dense_form(row: Mapping[str, Any], of: Mapping[str, Any]) -> bool:
+    alike = all(row.get(key) == of.get(key) for key in ("engine", "precision", "concurrency"))
+    return alike and bool(of.get("pruning_threshold")) and not row.get("pruning_threshold")
 
 
 def _median(values: Sequence[float]) -> float:

@@ -128,17 +128,17 @@ class _Comparison:
         return self._options.concurrency if STREAMS in self._options.scenarios else ()
 
     def _entrants(self, folder: Path) -> list[Contender]:
-        """Ours and each peer by turns within a precision, so that what is compared runs side by side."""
+        """Ours, dense and pruned, then each peer within a precision, so that what is compared runs side by side."""
         options = self._options
         setting = Setting(
             options.model, options.model.resolve().name, options.cache_dir, max(options.concurrency), options.threads
         )
-        entrants, seen = [], set[Precision]()
-        for number, (precision, pruning) in enumerate(options.numerics):
-            entrants.append(contenders.ours(setting, precision, pruning, folder / f"node-{number}", options.knobs))
-            if precision in seen:
-                continue
-            seen.add(precision)
+        entrants = []
+        for precision in dict.fromkeys(precision for precision, _ in options.numerics):
+            for number, (own, pruning) in enumerate(options.numerics):
+                if own is precision:
+                    home = folder / f"node-{number}"
+                    entrants.append(contenders.ours(setting, precision, pruning, home, options.knobs))
             for adapter, venv in options.peers:
                 if precision in adapter.precisions:
                     entrants.append(contenders.peer(adapter, venv, setting, precision))
