@@ -9,6 +9,8 @@ from inference_node.errors import Invalid
 
 Json = Mapping[str, Any]
 
+_BESIDE = "Our node over peers of the same precision, and pruned over dense, repeat by repeat"
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -48,7 +50,7 @@ def _engine(document: Json) -> list[Table]:
     shape = f"{load['prompt_tokens']} tokens in, {load['output_tokens']} out, greedy, {load['repeats']} repeats"
     return [
         _streams(document, f"{document['model']['name']}: {shape}"),
-        _ratios(document["ratios"], "Our node over peers of the same precision, and pruned over dense, repeat by repeat", "TTFT", "ttft_p50"),
+        _ratios(document["ratios"], _BESIDE, "TTFT", "ttft_p50"),
         _prefix(document["prefix"]),
         _ratios(document["prefix_ratios"], "Shared prefix, over peers of the same precision", "warm TTFT", "ttft_warm"),
         _memory(document),
