@@ -1,6 +1,7 @@
 """Writes the API's description to docs/openapi.json, from which the web app's types are made.
 
-`python -m controlplane.openapi [PATH]`. A test fails while the committed file is not what this would write.
+`python -m controlplane.openapi [PATH]`. A test fails while the committed file is not what this would write, and another while
+it breaks clients of docs/openapi.released.json, which `--release` writes when a version is published.
 """
 
 import argparse
@@ -8,9 +9,11 @@ import json
 from pathlib import Path
 
 from controlplane.app import create_app
+from controlplane.openapi_changes import breaking_changes
 from controlplane.settings import ControlPlaneSettings
 
 COMMITTED = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
+RELEASED = COMMITTED.with_name("openapi.released.json")
 
 
 def document() -> str:
@@ -19,7 +22,24 @@ def document() -> str:
     return json.dumps(api, indent=1, ensure_ascii=False) + "\n"
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Write the API's description.")
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Write the API's description, or compare it with the released one.")
     parser.add_argument("path", nargs="?", type=Path, default=COMMITTED, help="where to; by default docs/openapi.json")
-    parser.parse_args().path.write_text(document(), encoding="utf-8")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--against", type=Path, metavar="FILE", help="write nothing; fail if clients of FILE would break")
+    what.add_argument(
+        "--release", action="store_true", help=f"write {RELEASED.name}: from now on it is what clients have"
+    )
+    chosen = parser.parse_args()
+    if chosen.against is not None:
+        found = breaking_changes(json.loads(chosen.against.read_text(encoding="utf-8")), json.loads(document()))
+        if found:
+            raise SystemExit("\n".join(["these changes break clients:", *found]))
+    elif chosen.release:
+        RELEASED.write_text(json.dumps(json.loads(document()), ensure_ascii=False) + "\n", encoding="utf-8")
+    else:
+        chosen.path.write_text(document(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,10 +14,8 @@ from controlplane.fleets.models import SettingsRevision
 from controlplane.idempotency.models import IdempotencyRecord
 from controlplane.retention import prune
 from controlplane.rollouts.models import Rollout
-from inference_node.contract.messages import Heartbeat, NodeRegistered, NodeState
-from inference_node.contract.settings import EngineSettings
-from tests.support.api import ENROLMENT_TOKEN, Api, api_server
-from tests.support.registrations import registration
+from tests.support.api import Api, api_server
+from tests.support.ready_node import join_ready_node
 
 KEY = {"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 
@@ -30,24 +28,7 @@ def api(database_url: str) -> Iterator[Api]:
 
 @pytest.fixture
 def pool_id(api: Api) -> str:
-    body = registration("node-1").model_dump(mode="json")
-    enrolled = {"Authorization": f"Bearer {ENROLMENT_TOKEN}"}
-    joined = NodeRegistered.model_validate(
-        api.anonymous.post("/api/v1/agents/register", json=body, headers=enrolled).json()
-    )
-    settings = EngineSettings()
-    beat = Heartbeat(
-        instance_id="node-1-first-life",
-        state=NodeState.READY,
-        observed_generation=0,
-        observed_epoch=0,
-        config_hash=settings.content_hash(),
-        settings=settings,
-    )
-    own = {"Authorization": f"Bearer {joined.token}"}
-    path = f"/api/v1/agents/{joined.node_id}/heartbeat"
-    assert api.anonymous.post(path, json=beat.model_dump(mode="json"), headers=own).status_code == 200
-    return str(api.client.get("/api/v1/pools").json()["items"][0]["id"])
+    return join_ready_node(api)
 
 
 def create(api: Api, pool_id: str, batch: int = 32, headers: dict[str, str] = KEY) -> httpx2.Response:
