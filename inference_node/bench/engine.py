@@ -1,5 +1,6 @@
 """`trimtab bench engine`: our node and its peers on one machine, interleaved, through one client. Asserts nothing."""
 
+import asyncio
 import os
 import statistics
 import tempfile
@@ -70,7 +71,10 @@ def requests_at(concurrency: int) -> int:
 
 
 def run(options: EngineOptions, progress: Progress = lambda line: None) -> dict[str, Any]:
-    """Measure; the whole report as plain values. Raises Invalid, ServerFailed, RatesUnavailable."""
+    """Measure; the whole report as plain values. Raises Invalid, ServerFailed, RatesUnavailable.
+
+    Interrupted, it reports what was measured until then, or raises KeyboardInterrupt when that is nothing.
+    """
     with ends_on_signals():
         return run_on_fast_loop(_Comparison(options, progress).run())
 
@@ -84,6 +88,8 @@ class _Comparison:
         self._weights = weights_read(options.model)
         self._trials: dict[tuple[str, int], list[Trial]] = {}
         self._prefix: dict[str, list[PrefixTrial]] = {}
+        self._silent: set[str] = set()
+        self._interrupted = False
 
     async def run(self) -> dict[str, Any]:
         options = self._options
@@ -98,19 +104,25 @@ class _Comparison:
             for entrant in entrants:
                 servers[entrant.name], fact = await self._start(entrant, stack, folder)
                 facts.append(fact)
-            for repeat in range(options.repeats):
-                for level in options.concurrency if STREAMS in options.scenarios else ():
-                    for entrant in entrants:
-                        await self._level(entrant, servers[entrant.name], probe, level, repeat)
-                for entrant in entrants if PREFIX in options.scenarios else ():
-                    await self._prefix_level(entrant, servers[entrant.name], probe, repeat)
+            try:
+                for repeat in range(options.repeats):
+                    await self._repeat(entrants, servers, probe, repeat)
+            except asyncio.CancelledError:
+                if not self._trials and not self._prefix:
+                    raise
+                self._interrupted = True
+                self._progress("interrupted: what was measured until now is reported")
             peaks = {name: server.peak_rss_mb() for name, server in servers.items()}
-        rows = [self._row(entrant, level) for entrant in entrants for level in self._levels()]
+        measured = [(entrant, level) for entrant in entrants for level in self._levels()]
+        rows = [self._row(*at) for at in measured if (at[0].name, at[1]) in self._trials]
         for row in rows:
             row["peak_rss_mb"] = peaks[row["contender"]]
-        prefix_rows = [prefix_row(entrant, self._prefix[entrant.name]) for entrant in entrants if self._prefix]
+        known = [entrant for entrant in entrants if entrant.name in self._prefix]
+        prefix_rows = [prefix_row(entrant, self._prefix[entrant.name]) for entrant in known]
         return {
             "benchmark": "engine",
+            "interrupted": self._interrupted,
+            "silent": sorted(self._silent),
             "model": {"name": options.model.resolve().name, "weights_read_per_step": self._weights},
             "hardware": before,
             "versions": versions(),
@@ -123,6 +135,17 @@ class _Comparison:
                 prefix_rows, {"output_tokens_per_s": "output_tokens_per_s", "ttft_warm_ms": "ttft_warm"}
             ),
         }
+
+    async def _repeat(
+        self, entrants: list[Contender], servers: dict[str, ServerProcess], probe: RateProbe, repeat: int
+    ) -> None:
+        for level in self._levels():
+            for entrant in entrants:
+                if entrant.name not in self._silent:
+                    await self._level(entrant, servers[entrant.name], probe, level, repeat)
+        for entrant in entrants if PREFIX in self._options.scenarios else ():
+            if entrant.name not in self._silent:
+                await self._prefix_level(entrant, servers[entrant.name], probe, repeat)
 
     def _levels(self) -> tuple[int, ...]:
         return self._options.concurrency if STREAMS in self._options.scenarios else ()
@@ -183,6 +206,11 @@ class _Comparison:
             tries.append(await run_trial(target, prompts, level, server.pid, rates))
             server.freeze()
             self._tell(entrant, f"{level} streams", repeat, tries[-1])
+            if not tries[-1].good:
+                # Whoever gave no answer within minutes gives none to the next load either.
+                self._silent.add(entrant.name)
+                self._progress(f"{entrant.name} answers no more and is left out from here on")
+                break
             if not tries[-1].occupancy.is_disturbed:
                 break
         calmest = min(tries, key=lambda trial: trial.occupancy.foreign_ratio + trial.occupancy.stolen_ratio)

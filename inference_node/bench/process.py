@@ -47,13 +47,13 @@ class Launch:
 
 @contextlib.contextmanager
 def ends_on_signals() -> Iterator[None]:
-    """While inside, SIGTERM and SIGHUP leave as Ctrl-C does, through every `with`. In another than the main thread: nothing."""
+    """While inside, SIGTERM and SIGHUP are what Ctrl-C is. In another than the main thread: nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
+        signal.raise_signal(signal.SIGINT)
 
     before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:

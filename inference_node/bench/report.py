@@ -106,6 +106,10 @@ def _notes(document: Json) -> tuple[str, ...]:
     if runs:
         client = _range([100 * run["occupancy"]["client_ratio"] for run in runs])
         notes.append(f"The client took {client} % of all cores.")
+    if document.get("interrupted"):
+        notes.append("Interrupted: some rows stand on fewer repeats, and some are missing.")
+    if document.get("silent"):
+        notes.append(f"Gave no answer at some load and was left out from there on: {', '.join(document['silent'])}.")
     return tuple(notes)
 
 

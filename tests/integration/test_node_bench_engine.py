@@ -121,7 +121,7 @@ class TestServerProcess:
             server = psutil.Process(int(benchmark.stdout.readline()))
             benchmark.send_signal(number)
             code = benchmark.wait(30)
-        assert code == (-number if number is signal.SIGKILL else 128 + number)
+        assert code == (-signal.SIGKILL if number is signal.SIGKILL else -signal.SIGINT)
         assert not psutil.wait_procs([server], timeout=30)[1]
 
     def test_one_that_dies_shows_the_end_of_its_log(self, tmp_path: Path) -> None:
@@ -166,6 +166,28 @@ class TestEngine:
         assert tables(report)[0].rows
         order = [line.split(", ")[1].split(":")[0] for line in said if line.startswith("1/2 1 streams")]
         assert order == ["trimtab fp32", "trimtab bf16"]
+
+    def test_interrupted_it_reports_what_was_measured(self, model: Path, tmp_path: Path) -> None:
+        options = engine.EngineOptions(
+            model=model,
+            numerics=((Precision.FP32, 0.0), (Precision.BF16, 0.0)),
+            concurrency=(1,),
+            prompt_tokens=12,
+            output_tokens=5,
+            repeats=100,
+            retries=0,
+            threads=1,
+            cache_dir=tmp_path,
+        )
+
+        def end_in_the_second_repeat(line: str) -> None:
+            if line.startswith("2/100 1 streams, trimtab fp32"):
+                signal.raise_signal(signal.SIGTERM)
+
+        report = engine.run(options, end_in_the_second_repeat)
+        assert report["interrupted"]
+        assert [len(row["runs"]) for row in report["results"]] in ([2, 1], [1, 1])
+        assert "Interrupted" in " ".join(tables(report)[0].notes)
 
 
 class TestPrefix:
