@@ -22,6 +22,8 @@ from controlplane.decisions.decision import Decision, DecisionInputs
 from controlplane.decisions.policy import Autonomy
 from controlplane.decisions.reasons import Outcome
 from controlplane.errors import ControlPlaneError, Fenced
+from controlplane.events import service as events
+from controlplane.events.kinds import EventKind, Severity
 from controlplane.fleets import service as fleets
 from controlplane.forecasting.service import HISTORY_S, forecast_pool
 from controlplane.processes import lease
@@ -29,7 +31,8 @@ from controlplane.rollouts import service as rollouts
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.collector import Collector
-from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, missing
+from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, Quality, missing
+from controlplane.telemetry.plausibility import implausible
 from controlplane.telemetry.prometheus import PrometheusUnavailable
 
 log = structlog.get_logger(__name__)
@@ -37,6 +40,8 @@ log = structlog.get_logger(__name__)
 ACTOR = "controller"
 # control-plane design 2.0: a tick that takes longer has no effect.
 DEADLINE_S = 30.0
+# What a window is held against to see whether it can be true.
+_PLAUSIBLE_S, _PLAUSIBLE_WINDOWS = 300.0, 24
 
 
 class Stage(StrEnum):
@@ -115,15 +120,25 @@ class Ticker:
             ref = PoolRef(pool.id, pool.name, pool.fleet.name)
             nodes = decisions.live_nodes(fleets.list_nodes(session, pool_id), self._clock.now())
             refs = [NodeRef(node.id, node.name) for node in nodes]
+            before = telemetry.recent(session, pool_id, at - timedelta(seconds=_PLAUSIBLE_S), limit=_PLAUSIBLE_WINDOWS)
         window_s, unavailable = self._settings.window_s, None
         try:
             observation, by_node = self._collector.collect(ref, refs, at, window_s)
         except PrometheusUnavailable as error:
             unavailable = error.detail
             observation, by_node = missing(at, window_s), {node.id: missing(at, window_s) for node in refs}
+        why = implausible(observation, before) if observation.usable else None
+        if why is not None:
+            # Not seen rather than seen wrong: nothing is learned from it, and nothing changes on it.
+            observation = missing(at, window_s)
         with session_scope(self._engine) as session:
             lease.assert_leads(session, lease.CONTROLLER, epoch)
             telemetry.save_observations(session, pool_id, observation, by_node)
+            if why is not None and not (before and before[-1].quality is Quality.MISSING):
+                events.record(
+                    session, kind=EventKind.TELEMETRY_IMPLAUSIBLE, severity=Severity.WARNING, actor="telemetry", at=at,
+                    message=f"Figures that cannot be true were left out: {why}.", pool_id=pool_id,
+                )  # fmt: skip
         return observation, unavailable
 
     def _history(self, pool_id: str, at: datetime) -> list[Observation]:

@@ -13,6 +13,7 @@ class EventKind(StrEnum):
     FORECAST_BREACH_PREDICTED = "forecast.breach_predicted"
     FORECAST_BREACH_CLEARED = "forecast.breach_cleared"
     DECISION_MADE = "decision.made"
+    TELEMETRY_IMPLAUSIBLE = "telemetry.implausible"
 
     ROLLOUT_CREATED = "rollout.created"
     ROLLOUT_STARTED = "rollout.started"

@@ -38,7 +38,12 @@ _GROWTH = {
     "early_stopping": False,
 }
 # Member -> target and quantile. Members differ in what they look at, so that their mean is steadier than each.
-_MEMBERS = {"sustained_q80": ("sustained", 0.8), "worst_q80": ("worst", 0.8), "worst_q90": ("worst", 0.9)}
+_MEMBERS = {
+    "sustained_q50": ("sustained", 0.5),
+    "sustained_q80": ("sustained", 0.8),
+    "worst_q80": ("worst", 0.8),
+    "worst_q90": ("worst", 0.9),
+}
 
 
 @dataclass(frozen=True, slots=True)

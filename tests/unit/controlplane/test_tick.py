@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -8,6 +9,8 @@ from controlplane.db import session_scope
 from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.reasons import Outcome, Reason
 from controlplane.errors import Fenced
+from controlplane.events.kinds import EventKind
+from controlplane.events.models import Event
 from controlplane.forecasting.models import ForecastRecord
 from controlplane.rollouts.models import Rollout
 from controlplane.settings import ControlPlaneSettings
@@ -110,3 +113,25 @@ def test_a_tick_that_overruns_decides_nothing(engine: Engine) -> None:
     with pytest.raises(TickOverran, match="forecast"):
         site.ticker.tick(site.pool_id, NOW, site.epoch)
     assert site.count(DecisionRecord) == 0
+
+
+class Contradicting(Canned):
+    """Arrivals that neither finish nor stay."""
+
+    def collect(
+        self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float
+    ) -> tuple[Observation, dict[str, Observation]]:
+        seen, by_node = super().collect(pool, nodes, at, window_s)
+        return replace(seen, kv_usage=7.0), by_node
+
+
+def test_figures_that_cannot_be_true_are_left_out_and_told_once(engine: Engine) -> None:
+    site = Site(engine, Contradicting())
+    for i in range(3):
+        ticked = site.ticker.tick(site.pool_id, NOW + timedelta(seconds=5 * i), site.epoch)
+        assert ticked.decision.outcome is Outcome.HOLD
+        assert ticked.decision.reason is Reason.NO_DATA
+    with session_scope(engine, read_only=True) as session:
+        told = session.scalars(select(Event.message).where(Event.kind == EventKind.TELEMETRY_IMPLAUSIBLE.value)).all()
+    assert len(told) == 1
+    assert "kv_usage is 7.00" in told[0]

@@ -8,6 +8,7 @@ export const STREAM_KINDS = [
   "forecast.breach_predicted",
   "forecast.breach_cleared",
   "decision.made",
+  "telemetry.implausible",
   "rollout.created",
   "rollout.not_begun",
   "rollout.approval_required",
