@@ -17,7 +17,8 @@ def wilson(successes: int, trials: int) -> tuple[float, float] | None:
     share, n = successes / trials, float(trials)
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
     half = Z95 / (1 + Z95**2 / n) * float(np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n)))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # At 0 and 1 the bound is the share itself, which rounding must not leave outside.
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
 
 
 def bootstrap(

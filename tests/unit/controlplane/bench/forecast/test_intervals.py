@@ -17,6 +17,13 @@ class TestWilson:
         assert wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
         assert wilson(0, 0) is None
 
+    @pytest.mark.parametrize("trials", range(1, 40))
+    def test_holds_the_share_itself(self, trials: int) -> None:
+        for successes in (0, trials // 2, trials):
+            interval = wilson(successes, trials)
+            assert interval is not None
+            assert 0.0 <= interval[0] <= successes / trials <= interval[1] <= 1.0
+
 
 class TestBootstrap:
     def test_is_wider_when_blocks_differ(self) -> None:
