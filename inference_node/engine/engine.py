@@ -45,6 +45,7 @@ class Engine:
         self.runner = runner
         self.blocks = BlockManager(runner.kv.num_blocks, runner.kv.block_size)
         self.scheduler = Scheduler(self.blocks, settings, settings.numerics_key(), times)
+        self.scheduler.tokens_ahead = runner.tokens_ahead
         self.settings = settings
         self.step_number = 0
         self.failed_steps = 0

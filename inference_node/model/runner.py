@@ -31,6 +31,9 @@ class Numerics:
 class ModelRunner:
     """Runs steps, one at a time, on the thread that calls it."""
 
+    # Tokens of a sequence that are computed before a batch asks for them, and whose places must be there.
+    tokens_ahead = 0
+
     def __init__(self, spec: ModelSpec, store: Store, *, num_blocks: int, block_size: int, max_model_len: int) -> None:
         self.spec = spec
         self._forward = Forward(spec, max_model_len) if spec.foreign is None else None

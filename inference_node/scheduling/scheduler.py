@@ -47,6 +47,8 @@ class Scheduler:
         self.blocks = blocks
         self.numerics = numerics
         self.settings = settings
+        # Places that a runner which computes ahead of what was asked writes to, behind a sequence's end.
+        self.tokens_ahead = 0
         self.waiting: list[Sequence] = []
         self.running: list[Sequence] = []
         self.num_preemptions = 0
@@ -183,7 +185,7 @@ class Scheduler:
         size, step, rows = self.blocks.block_size, self._step, building.rows
         for sequence in sequences:
             computed = sequence.num_computed
-            if computed < len(sequence.block_table) * size:
+            if computed + self.tokens_ahead < len(sequence.block_table) * size:
                 rows.append(ScheduledRow(sequence, computed, 1, samples=True, is_decode=True))
                 building.budget -= 1
                 building.context += computed
@@ -289,6 +291,8 @@ class Scheduler:
     def _place(self, sequence: Sequence, count: int, building: _Building) -> None:
         start = sequence.num_computed
         self.blocks.grow(sequence, start + count)
+        if self.tokens_ahead and self.blocks.can_grow(sequence, start + count + self.tokens_ahead):
+            self.blocks.grow(sequence, start + count + self.tokens_ahead)
         samples = start + count == sequence.num_tokens
         building.rows.append(ScheduledRow(sequence, start, count, samples, is_decode=sequence.is_decoding))
         building.budget -= count

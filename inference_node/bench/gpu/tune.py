@@ -1,0 +1,142 @@
+"""Tries how to cut up one-row products, on the four matrices of Llama 3 8B: `python -m inference_node.bench.gpu.tune`.
+
+What it finds goes into `kernels.gpu.gemv.TUNED` by hand; nothing is tuned while serving.
+"""
+
+import argparse
+import concurrent.futures
+import itertools
+import json
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference_node.bench.gpu.limits import read_bytes_per_s, time_s
+from inference_node.kernels.gpu.gemv import GemvScratch, Tuning, gemv, gemv_narrow
+from inference_node.kernels.gpu.planes import Planes, pack
+
+SHAPES = {"qkv": (4096, 6144), "output": (4096, 4096), "gate_up": (4096, 28_672), "down": (14_336, 4096)}
+# More than the L2 cache holds, so that each product reads from memory.
+_COPIES_BYTES = 300 << 20
+
+
+def candidates(kind: str) -> list[Tuning]:
+    if kind == "fp8":
+        tried = itertools.product((4, 8, 16), (512, 1024, 2048), (1,), (3, 5), (4,), (4, 8))
+    elif kind == "bf16":
+        tried = itertools.product((128, 256, 512), (8, 16), (2, 4), (2, 3, 4), (4, 8), (4,))
+    else:
+        tried = itertools.product((8, 16, 32, 64), (32, 64, 128), (1,), (2, 3, 4), (4,), (2, 4, 8))
+    found = [Tuning(*one) for one in tried]
+    if kind == "bf16":
+        found = [t for t in found if 8192 <= t.columns * t.depth * t.unroll * t.stages * 2 <= 70_000]
+    elif kind == "fp8":
+        found = [t for t in found if t.columns * t.depth <= 16_384]
+    else:
+        found = [t for t in found if 4 <= t.columns * t.depth / (32 * t.warps) <= 32]
+    return found
+
+
+def call(kind: str, x: Tensor, weight: Any, scratch: GemvScratch, tuning: Tuning) -> Tensor:
+    if kind == "fp8":
+        return gemv_narrow(x, *weight, tuning=tuning)
+    return gemv(x, weight, scratch, bits=4 if kind == "int4" else 8, tuning=tuning)
+
+
+def weights_for(kind: str, inputs: int, outputs: int, copies: int) -> tuple[list[Any], int]:
+    """Copies of a matrix, and the bytes of one."""
+    made: list[Any] = []
+    for _ in range(copies):
+        if kind == "fp8":
+            weight = torch.randn(outputs, inputs, device="cuda").to(torch.float8_e4m3fn)
+            made.append((weight, torch.ones(outputs, device="cuda")))
+        elif kind == "bf16":
+            made.append(torch.randn(inputs, outputs, device="cuda", dtype=torch.bfloat16))
+        else:
+            made.append(pack(torch.randn(outputs, inputs, device="cuda", dtype=torch.bfloat16)))
+    first = made[0]
+    if isinstance(first, Planes):
+        return made, first.nbytes(4 if kind == "int4" else 8)
+    return made, first.nbytes if isinstance(first, Tensor) else first[0].nbytes
+
+
+def compile_all(job: tuple[str, list[Tuning]]) -> None:
+    kind, tunings = job
+    scratch = GemvScratch(torch.device("cuda"), 28_672, 132)
+    for inputs, outputs in SHAPES.values():
+        weights, _ = weights_for(kind, inputs, outputs, 1)
+        x = torch.randn(1, inputs, device="cuda", dtype=torch.bfloat16)
+        for tuning in tunings:
+            try:
+                call(kind, x, weights[0], scratch, tuning)
+                torch.cuda.synchronize()
+            except Exception as error:  # noqa: BLE001 - a combination that does not fit is no result
+                print(kind, tuning, type(error).__name__, str(error)[:100])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kinds", default="bf16,fp8,int8,int4")
+    parser.add_argument("--out", type=Path, default=None)
+    options = parser.parse_args()
+    kinds = options.kinds.split(",")
+    jobs = [(kind, candidates(kind)[start::8]) for kind in kinds for start in range(8)]
+    with concurrent.futures.ProcessPoolExecutor(14, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(compile_all, jobs))
+    read = read_bytes_per_s()
+    results = []
+    for kind in kinds:
+        for name, (inputs, outputs) in SHAPES.items():
+            _, nbytes = weights_for(kind, inputs, outputs, 1)
+            weights, _ = weights_for(kind, inputs, outputs, max(2, -(-_COPIES_BYTES // nbytes)))
+            results += [row for tuning in candidates(kind) if (row := _time(kind, name, weights, nbytes, read, tuning))]
+            del weights
+            torch.cuda.empty_cache()
+        _print_best([row for row in results if row["kind"] == kind])
+    if options.out:
+        options.out.write_text(json.dumps(results))
+
+
+def _time(kind: str, name: str, weights: list[Any], nbytes: int, read: float, tuning: Tuning) -> dict[str, Any] | None:
+    inputs, outputs = SHAPES[name]
+    scratch = GemvScratch(torch.device("cuda"), outputs, 132)
+    x = torch.randn(1, inputs, device="cuda", dtype=torch.bfloat16)
+    pruned = torch.where(torch.rand(x.shape, device="cuda") < 0.4, torch.zeros_like(x), x)
+    row: dict[str, Any] = {"kind": kind, "matrix": name, "tuning": str(tuning)[6:]}
+    for label, rows in (("us", x), ("pruned_us", pruned)):
+        try:
+            taken = _replayed(lambda rows=rows: [call(kind, rows, weight, scratch, tuning) for weight in weights])  # type: ignore[misc]
+        except Exception:  # noqa: BLE001 - see above
+            return None
+        row[label] = round(taken / len(weights) * 1e6, 2)
+    row["share"] = round(nbytes / read / row["us"] * 1e6, 3)
+    return row
+
+
+def _replayed(launch: Callable[[], object]) -> float:
+    launch()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        launch()
+    return time_s(graph.replay, repeats=7)
+
+
+def _print_best(rows: list[dict[str, Any]]) -> None:
+    for name in SHAPES:
+        for row in sorted((r for r in rows if r["matrix"] == name), key=lambda r: r["us"])[:4]:
+            print(json.dumps(row), flush=True)
+    totals: dict[str, list[float]] = {}
+    for row in rows:
+        totals.setdefault(row["tuning"], []).append(row["us"])
+    best = sorted((sum(taken), tuning) for tuning, taken in totals.items() if len(taken) == len(SHAPES))[:5]
+    for taken, tuning in best:
+        print(f"{rows[0]['kind']}: layer {taken:.1f} us with {tuning}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,257 @@
+"""Attention over pages: split over the context for single tokens, in tiles of queries for prompts.
+
+Method: Dao et al., "FlashAttention" (2022), algorithm 1; the split over the context as in Dao et al., "Flash-Decoding" (2023).
+The number of splits is fixed by the grid, their length is read from the device, so that one CUDA graph serves any lengths.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def _tile_of_pages(
+    pages, page_scales, table, first, end, which, head, key_heads,
+    BLOCK: tl.constexpr, NARROW: tl.constexpr, TILE: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """TILE tokens from `first` of one head's keys (which = 0) or values (1): [TILE, BLOCK_D], and their scales [TILE]."""
+    token = first + tl.arange(0, TILE)
+    seen = token < end
+    block = tl.load(table + token // BLOCK, mask=seen, other=0).to(tl.int64)
+    entry = ((block * 2 + which) * key_heads + head) * BLOCK + token % BLOCK
+    at = tl.arange(0, BLOCK_D)
+    mask = seen[:, None] & (at < D)[None, :]
+    x = tl.load(pages + entry[:, None] * D + at[None, :], mask=mask, other=0.0)
+    if NARROW:
+        return x.to(tl.float16), tl.load(page_scales + entry, mask=seen, other=0.0)
+    else:
+        return x, tl.full((TILE,), 1.0, tl.float32)
+
+
+@triton.jit
+def _decode(
+    q, pages, page_scales, positions, runs, tables, out, partial, partial_max, partial_sum, arrived, tau, kept, real,
+    heads, key_heads, table_width, window,
+    BLOCK: tl.constexpr, NARROW: tl.constexpr, FOLD: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    row, head, split = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
+    end = tl.load(positions + row) + 1
+    begin = 0
+    if window > 0:
+        begin = tl.maximum(end - window, 0)
+    first = begin // TILE * TILE
+    tiles = tl.cdiv(end - first, TILE)
+    share = tl.cdiv(tiles, SPLITS)
+    start = first + split * share * TILE
+    stop = tl.minimum(start + share * TILE, end)
+
+    member = tl.arange(0, ROWS)
+    at = tl.arange(0, BLOCK_D)
+    mine = (member < FOLD)[:, None] & (at < D)[None, :]
+    lines = row * heads + head * FOLD + member
+    queries = tl.load(q + lines[:, None] * D + at[None, :], mask=mine, other=0.0)
+    table = tables + tl.load(runs + row).to(tl.int64) * table_width
+    largest = tl.full((ROWS,), float("-inf"), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    mixed = tl.zeros((ROWS, BLOCK_D), tl.float32)
+    for tile in range(start, stop, TILE):
+        keys, key_scales = _tile_of_pages(
+            pages, page_scales, table, tile, stop, 0, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
+        )
+        values, value_scales = _tile_of_pages(
+            pages, page_scales, table, tile, stop, 1, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
+        )
+        scores = tl.dot(queries, tl.trans(keys))
+        if NARROW:
+            scores *= key_scales[None, :]
+        token = tile + tl.arange(0, TILE)
+        scores = tl.where(((token < stop) & (token >= begin))[None, :], scores, float("-inf"))
+        # A tile may lie wholly before the window.
+        now = tl.maximum(tl.maximum(largest, tl.max(scores, axis=1)), -1e30)
+        weights = tl.exp(scores - now[:, None])
+        shrink = tl.exp(largest - now)
+        total = total * shrink + tl.sum(weights, axis=1)
+        if NARROW:
+            weights *= value_scales[None, :]
+        mixed = mixed * shrink[:, None] + tl.dot(weights.to(values.dtype), values)
+        largest = now
+
+    if SPLITS > 1:
+        place = lines * SPLITS + split
+        tl.store(partial_max + place, largest, mask=member < FOLD)
+        tl.store(partial_sum + place, total, mask=member < FOLD)
+        tl.store(partial + place[:, None] * D + at[None, :], mixed, mask=mine)
+        # The split that comes last adds all of them up, in their order.
+        tl.debug_barrier()
+        count = tl.atomic_add(arrived + row * key_heads + head, 1, sem="acq_rel", scope="gpu")
+        if count < SPLITS - 1:
+            return
+        tl.store(arrived + row * key_heads + head, 0)
+        part = tl.arange(0, SPLITS)
+        places = lines[:, None] * SPLITS + part[None, :]
+        few = (member < FOLD)[:, None] & (part >= 0)[None, :]
+        tops = tl.load(partial_max + places, mask=few, other=float("-inf"), cache_modifier=".cg")
+        largest = tl.maximum(tl.max(tops, axis=1), -1e30)
+        sums = tl.load(partial_sum + places, mask=few, other=0.0, cache_modifier=".cg")
+        total = tl.sum(sums * tl.exp(tops - largest[:, None]), axis=1)
+        mixed = tl.zeros((ROWS, BLOCK_D), tl.float32)
+        for index in tl.range(SPLITS, loop_unroll_factor=8):
+            spot = lines * SPLITS + index
+            top = tl.load(partial_max + spot, mask=member < FOLD, other=float("-inf"), cache_modifier=".cg")
+            piece = tl.load(partial + spot[:, None] * D + at[None, :], mask=mine, other=0.0, cache_modifier=".cg")
+            mixed += piece * tl.exp(top - largest)[:, None]
+    y = (mixed / tl.maximum(total, 1e-30)[:, None]).to(tl.bfloat16).to(tl.float32)
+    y = tl.where(tl.abs(y) > tl.load(tau), y, 0.0)
+    if row < tl.load(real):
+        tl.atomic_add(kept, tl.sum(tl.sum(((y != 0.0) & mine).to(tl.int32), axis=1), axis=0), sem="relaxed")
+    tl.store(out + lines[:, None] * D + at[None, :], y.to(tl.bfloat16), mask=mine)
+
+
+@triton.jit
+def _prefill(
+    q, pages, page_scales, tile_first, tile_count, tile_position, tile_run, tables, out, tau, kept,
+    heads, key_heads, table_width, window,
+    BLOCK: tl.constexpr, NARROW: tl.constexpr, FOLD: tl.constexpr, QUERIES: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    piece, head = tl.program_id(0), tl.program_id(1)
+    count = tl.load(tile_count + piece)
+    if count == 0:
+        return
+    first_row = tl.load(tile_first + piece).to(tl.int64)
+    position = tl.load(tile_position + piece)
+    table = tables + tl.load(tile_run + piece).to(tl.int64) * table_width
+    line = tl.arange(0, ROWS)
+    query, member = line // FOLD, line % FOLD
+    at = tl.arange(0, BLOCK_D)
+    mine = (query < count)[:, None] & (at < D)[None, :]
+    where = (first_row + query) * heads + head * FOLD + member
+    queries = tl.load(q + where[:, None] * D + at[None, :], mask=mine, other=0.0)
+    mine_at = position + query
+    end = position + count
+    begin = 0
+    if window > 0:
+        begin = tl.maximum(position + 1 - window, 0)
+    largest = tl.full((ROWS,), float("-inf"), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    mixed = tl.zeros((ROWS, BLOCK_D), tl.float32)
+    for tile in range(begin // TILE * TILE, end, TILE):
+        keys, key_scales = _tile_of_pages(
+            pages, page_scales, table, tile, end, 0, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
+        )
+        values, value_scales = _tile_of_pages(
+            pages, page_scales, table, tile, end, 1, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
+        )
+        scores = tl.dot(queries, tl.trans(keys))
+        if NARROW:
+            scores *= key_scales[None, :]
+        token = tile + tl.arange(0, TILE)
+        seen = token[None, :] <= mine_at[:, None]
+        if window > 0:
+            seen = seen & (token[None, :] > mine_at[:, None] - window)
+        scores = tl.where(seen, scores, float("-inf"))
+        now = tl.maximum(tl.maximum(largest, tl.max(scores, axis=1)), -1e30)
+        weights = tl.exp(scores - now[:, None])
+        shrink = tl.exp(largest - now)
+        total = total * shrink + tl.sum(weights, axis=1)
+        if NARROW:
+            weights *= value_scales[None, :]
+        mixed = mixed * shrink[:, None] + tl.dot(weights.to(values.dtype), values)
+        largest = now
+    y = (mixed / tl.maximum(total, 1e-30)[:, None]).to(tl.bfloat16).to(tl.float32)
+    y = tl.where(tl.abs(y) > tl.load(tau), y, 0.0)
+    tl.atomic_add(kept, tl.sum(tl.sum(((y != 0.0) & mine).to(tl.int32), axis=1), axis=0), sem="relaxed")
+    tl.store(out + where[:, None] * D + at[None, :], y.to(tl.bfloat16), mask=mine)
+
+
+class DecodeScratch:
+    """What the splits of one step leave for the last of them. Shared by all layers, whose launches follow one another."""
+
+    def __init__(self, rows: int, heads: int, key_heads: int, dim: int, splits: int, device: torch.device) -> None:
+        self.splits = splits
+        self.partial = torch.empty(rows * heads * splits * dim, device=device)
+        self.largest = torch.empty(rows * heads * splits, device=device)
+        self.total = torch.empty(rows * heads * splits, device=device)
+        self.arrived = torch.zeros(rows * key_heads, device=device, dtype=torch.int32)
+
+
+def splits_for(rows: int, key_heads: int, multiprocessors: int) -> int:
+    """Enough programs to keep all multiprocessors loading: a power of two up to 16."""
+    wanted = 4 * multiprocessors / (rows * key_heads)
+    splits = 1
+    while splits < min(wanted, 16):
+        splits *= 2
+    return splits
+
+
+def decode_attention(
+    q: Tensor,
+    pages: Tensor,
+    page_scales: Tensor | None,
+    positions: Tensor,
+    runs: Tensor,
+    tables: Tensor,
+    scratch: DecodeScratch,
+    tau: Tensor,
+    kept: Tensor,
+    real: Tensor,
+    window: int = 0,
+) -> Tensor:
+    """One token a row, at positions [M], that sees itself and all before. Returns [M, H D] bf16, pruned as in `norm.add_norm`.
+
+    q: [M, H, D], scaled; pages and page_scales as in `rope.rope_write`; runs: [M] int32, the line of `tables`
+    [R, blocks] int32 that a row's blocks stand in. window: tokens back that a
+    row sees, itself included; 0 for all.
+    """
+    rows, heads, dim = q.shape
+    key_heads, block_size = pages.shape[2], pages.shape[3]
+    fold = heads // key_heads
+    out = torch.empty(rows, heads * dim, device=q.device, dtype=torch.bfloat16)
+    block_d = max(16, triton.next_power_of_2(dim))
+    tile = 64 if block_d <= 128 else 32
+    _decode[(rows, key_heads, scratch.splits)](
+        q, pages, q if page_scales is None else page_scales, positions, runs, tables, out, scratch.partial, scratch.largest,
+        scratch.total, scratch.arrived, tau, kept, real, heads, key_heads, tables.shape[1], window,
+        BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold, ROWS=max(16, triton.next_power_of_2(fold)), SPLITS=scratch.splits,
+        TILE=tile, D=dim, BLOCK_D=block_d, num_warps=4, num_stages=3,
+    )  # fmt: skip
+    return out
+
+
+def queries_per_tile(fold: int, dim: int) -> int:
+    """Tokens of a prompt that one program of `prefill_attention` takes."""
+    return max(1, (128 if dim <= 128 else 64) // triton.next_power_of_2(fold))
+
+
+def prefill_attention(
+    q: Tensor,
+    pages: Tensor,
+    page_scales: Tensor | None,
+    tiles: Tensor,
+    tables: Tensor,
+    tau: Tensor,
+    kept: Tensor,
+    window: int = 0,
+) -> Tensor:
+    """Tokens of prompts, each seeing itself and all before it. Returns [M, H D] bf16; rows in no tile are not written.
+
+    tiles: [4, T] int32: first row, number of rows (0: nothing to do), position of the first row, line of `tables`; at most
+    `queries_per_tile` rows each, of one run. The rest as in `decode_attention`.
+    """
+    rows, heads, dim = q.shape
+    key_heads, block_size = pages.shape[2], pages.shape[3]
+    fold = heads // key_heads
+    queries = queries_per_tile(fold, dim)
+    out = torch.zeros(rows, heads * dim, device=q.device, dtype=torch.bfloat16)
+    block_d = max(16, triton.next_power_of_2(dim))
+    # A line a pair of query and head; fold need not be a power of two.
+    lines = max(16, triton.next_power_of_2(queries * fold))
+    _prefill[(tiles.shape[1], key_heads)](
+        q, pages, q if page_scales is None else page_scales, tiles[0], tiles[1], tiles[2], tiles[3], tables, out, tau, kept,
+        heads, key_heads, tables.shape[1], window,
+        BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold, QUERIES=queries, ROWS=lines, TILE=64 if block_d <= 128 else 32,
+        D=dim, BLOCK_D=block_d, num_warps=8 if lines * block_d >= 8192 else 4, num_stages=2,
+    )  # fmt: skip
+    return out

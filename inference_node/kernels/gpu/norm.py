@@ -1,0 +1,106 @@
+"""Residual add, RMSNorm, pruning and, for fp8 products, quantization of rows: one pass over a row."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+# The largest number that e4m3 (OCP 8-bit Floating Point Specification 1.0, 2023, section 5) holds.
+FP8_MAX = 448.0
+
+
+@triton.jit
+def _add_norm(
+    residual, delta, delta_row, delta_column, delta_bias, delta_gain, gain, out, out_scale, tau, kept, real,
+    width, eps,
+    HAS_DELTA: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, FP8: tl.constexpr,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0)
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    start = row.to(tl.int64) * width
+    x = tl.load(residual + start + at, mask=inside, other=0.0).to(tl.float32)
+    if HAS_DELTA:
+        d = tl.load(delta + start + at, mask=inside, other=0.0).to(tl.float32)
+        if SCALED:
+            d = d * tl.load(delta_row + row) * tl.load(delta_column + at, mask=inside, other=0.0)
+        if BIASED:
+            d += tl.load(delta_bias + at, mask=inside, other=0.0)
+        if NORMED:
+            d = d.to(tl.bfloat16).to(tl.float32)
+            d = d * tl.rsqrt(tl.sum(d * d, axis=0) / width + eps)
+            d = d * tl.load(delta_gain + at, mask=inside, other=0.0)
+        # Rounded before the sum and after, as the model was trained.
+        x = (x + d.to(tl.bfloat16).to(tl.float32)).to(tl.bfloat16).to(tl.float32)
+        tl.store(residual + start + at, x.to(tl.bfloat16), mask=inside)
+    y = x * tl.rsqrt(tl.sum(x * x, axis=0) / width + eps)
+    y = (y * tl.load(gain + at, mask=inside, other=0.0)).to(tl.bfloat16).to(tl.float32)
+    y = tl.where(tl.abs(y) > tl.load(tau), y, 0.0)
+    if row < tl.load(real):
+        tl.atomic_add(kept, tl.sum((y != 0.0).to(tl.int32), axis=0), sem="relaxed")
+    if FP8:
+        scale = tl.maximum(tl.max(tl.abs(y), axis=0), 1e-12) / 448.0
+        tl.store(out_scale + row, scale)
+        tl.store(out + start + at, (y / scale).to(out.dtype.element_ty), mask=inside)
+    else:
+        tl.store(out + start + at, y.to(tl.bfloat16), mask=inside)
+
+
+@triton.jit
+def _quantize_rows(x, out, out_scale, width, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    at = tl.arange(0, BLOCK)
+    inside = at < width
+    start = row.to(tl.int64) * width
+    y = tl.load(x + start + at, mask=inside, other=0.0).to(tl.float32)
+    scale = tl.maximum(tl.max(tl.abs(y), axis=0), 1e-12) / 448.0
+    tl.store(out_scale + row, scale)
+    tl.store(out + start + at, (y / scale).to(out.dtype.element_ty), mask=inside)
+
+
+def add_norm(
+    residual: Tensor,
+    delta: Tensor | None,
+    gain: Tensor,
+    eps: float,
+    tau: Tensor,
+    kept: Tensor,
+    real: Tensor,
+    *,
+    delta_scales: tuple[Tensor, Tensor] | None = None,
+    delta_bias: Tensor | None = None,
+    delta_gain: Tensor | None = None,
+    fp8: bool = False,
+    least_rows: int = 1,
+) -> tuple[Tensor, Tensor | None]:
+    """residual: [M, C] bf16, changed in place to residual + delta; delta: [M, C] bf16, what a product gave back.
+
+    delta_scales: ([M], [C]) fp32 that delta still lacks; delta_bias, delta_gain: [C] fp32, added, and the gain of a norm of
+    delta's own. gain: [C] fp32. tau: [1] fp32, the magnitude up to which a result counts as zero; kept: [1] int32, counts the
+    others, of the first `real` ([1] int32) rows. Returns (rows [M, C] in bf16, None), or (in e4m3, their scales [M]); what is returned
+    has at least `least_rows` rows, and nothing is said of those beyond M.
+    """
+    rows, width = residual.shape
+    out = torch.empty(max(rows, least_rows), width, device=residual.device, dtype=torch.float8_e4m3fn if fp8 else torch.bfloat16)
+    scale = torch.empty(rows, device=residual.device) if fp8 else None
+    row_scale, column_scale = (gain, gain) if delta_scales is None else delta_scales
+    block = triton.next_power_of_2(width)
+    _add_norm[(rows,)](
+        residual, residual if delta is None else delta, row_scale, column_scale,
+        gain if delta_bias is None else delta_bias, gain if delta_gain is None else delta_gain,
+        gain, out, gain if scale is None else scale, tau, kept, real, width, eps,
+        HAS_DELTA=delta is not None, SCALED=delta_scales is not None, BIASED=delta_bias is not None,
+        NORMED=delta_gain is not None, FP8=fp8, BLOCK=block, num_warps=max(1, min(16, block // 512)),
+    )  # fmt: skip
+    return out, scale
+
+
+def quantize_rows(x: Tensor, *, least_rows: int = 1) -> tuple[Tensor, Tensor]:
+    """x: [M, K] bf16. Returns it in e4m3, each row by a scale of its own, and the scales [M] fp32; least_rows as in add_norm."""
+    rows, width = x.shape
+    out = torch.empty(max(rows, least_rows), width, device=x.device, dtype=torch.float8_e4m3fn)
+    scale = torch.empty(rows, device=x.device)
+    block = triton.next_power_of_2(width)
+    _quantize_rows[(rows,)](x, out, scale, width, BLOCK=block, num_warps=max(1, min(16, block // 512)))
+    return out, scale

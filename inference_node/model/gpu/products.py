@@ -1,0 +1,82 @@
+"""Rows times a matrix of any format: whose kernel runs it, and what its result still lacks."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
+from inference_node.kernels.gpu.norm import quantize_rows
+from inference_node.kernels.gpu.planes import Planes
+from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
+from inference_node.model.gpu.device import multiprocessors
+from inference_node.model.gpu.store import GpuMatrix, Narrow
+
+# torch._scaled_mm takes no fewer rows; those beyond a step's own hold whatever was there, and touch no other row.
+FP8_ROWS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """rows: [M, N] bf16; scales: ([M], [N]) fp32 that they have to be multiplied with; bias: [N] fp32 to be added then."""
+
+    rows: Tensor
+    scales: tuple[Tensor, Tensor] | None
+    bias: Tensor | None
+
+
+class Products:
+    """Buffers for the products of one stream of steps."""
+
+    def __init__(self, device: torch.device, widest: int) -> None:
+        self._few = GemvScratch(device, widest, multiprocessors())
+        self._many = GemmScratch(device, widest, multiprocessors())
+        self._one = torch.ones((), device=device)
+
+    def __call__(self, x: Tensor, x_scale: Tensor | None, matrix: GpuMatrix, bits: int, *, skips: bool) -> Product:
+        """x: [M, K] bf16, or e4m3 with x_scale [M]. A single row may be bf16 with any matrix.
+
+        skips: whether zeros among a single row's inputs spare reading; it takes a few per cent longer where there are none.
+        """
+        match matrix.weight:
+            case Planes() as planes:
+                return Product(self._planes(x, planes, bits, torch.bfloat16), None, matrix.bias)
+            case Narrow() as narrow:
+                if x_scale is None:
+                    return Product(gemv_narrow(x, narrow.weight, narrow.scale), None, matrix.bias)
+                y = self._narrow(x, narrow, torch.bfloat16)
+                return Product(y[: x_scale.shape[0]], (x_scale, narrow.scale), matrix.bias)
+            case weight:
+                if skips and x.shape[0] == 1 and weight.is_contiguous():
+                    return Product(gemv(x, weight, self._few), None, matrix.bias)
+                return Product(torch.mm(x, weight), None, matrix.bias)
+
+    def logits(self, x: Tensor, matrix: GpuMatrix) -> Tensor:
+        """x: [R, C] bf16. Returns [R, V] fp32: in bf16, likely tokens would tie."""
+        match matrix.weight:
+            case Planes() as planes:
+                return self._planes(x, planes, 8, torch.float32)
+            case Narrow() as narrow:
+                if x.shape[0] == 1:
+                    return gemv_narrow(x, narrow.weight, narrow.scale, dtype=torch.float32)
+                rows, scale = quantize_rows(_padded(x))
+                return (self._narrow(rows, narrow, torch.float32) * narrow.scale * scale.unsqueeze(1))[: x.shape[0]]
+            case weight:
+                if not x.is_cuda:
+                    return torch.mm(x.float(), weight.float())
+                return torch.mm(x, weight, out_dtype=torch.float32)
+
+    def _planes(self, x: Tensor, planes: Planes, bits: int, dtype: torch.dtype) -> Tensor:
+        if x.shape[0] == 1:
+            return gemv(x, planes, self._few, bits=bits, dtype=dtype)
+        return planes_gemm(x, planes, self._many, bits=bits, dtype=dtype)
+
+    def _narrow(self, x: Tensor, narrow: Narrow, dtype: torch.dtype) -> Tensor:
+        y: Tensor = torch._scaled_mm(
+            x, narrow.weight.t(), scale_a=self._one, scale_b=self._one, out_dtype=dtype, use_fast_accum=True
+        )
+        return y
+
+
+def _padded(x: Tensor) -> Tensor:
+    return torch.nn.functional.pad(x, (0, 0, 0, max(0, FP8_ROWS - x.shape[0])))

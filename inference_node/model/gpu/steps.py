@@ -1,0 +1,301 @@
+"""Steps as CUDA graphs: one for each size, captured once for a format of weights, replayed with other numbers.
+
+Graphs burn in addresses. So whatever they read or write, weights apart, is allocated here or in what is passed in, once, and a set
+of graphs dies with the weights it was captured with.
+"""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference_node.kernels.gpu.attention import queries_per_tile
+from inference_node.kernels.gpu.likeliest import likeliest
+from inference_node.model.gpu.device import here
+from inference_node.model.gpu.forward import Cuts, StepTensors, Workspace, forward
+from inference_node.model.gpu.kv_cache import GpuKvCache
+from inference_node.model.gpu.store import GpuStore
+from inference_node.model.spec import ModelSpec
+
+# Rows of a step that only decodes; a step in between is padded to the next.
+DECODE_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+# Tokens of a step that prefills too, and for how many of its rows logits are computed.
+PREFILL_ROWS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+SAMPLED_ROWS = (8, 64, 512)
+MAX_RUNS = DECODE_ROWS[-1]
+# Steps whose tokens are on the device still: the one that runs and those before it that the next takes tokens from.
+_KEPT_STEPS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Consecutive tokens of one sequence. `line` of the tables names its blocks; `source`: where the last step left its only token."""
+
+    tokens: Sequence[int]
+    start: int
+    line: int
+    samples: bool
+    source: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class StepShape:
+    """rows: of the step, padded; sampled: rows with logits, padded, or None when the step only decodes, all rows for logits.
+
+    skips: whether it reads less where activations were dropped; of use to a single row.
+    """
+
+    rows: int
+    sampled: int | None
+    skips: bool = False
+
+    @property
+    def outputs(self) -> int:
+        return self.rows if self.sampled is None else self.sampled
+
+
+def shape_for(runs: Sequence[Run], *, prunes: bool = False) -> StepShape:
+    """The smallest size that holds these runs. At most MAX_RUNS runs and PREFILL_ROWS[-1] tokens."""
+    rows = sum(len(run.tokens) for run in runs)
+    sampled = sum(run.samples for run in runs)
+    if rows == len(runs) == sampled:
+        return StepShape(_at_least(rows, DECODE_ROWS), None, skips=prunes and rows == 1)
+    return StepShape(_at_least(rows, PREFILL_ROWS), _at_least(sampled, SAMPLED_ROWS))
+
+
+class Tables:
+    """Block tables on the device, one line a sequence, and the host's view of them. The last line is scratch, for padding."""
+
+    def __init__(self, kv: GpuKvCache, max_model_len: int) -> None:
+        self.width = -(-max_model_len // kv.block_size) + 1
+        self.scratch_line = MAX_RUNS
+        self.device = torch.full((MAX_RUNS + 1, self.width), kv.scratch_block, device=here(), dtype=torch.int32)
+        self._host = torch.full((MAX_RUNS + 1, self.width), kv.scratch_block, dtype=torch.int32).pin_memory()
+        self._numbers: NDArray[np.int32] = self._host.numpy()
+        self._known: list[list[int]] = [[] for _ in range(MAX_RUNS)]
+        self._dirty: set[int] = set()
+        self._copied = torch.cuda.Event()
+
+    def write(self, line: int, blocks: Sequence[int]) -> None:
+        """Before the step that uses it is launched."""
+        known = self._known[line]
+        if known == blocks:
+            return
+        if not self._dirty:
+            self._copied.synchronize()  # what was written before has left the host's memory
+        same = len(known) if known == blocks[: len(known)] else 0
+        self._numbers[line, same : len(blocks)] = blocks[same:]
+        self._known[line] = list(blocks)
+        self._dirty.add(line)
+
+    def upload(self) -> None:
+        if not self._dirty:
+            return
+        if len(self._dirty) > 8:
+            self.device[:-1].copy_(self._host[:-1], non_blocking=True)
+        else:
+            for line in self._dirty:
+                self.device[line].copy_(self._host[line], non_blocking=True)
+        self._dirty.clear()
+        self._copied.record()
+
+
+@dataclass(frozen=True, slots=True)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    inputs: Tensor
+    logits: Tensor
+    outputs: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A step on its way. first: where its sampled rows' tokens stand in `last`; logits are valid until the next launch."""
+
+    first: int
+    count: int
+    logits: Tensor
+    host: Tensor
+    done: torch.cuda.Event
+
+    def wait(self, num_cuts: int) -> tuple[list[int], list[float], Tensor]:
+        """(likeliest tokens of the sampled rows, their logits, entries that each site kept), once it is computed."""
+        self.done.synchronize()
+        outputs = (self.host.shape[0] - num_cuts) // 2
+        tokens = self.host[: self.count].tolist()
+        best = self.host[outputs : outputs + self.count].view(torch.float32).tolist()
+        return tokens, best, self.host[2 * outputs :].clone()
+
+
+class StepPool:
+    """What all formats' graphs share: tables, cut-offs, scratch, and the tokens that steps leave on the device."""
+
+    def __init__(self, spec: ModelSpec, kv: GpuKvCache, max_model_len: int) -> None:
+        self.spec, self.kv = spec, kv
+        self.tables = Tables(kv, max_model_len)
+        self.cuts = Cuts.none(spec)
+        self.work = Workspace(spec)
+        self.last = torch.zeros(_KEPT_STEPS * MAX_RUNS, device=here(), dtype=torch.int32)
+        self.memory = torch.cuda.graph_pool_handle()
+        self.capturing = threading.Lock()
+        self._next = 0
+
+    def place(self) -> int:
+        """Where the next step's tokens go."""
+        self._next = (self._next + 1) % _KEPT_STEPS
+        return self._next * MAX_RUNS
+
+
+class Steps:
+    """The graphs of one format. `launch` is for the one thread that steps; `capture` may run beside it."""
+
+    def __init__(self, pool: StepPool) -> None:
+        self._pool = pool
+        self._graphs: dict[StepShape, _Captured] = {}
+        self._hosts: dict[int, list[tuple[Tensor, torch.cuda.Event]]] = {}
+
+    def __contains__(self, shape: StepShape) -> bool:
+        return shape in self._graphs
+
+    def graph(self, shape: StepShape) -> torch.cuda.CUDAGraph:
+        """Of a size that was captured; it computes whatever the last launch was given, again."""
+        return self._graphs[shape].graph
+
+    def launch(self, runs: Sequence[Run], store: GpuStore, *, prunes: bool = False) -> Launched:
+        """Computes runs whose lines of the tables are written. Captures first where no graph of that size is there."""
+        pool = self._pool
+        shape = shape_for(runs, prunes=prunes)
+        if shape not in self._graphs:
+            self.capture(shape, store)
+        captured = self._graphs[shape]
+        pool.tables.upload()
+        given = self._host(captured.inputs.shape[0])
+        self._fill(given.numpy(), shape, runs)
+        captured.inputs.copy_(given, non_blocking=True)
+        captured.graph.replay()
+        first, count = pool.place(), sum(run.samples for run in runs)
+        pool.last[first : first + shape.outputs].copy_(captured.outputs[: shape.outputs])
+        host = self._host(captured.outputs.shape[0])
+        host.copy_(captured.outputs, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        self._release(given, done)
+        self._release(host, done)
+        return Launched(first, count, captured.logits[:count], host, done)
+
+    def capture(self, shape: StepShape, store: GpuStore) -> None:
+        """Some tenths of a second; the first time for a model, some seconds of compilation."""
+        pool = self._pool
+        with pool.capturing:
+            if shape in self._graphs:
+                return
+            inputs = torch.zeros(self._length(shape), device=here(), dtype=torch.int32)
+            blank = np.zeros(inputs.shape[0], dtype=np.int32)
+            self._fill(blank, shape, ())
+            inputs.copy_(torch.from_numpy(blank))
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                # Once for real, with buffers of its own, since the engine's steps may run at the same time.
+                apart = Cuts.none(pool.spec)
+                self._compute(shape, inputs, store, Workspace(pool.spec), apart)
+                stream.synchronize()
+                pool.work.decode(shape.rows)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=pool.memory, stream=stream, capture_error_mode="thread_local"):
+                    logits, outputs = self._compute(shape, inputs, store, pool.work, pool.cuts)
+            torch.cuda.current_stream().wait_stream(stream)
+            self._graphs[shape] = _Captured(graph, inputs, logits, outputs)
+
+    def _compute(
+        self, shape: StepShape, inputs: Tensor, store: GpuStore, work: Workspace, cuts: Cuts
+    ) -> tuple[Tensor, Tensor]:
+        pool = self._pool
+        cuts.kept.zero_()
+        logits = forward(
+            pool.spec, self._tensors(shape, inputs), pool.last, store, pool.kv, cuts, work, skips=shape.skips
+        )
+        best, tokens = likeliest(logits)
+        return logits, torch.cat((tokens, best.view(torch.int32), cuts.kept))
+
+    def _tensors(self, shape: StepShape, inputs: Tensor) -> StepTensors:
+        rows, tables = shape.rows, self._pool.tables.device
+        tokens, sources, positions, runs = inputs[: 4 * rows].view(4, rows)
+        real = inputs[4 * rows : 4 * rows + 1]
+        if shape.sampled is None:
+            return StepTensors(tokens, sources, positions, runs, real, tables, None, None)
+        begin = 4 * rows + 4
+        sampled = inputs[begin : begin + shape.sampled]
+        tiles = inputs[begin + shape.sampled :].view(4, -1)
+        return StepTensors(tokens, sources, positions, runs, real, tables, tiles, sampled)
+
+    def _length(self, shape: StepShape) -> int:
+        if shape.sampled is None:
+            return 4 * shape.rows + 4
+        return 4 * shape.rows + 4 + shape.sampled + 4 * self._num_tiles(shape)
+
+    def _num_tiles(self, shape: StepShape) -> int:
+        return -(-shape.rows // self._tile) + min(shape.rows, MAX_RUNS)
+
+    @property
+    def _tile(self) -> int:
+        spec = self._pool.spec
+        return queries_per_tile(spec.num_heads // spec.num_key_heads, spec.head_dim)
+
+    def _fill(self, given: NDArray[np.int32], shape: StepShape, runs: Sequence[Run]) -> None:
+        rows = shape.rows
+        tokens, sources, positions, lines = given[: 4 * rows].reshape(4, rows)
+        if shape.sampled is None:
+            real = len(runs)
+            tokens[:real] = [run.tokens[0] for run in runs]
+            sources[:real] = [run.source for run in runs]
+            positions[:real] = [run.start for run in runs]
+            lines[:real] = [run.line for run in runs]
+        else:
+            real = self._fill_mixed(given, shape, runs)
+        tokens[real:], sources[real:], positions[real:] = 0, -1, 0
+        lines[real:] = self._pool.tables.scratch_line
+        given[4 * rows] = real
+
+    def _fill_mixed(self, given: NDArray[np.int32], shape: StepShape, runs: Sequence[Run]) -> int:
+        assert shape.sampled is not None
+        rows, most = shape.rows, self._tile
+        tokens, sources, positions, lines = given[: 4 * rows].reshape(4, rows)
+        begin = 4 * rows + 4
+        sampled = given[begin : begin + shape.sampled]
+        tiles = given[begin + shape.sampled :].reshape(4, -1)
+        sampled[:], tiles[:] = 0, 0
+        row = found = tile = 0
+        for run in runs:
+            count = len(run.tokens)
+            end = row + count
+            tokens[row:end], sources[row:end], lines[row:end] = run.tokens, run.source, run.line
+            positions[row:end] = np.arange(run.start, run.start + count)
+            if run.samples:
+                sampled[found] = end - 1
+                found += 1
+            for offset in range(0, count, most):
+                tiles[:, tile] = row + offset, min(most, count - offset), run.start + offset, run.line
+                tile += 1
+            row = end
+        return row
+
+    def _host(self, length: int) -> Tensor:
+        """Pinned memory that no copy reads or writes any more."""
+        kept = self._hosts.setdefault(length, [])
+        if len(kept) >= 4:
+            host, done = kept.pop(0)
+            done.synchronize()
+            return host
+        return torch.empty(length, dtype=torch.int32).pin_memory()
+
+    def _release(self, host: Tensor, done: torch.cuda.Event) -> None:
+        self._hosts.setdefault(host.shape[0], []).append((host, done))
+
+
+def _at_least(count: int, sizes: Sequence[int]) -> int:
+    return next(size for size in sizes if size >= count)

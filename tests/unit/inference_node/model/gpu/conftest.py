@@ -1,0 +1,5 @@
+from tests.support.triton_interpreter import HAS_TRITON, enter_interpreter
+
+enter_interpreter()
+if not HAS_TRITON:
+    collect_ignore_glob = ["test_*.py"]
