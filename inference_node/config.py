@@ -36,6 +36,9 @@ class NodeConfig(BaseSettings):
     enrolment_token: SecretStr | None = None
     data_dir: Path = Field(default=Path(".trimtab"), description="admin token, last settings, calibration")
 
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where to compute: cuda, cpu, or auto: a GPU that can run the model, else the CPU"
+    )
     threads: int | None = Field(default=None, ge=1, description="threads of computation; by default the physical cores")
     cpu_affinity: str = Field(
         default="auto",

@@ -14,6 +14,7 @@ from inference_node.contract.messages import NodeHardware
 from inference_node.engine.cpu import read_cpu, read_numa_nodes, usable_cpus
 from inference_node.engine.hardware_table import hardware_class
 from inference_node.engine.rates import Rates
+from inference_node.model import device
 
 _FEATURES = (
     "avx2",
@@ -42,17 +43,18 @@ _BACKGROUND_NICENESS = 10
 
 
 def describe(threads: int, rates: Rates | None = None) -> NodeHardware:
-    """The machine; `rates` as measured, if they were."""
+    """The machine; `rates` as measured, if they were. Where a GPU is in use, its name, features and memory."""
+    gpu = device.gpu_in_use()
     cpu, usable = read_cpu(), usable_cpus()
     nodes = read_numa_nodes(usable)
     return NodeHardware(
-        device="cpu",
+        device="cpu" if gpu is None else gpu.name,
         cpu_model=cpu.model,
         cpu_cores=len(usable),
         threads=threads,
         memory_bytes=total_bytes(),
-        features=tuple(name for name in _FEATURES if name in cpu.features),
-        hardware_class=hardware_class(cpu.features).name,
+        features=gpu.features if gpu is not None else tuple(name for name in _FEATURES if name in cpu.features),
+        hardware_class=hardware_class(cpu.features if gpu is None else gpu.features).name,
         physical_cores=sum(len(node.cores) for node in nodes),
         numa_nodes=len(nodes),
         read_bytes_per_s=0.0 if rates is None else rates.read_bytes_per_s,
@@ -67,12 +69,16 @@ def fingerprint(machine: NodeHardware) -> str:
 
 
 def total_bytes() -> int:
-    """Memory of the machine, or of the container when that is less."""
+    """Memory of the machine, or of the container when that is less; of the GPU where one is in use."""
+    if (gpu := device.gpu_in_use()) is not None:
+        return gpu.memory_bytes
     return min(psutil.virtual_memory().total, _cgroup_limit() or psutil.virtual_memory().total)
 
 
 def available_bytes() -> int:
-    """Memory that this process could still take without swapping or being killed."""
+    """Memory that this process could still take without swapping or being killed, or of the GPU where one is in use."""
+    if device.gpu_in_use() is not None:
+        return device.free_bytes()
     free = psutil.virtual_memory().available
     limit = _cgroup_limit()
     if limit is None:

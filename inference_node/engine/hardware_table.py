@@ -2,7 +2,7 @@
 
 The table only names candidates, best first; the probe and the step model say what is true of this machine. Sources: "Intel
 Architecture Instruction Set Extensions Programming Reference" (AMX, AVX512_BF16, AVX-VNNI) and "Arm Architecture Reference
-Manual" (I8MM, BF16, DotProd).
+Manual" (I8MM, BF16, DotProd); NVIDIA, "CUDA C++ Programming Guide", section 'Compute Capabilities'.
 """
 
 from collections.abc import Collection
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from inference_node.contract.settings import KvPrecision, Precision
 
-BF16, FP32, INT8, INT4 = Precision.BF16, Precision.FP32, Precision.INT8, Precision.INT4
+BF16, FP32, INT8, INT4, FP8 = Precision.BF16, Precision.FP32, Precision.INT8, Precision.INT4, Precision.FP8
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,10 @@ def _class(
 _BOTH_KV = (KvPrecision.MODEL, KvPrecision.INT8)
 # The first whose needs are met is the machine's class.
 TABLE: tuple[HardwareClass, ...] = (
+    # Measured on an H100: e4m3 beats int8 at every batch, and int4 at one row (docs/gpu-notes.md).
+    _class("cuda-hopper", "cuda sm90", (FP8, BF16), (FP8, BF16), "e4m3 products at twice the rate of bf16"),
+    _class("cuda-fp8", "cuda fp8", (FP8, INT4, BF16), (FP8, BF16), "e4m3 products, and little memory bandwidth for them"),
+    _class("cuda", "cuda", (INT8, INT4, BF16), (BF16,), "no e4m3: narrow weights become bf16 on the way to the matrix units"),
     _class("x86-amx", "amx_tile amx_bf16 amx_int8 avx512_vnni", (INT4, INT8, BF16), (BF16, INT8),
            "matrix tiles: prompts and large batches multiply in bf16 or int8 alike; decode is bound by bytes", kv=_BOTH_KV),
     _class("x86-avx512-bf16", "avx512_bf16 avx512_vnni", (INT4, INT8, BF16), (INT8, BF16),

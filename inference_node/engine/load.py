@@ -25,10 +25,19 @@ from inference_node.engine.step_learner import StepLearner
 from inference_node.engine.step_model import StepModel
 from inference_node.engine.step_probe import probe
 from inference_node.engine.work import WorkModel
-from inference_node.model.backend import build, describe, estimate_bytes, supported_precisions, why_not_native
+from inference_node.model import device
+from inference_node.model.backend import (
+    build,
+    describe,
+    estimate_bytes,
+    most_tokens,
+    on_gpu,
+    supported_precisions,
+    why_not_native,
+)
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelInvalid
-from inference_node.model.runner import ModelRunner
+from inference_node.model.runners import make_runner
 from inference_node.model.spec import ModelSpec
 from inference_node.model.weights import ARITHMETIC
 from inference_node.pruning.text import MOST_TOKENS, TEXT
@@ -39,6 +48,10 @@ Progress = Callable[[str, float], None]
 
 # Of the memory that is free before loading, the KV cache may take this share, counted in the widest precision.
 _KV_SHARE = 0.4
+# Of a GPU's memory, what activations, graphs and libraries may take.
+_GPU_STEPS = 0.08
+# And what may be kept free for a second format of weights.
+_GPU_SECOND = 0.2
 _OWN_CACHE = (Precision.FP32, Precision.BF16)
 
 
@@ -67,6 +80,7 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     progress("reading the model", 0.0)
     settings = kept or config.initial_settings()
     spec = describe(config.model)
+    device.use(_gpu_for(config, spec))
     if spec.foreign is not None:
         log.warning("model_runs_in_transformers_module", family=spec.family, reason=spec.foreign.reason)
     elif (reason := why_not_native(spec)) is not None:
@@ -89,11 +103,11 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     hardware.keep_freed_memory()
 
     max_model_len = min(config.max_model_len, spec.max_positions)
-    num_blocks = _num_blocks(config, spec, max_model_len)
+    num_blocks = _num_blocks(config, spec, max_model_len, settings.precision)
     capabilities = NodeCapabilities(
         precisions=supported_precisions(spec),
         max_batch_size=int(KNOBS["max_batch_size"].maximum or 1),
-        max_batched_tokens=int(KNOBS["max_batched_tokens"].maximum or 64),
+        max_batched_tokens=most_tokens(spec) or int(KNOBS["max_batched_tokens"].maximum or 64),
         max_model_len=max_model_len,
         kv_tokens=num_blocks * config.block_size,
     )
@@ -118,7 +132,8 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
         lambda share: progress(f"preparing {settings.precision} weights", 0.1 + 0.6 * share),
     )
     reconfigurer.adopt(store)
-    runner = ModelRunner(spec, store, num_blocks=num_blocks, block_size=config.block_size, max_model_len=max_model_len)
+    runner = make_runner(spec, store, num_blocks=num_blocks, block_size=config.block_size, max_model_len=max_model_len)
+    runner.warm(store)
     guard = QualityGuard.of(config, runner, checkpoint.fingerprint, encode, longest=max_model_len)
     if order:
         settings = choose_precision(
@@ -153,10 +168,39 @@ def load_tokenizer(config: NodeConfig) -> Any:
         raise ModelInvalid(f"the tokenizer in {config.model} cannot be loaded: {reason}") from None
 
 
-def _num_blocks(config: NodeConfig, spec: ModelSpec, max_model_len: int) -> int:
+def _gpu_for(config: NodeConfig, spec: ModelSpec) -> device.Gpu | None:
+    """The GPU that runs the model, or None for the CPU. Raises ConfigInvalid when one is demanded that cannot."""
+    wanted = device.DeviceKind(config.device)
+    if wanted is device.DeviceKind.CPU:
+        return None
+    try:
+        gpu = device.find_gpu()
+        if spec.foreign is not None:
+            raise device.GpuUnavailable(f"models of type {spec.family} run in transformers' module, on the CPU")
+        needed, has = estimate_bytes(spec, Precision.INT8), gpu.memory_bytes
+        if needed > has:
+            raise device.GpuUnavailable(
+                f"{gpu.name} has {has / 1e9:.1f} GB, and the model takes {needed / 1e9:.1f} GB in int8, its narrowest format"
+            )
+    except device.GpuUnavailable as why:
+        if wanted is device.DeviceKind.CUDA:
+            raise ConfigInvalid(f"NODE_DEVICE=cuda: {why}. Set it to auto or cpu to run without.") from None
+        log.info("runs_on_cpu", reason=str(why))
+        return None
+    log.info("runs_on_gpu", gpu=gpu.name, memory_bytes=gpu.memory_bytes)
+    return gpu
+
+
+def _num_blocks(config: NodeConfig, spec: ModelSpec, max_model_len: int, precision: Precision) -> int:
     # Of those that are offered fp32 has the widest cache; all others keep theirs in bf16.
     widest = max(spec.kv_bytes_per_token(ARITHMETIC[p].kv) for p in supported_precisions(spec) if p in _OWN_CACHE)
-    affordable = int(_KV_SHARE * hardware.available_bytes()) // widest
+    free = hardware.available_bytes()
+    room = _KV_SHARE * free
+    if on_gpu(spec):
+        # A GPU is the engine's alone: all but its weights, a second format beside them and room for steps may be cache.
+        second = min(estimate_bytes(spec, Precision.INT8), _GPU_SECOND * free)
+        room = free - estimate_bytes(spec, precision) - second - _GPU_STEPS * free
+    affordable = max(0, int(room)) // widest
     num_tokens = min(config.kv_tokens, affordable)
     if num_tokens < max_model_len:
         why = (

@@ -12,12 +12,15 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from inference_node.model import device
+
 log = logging.getLogger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # Weights of a small model, and no more: the memory is given back before they are read.
 _LARGEST_BYTES = 256 << 20
 _ROWS, _INNER, _OUTER = 512, 1024, 2048
+_GPU_READ_BYTES, _GPU_SIDE = 2 << 30, 4096
 _BUDGET_S = 0.2
 _LEAST_ROUNDS = 2
 
@@ -50,11 +53,34 @@ def known_rates(folder: Path, fingerprint: str, working_set_bytes: int) -> Rates
 
 def measure(working_set_bytes: int) -> Rates:
     """The best of some rounds, on as many threads as torch is set to; other programs only ever make it slower."""
+    if device.gpu_in_use() is not None:
+        return _measure_gpu()
     size = min(working_set_bytes, _LARGEST_BYTES) // 4096 * 4096 or 4096
     return Rates(
         read_bytes_per_s=size / _read_s(size),
         working_set_bytes=size,
         flops_per_s={name: _flops_per_s(dtype) for name, dtype in _DTYPES.items()},
+        threads=torch.get_num_threads(),
+    )
+
+
+def _measure_gpu() -> Rates:
+    """Reading far more than its caches hold, and a product large enough for all of it."""
+    words = torch.ones(_GPU_READ_BYTES // 4, device="cuda")
+    factor = torch.randn(_GPU_SIDE, _GPU_SIDE, device="cuda", dtype=torch.bfloat16)
+
+    def read() -> None:
+        words.sum()
+        torch.cuda.synchronize()
+
+    def multiply() -> None:
+        factor @ factor
+        torch.cuda.synchronize()
+
+    return Rates(
+        read_bytes_per_s=_GPU_READ_BYTES / _best_s(read),
+        working_set_bytes=_GPU_READ_BYTES,
+        flops_per_s={"bf16": 2 * _GPU_SIDE**3 / _best_s(multiply)},
         threads=torch.get_num_threads(),
     )
 

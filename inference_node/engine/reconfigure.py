@@ -97,13 +97,15 @@ class Reconfigurer:
         with self._building:
             if settings.precision not in self._stores:
                 self._make_room(settings.precision, running)
-                self._stores[settings.precision] = build(
+                store = build(
                     self._checkpoint,
                     self._spec,
                     settings.precision,
                     lambda share: stop_unless(is_wanted),
                     tuple(self._stores.values()),
                 )
+                runner.warm(store)
+                self._stores[settings.precision] = store
             stop_unless(is_wanted)
             if settings.pruning_threshold > 0 and self._table is None:
                 self._table = self._learn(runner, self._stores[running], is_wanted)

@@ -1,20 +1,25 @@
-"""Which code runs a model: the native step, the own forward in torch, or transformers' module for families that neither knows."""
+"""Which code runs a model: the GPU's kernels, the native step, the own forward in torch, or transformers' module for
+families that none of them knows."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from inference_node.contract.settings import Precision
-from inference_node.model import native_weights, weights
+from inference_node.model import device, native_weights, weights
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelUnsupported
 from inference_node.model.foreign.store import PRECISIONS, ForeignStore
+from inference_node.model.gpu import store as gpu_store
+from inference_node.model.gpu.store import GpuStore
 from inference_node.model.kv_cache import KvCache, KvLayout
 from inference_node.model.native_weights import NativeStore
 from inference_node.model.spec import ModelSpec, read_configs
 from inference_node.model.weights import WeightStore
 
-Store = WeightStore | ForeignStore | NativeStore
+Store = WeightStore | ForeignStore | NativeStore | GpuStore
 _ONE_STORE = (Precision.INT8, Precision.INT4)
+# The largest prompt chunk that steps are captured for: above it the matrix units are busy, and steps only get longer.
+GPU_STEP_TOKENS = 2048
 
 
 def describe(folder: Path) -> ModelSpec:
@@ -33,12 +38,27 @@ def describe(folder: Path) -> ModelSpec:
 
 
 def why_not_native(spec: ModelSpec) -> str | None:
-    """Why torch computes this model's steps; None when the native kernels do."""
+    """Why torch computes this model's steps; None when kernels of our own do."""
+    if on_gpu(spec):
+        return None
     return spec.foreign.reason if spec.foreign is not None else native_weights.why_not(spec)
+
+
+def on_gpu(spec: ModelSpec) -> bool:
+    """Whether this model's weights and steps are the GPU's; transformers' modules stay on the CPU."""
+    return device.gpu_in_use() is not None and spec.foreign is None
+
+
+def most_tokens(spec: ModelSpec) -> int | None:
+    """Tokens that one step takes at most; None where nothing but its time bounds it."""
+    return GPU_STEP_TOKENS if on_gpu(spec) else None
 
 
 def supported_precisions(spec: ModelSpec) -> tuple[Precision, ...]:
     """What this machine can run this model in, widest first."""
+    gpu = device.gpu_in_use()
+    if gpu is not None and on_gpu(spec):
+        return tuple(p for p in gpu_store.PRECISIONS if p is not Precision.FP8 or gpu.has_fp8)
     if why_not_native(spec) is None:
         return (Precision.FP32, *native_weights.PRECISIONS)
     here = weights.supported_precisions()
@@ -46,7 +66,9 @@ def supported_precisions(spec: ModelSpec) -> tuple[Precision, ...]:
 
 
 def estimate_bytes(spec: ModelSpec, precision: Precision) -> int:
-    """Memory that building a store takes at its peak."""
+    """Memory that building a store takes at its peak: the GPU's, or the machine's."""
+    if on_gpu(spec):
+        return gpu_store.estimate_bytes(spec, precision)
     if _is_native(spec, precision):
         return native_weights.estimate_bytes(spec, precision)
     return weights.estimate_bytes(spec, precision)
@@ -65,6 +87,9 @@ def build(
     Raises ModelInvalid when the checkpoint does not fit the spec, ModelUnsupported when transformers' module does not compute
     rightly over paged keys and values, PrecisionUnsupported.
     """
+    if on_gpu(spec):
+        here = [other for other in resident if isinstance(other, GpuStore)]
+        return gpu_store.build(checkpoint, spec, precision, progress, here)
     if _is_native(spec, precision):
         for other in resident:
             if isinstance(other, NativeStore) and {other.precision, precision} <= set(_ONE_STORE):

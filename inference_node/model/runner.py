@@ -9,6 +9,7 @@ from torch import Tensor
 from inference_node.model.backend import Store, kv_layout, make_cache, why_not_native
 from inference_node.model.foreign.store import ForeignStore
 from inference_node.model.forward import ActivationHook, Forward, StepInputs, TokenRun, plan_step
+from inference_node.model.gpu.store import GpuStore
 from inference_node.model.kv_cache import KvCache
 from inference_node.model.native_forward import NativeForward
 from inference_node.model.native_weights import NativeStore
@@ -65,6 +66,9 @@ class ModelRunner:
         self.kv.convert(*form, used_blocks)
         return True
 
+    def warm(self, store: Store) -> None:
+        """Prepares steps of all sizes with weights that do not run yet. May take seconds, beside steps."""
+
     def run(self, batch: ScheduledBatch, seeds: SequenceOf[int]) -> list[tuple[Sequence, SampledToken]]:
         """Computes the batch; `seeds` are the rows'. Returns a token for each row that samples, in row order."""
         runs = [
@@ -95,6 +99,7 @@ class ModelRunner:
             logits = self._native(runs, numerics.store, self.kv, pruner=numerics.pruner).logits
             assert logits is not None
             return logits
+        assert not isinstance(numerics.store, GpuStore)
         with torch.inference_mode():
             inputs = plan_step(runs, numerics.store, self.kv, self.spec)
             return self._compute(inputs, numerics.store, self.kv, numerics.pruner)
@@ -112,6 +117,7 @@ class ModelRunner:
         if isinstance(store, NativeStore):
             assert self._native_apart is not None
             return self._native_apart.watched(run, store, kv, hook, every_token=every_token)
+        assert not isinstance(store, GpuStore)
         with torch.inference_mode():
             inputs = plan_step([run], store, kv, self.spec)
             if every_token:

@@ -8,6 +8,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,12 +106,14 @@ def _with_model(options: argparse.Namespace, report: Report, parts: set[str], re
         for rows in (1, 2, 4, 8, 16, 32, 128, 256):
             began = time.perf_counter()
             found = bench.decode("decode", store, rows, 1024)
-            report.add(format=precision.value, kv="bf16", **found.row(), with_capture_s=round(time.perf_counter() - began, 2))
+            report.add(
+                format=precision.value, kv="bf16", **found.row(), with_capture_s=round(time.perf_counter() - began, 2)
+            )
 
     def pruned(precision: Precision) -> None:
         store = store_of(precision)
         dense = bench.decode("dense", store, 1, 1024)
-        for share in (0.25, 0.4, 0.5):
+        for share in (0.21, 0.35, 0.46):
             bench.prune(exact, share)
             found = bench.decode("pruned", store, 1, 1024, prunes=True)
             kept = bench.kept_share(store, bench.runs(1, 1023))
@@ -130,23 +133,42 @@ def _with_model(options: argparse.Namespace, report: Report, parts: set[str], re
     def profiled(precision: Precision, rows: int) -> None:
         lines = bench.profile(store_of(precision), bench.runs(rows, 1023))
         for kernel, launches, taken in lines[:14]:
-            report.add(what="kernel", format=precision.value, rows=rows, kernel=kernel[:60], launches=launches, us=round(taken, 1))
+            report.add(
+                what="kernel",
+                format=precision.value,
+                rows=rows,
+                kernel=kernel[:60],
+                launches=launches,
+                us=round(taken, 1),
+            )
 
     for precision in wanted:
         if "profile" in parts:
             for rows in (1, 128):
-                report.attempt(f"profile {precision}", lambda p=precision, r=rows: profiled(p, r))
+                report.attempt(f"profile {precision}", partial(profiled, precision, rows))
         if "decode" in parts:
-            report.attempt(f"decode {precision}", lambda p=precision: decode(p))
+            report.attempt(f"decode {precision}", partial(decode, precision))
         if "pruned" in parts and precision is Precision.BF16:
-            report.attempt(f"pruned {precision}", lambda p=precision: pruned(p))
+            report.attempt(f"pruned {precision}", partial(pruned, precision))
         if "prefill" in parts and precision is not Precision.INT4:
-            report.attempt(f"prefill {precision}", lambda p=precision: prefill(p))
+            report.attempt(f"prefill {precision}", partial(prefill, precision))
     if "serve" in parts:
         from inference_node.bench.gpu import serving  # noqa: PLC0415
 
         for precision in (Precision.BF16, Precision.FP8):
-            report.attempt(f"serve {precision}", lambda p=precision: serving.run(report, runner, store_of(p)))
+            report.attempt(f"serve {precision}", lambda: serving.run(report, runner, store_of(precision)))
+    if "changes" in parts:
+        from inference_node.bench.gpu import changes  # noqa: PLC0415
+
+        def change() -> None:
+            taus = {}
+            for share in (0.25, 0.4):
+                bench.prune(exact, share)
+                taus[share] = runner.pool.cuts.taus[:-1].view(-1, 4).cpu()
+            runner.pool.cuts.taus.zero_()
+            changes.run(report, runner, stores, taus)
+
+        report.attempt("changes", change)
     if "decode" in parts and Precision.FP8 in wanted:
 
         def narrow() -> None:
@@ -155,6 +177,8 @@ def _with_model(options: argparse.Namespace, report: Report, parts: set[str], re
             bench.fill()
             for rows in (1, 32, 128, 256):
                 report.add(format="fp8", kv="fp8", **bench.decode("decode", narrowed, rows, 1024).row())
+            exact_narrowed = exact.with_kv(FP8_KV)
+            report.add(format="bf16", kv="fp8", **bench.decode("decode", exact_narrowed, 256, 1024).row())
 
         report.attempt("decode fp8 kv", narrow)
 

@@ -31,24 +31,28 @@ def run(report: Any, read: float) -> None:
                 for call in calls:
                     call()
             taken = time_s(graph.replay, repeats=9) / len(calls)
-            report.add(what=what, matrix=name, rows=rows, us=round(taken * 1e6, 2), share=round(nbytes / read / taken, 3))
+            report.add(
+                what=what, matrix=name, rows=rows, us=round(taken * 1e6, 2), share=round(nbytes / read / taken, 3)
+            )
 
         nbytes = inputs * outputs * 2
         for rows in (1, 2, 16):
             x = torch.randn(rows, inputs, device=device, dtype=torch.bfloat16)
-            timed("cublas [K,N]", rows, nbytes, [lambda w=w: torch.mm(x, w) for w in weights])  # noqa: B023
-            timed("cublas [N,K]", rows, nbytes, [lambda w=w: torch.mm(x, w.t()) for w in turned])  # noqa: B023
+            timed("cublas [K,N]", rows, nbytes, [lambda w=w: torch.mm(x, w) for w in weights])
+            timed("cublas [N,K]", rows, nbytes, [lambda w=w: torch.mm(x, w.t()) for w in turned])
             for bits in (8, 4):
                 size = planes[0].nbytes(bits)
                 if rows == 1:
-                    timed(f"gemv int{bits}", rows, size, [lambda p=p: gemv(x, p, few, bits=bits) for p in planes])  # noqa: B023
+                    timed(f"gemv int{bits}", rows, size, [lambda p=p: gemv(x, p, few, bits=bits) for p in planes])
                 else:
-                    timed(f"gemm int{bits}", rows, size, [lambda p=p: planes_gemm(x, p, many, bits=bits) for p in planes])  # noqa: B023
+                    timed(
+                        f"gemm int{bits}", rows, size, [lambda p=p: planes_gemm(x, p, many, bits=bits) for p in planes]
+                    )
         x = torch.randn(1, inputs, device=device, dtype=torch.bfloat16)
-        timed("gemv bf16", 1, nbytes, [lambda w=w: gemv(x, w, few) for w in weights])  # noqa: B023
+        timed("gemv bf16", 1, nbytes, [lambda w=w: gemv(x, w, few) for w in weights])
         x = torch.where(torch.rand_like(x) < 0.4, torch.zeros_like(x), x)
-        timed("gemv bf16, 40 % dropped", 1, nbytes, [lambda w=w: gemv(x, w, few) for w in weights])  # noqa: B023
+        timed("gemv bf16, 40 % dropped", 1, nbytes, [lambda w=w: gemv(x, w, few) for w in weights])
         for bits in (8, 4):
             size = planes[0].nbytes(bits)
-            timed(f"gemv int{bits}, 40 % dropped", 1, size, [lambda p=p: gemv(x, p, few, bits=bits) for p in planes])  # noqa: B023
+            timed(f"gemv int{bits}, 40 % dropped", 1, size, [lambda p=p: gemv(x, p, few, bits=bits) for p in planes])
         del weights, turned, planes

@@ -1,5 +1,6 @@
 """Whole requests through the engine: scheduler, runner and answers, as a node runs them, without HTTP."""
 
+import itertools
 import random
 import statistics
 import threading
@@ -14,12 +15,14 @@ from inference_node.engine.listener import SilentListener
 from inference_node.engine.requests import EngineRequest, TokenDelta
 from inference_node.engine.step_model import StepModel
 from inference_node.model.gpu.runner import GpuRunner
-from inference_node.model.gpu.steps import DECODE_ROWS, PREFILL_ROWS, SAMPLED_ROWS, StepShape
+from inference_node.model.gpu.steps import EVERY_SHAPE
 from inference_node.model.gpu.store import GpuStore
 from inference_node.model.runner import Numerics
 from inference_node.scheduling.sampling_params import SamplingParams
 
 _BUDGET = 2048
+# Prompts long enough that reading keys and values counts, of which 256 and their answers fit into the cache.
+_LONG = 800
 
 
 class NoText:
@@ -31,7 +34,11 @@ class NoText:
 
 def make_engine(runner: GpuRunner, store: GpuStore, batch: int = 256) -> Engine:
     settings = EngineSettings(
-        precision=store.precision, max_batch_size=batch, max_batched_tokens=_BUDGET, prefix_cache=False, max_queue=10_000
+        precision=store.precision,
+        max_batch_size=batch,
+        max_batched_tokens=_BUDGET,
+        prefix_cache=False,
+        max_queue=10_000,
     )
     runner.switch(Numerics(store, None), [])
     return Engine(runner, settings, SilentListener(), StepModel(settings=settings))
@@ -47,9 +54,7 @@ def answers(engine: Engine, count: int, prompt: int, output: int, seed: int = 0)
             prompt_token_ids=tuple(draw.randrange(engine.runner.spec.vocab_size) for _ in range(prompt)),
             sampling=SamplingParams(temperature=0.0, max_tokens=output, ignore_eos=True),
         )
-        made.append(
-            Answer(request, NoText(), eos=frozenset(), max_model_len=2048, arrived_s=time.monotonic())
-        )
+        made.append(Answer(request, NoText(), eos=frozenset(), max_model_len=2048, arrived_s=time.monotonic()))
         engine.add(made[-1])
     return made
 
@@ -68,11 +73,9 @@ def drain(engine: Engine) -> tuple[int, list[tuple[float, list[TokenDelta]]]]:
 
 def run(report: Any, runner: GpuRunner, store: GpuStore) -> None:
     name = store.precision.value
-    decode = [StepShape(rows, None) for rows in DECODE_ROWS if rows <= 256]
-    prefill = [StepShape(rows, sampled) for rows in PREFILL_ROWS for sampled in SAMPLED_ROWS]
     began = time.perf_counter()
-    runner.capture(store, decode + prefill)
-    report.add(what="captured", format=name, graphs=len(decode + prefill), seconds=round(time.perf_counter() - began, 2))
+    runner.warm(store)
+    report.add(what="captured", format=name, graphs=len(EVERY_SHAPE), seconds=round(time.perf_counter() - began, 2))
     first_token(report, runner, store)
     for count in (32, 256):
         idle(report, runner, store, count)
@@ -96,14 +99,16 @@ def first_token(report: Any, runner: GpuRunner, store: GpuStore) -> None:
 def idle(report: Any, runner: GpuRunner, store: GpuStore, rows: int) -> None:
     """How long the device waits between steps: time of a step in the engine against that of its graph alone."""
     engine = make_engine(runner, store)
-    answers(engine, rows, 960, 62, seed=7)
+    answers(engine, rows, _LONG, 175, seed=7)
     _, steps = drain(engine)
     # Steps in the middle, when all run; from the end of one to the end of the next.
     full = [when for when, deltas in steps if len(deltas) == rows]
-    gaps = [after - before for before, after in zip(full[6:-4], full[7:-3], strict=True)]
+    # What the steps in the middle attended to.
+    context = _LONG + 175 - len(full) // 2
+    gaps = [after - before for before, after in itertools.pairwise(full[6:-3])]
     from inference_node.bench.gpu.steps import Bench  # noqa: PLC0415
 
-    alone = Bench(runner, 1.0).decode("alone", store, rows, 1024).step_s
+    alone = Bench(runner, 1.0).decode("alone", store, rows, context).step_s
     step = statistics.median(gaps)
     report.add(
         what="idle", format=store.precision.value, rows=rows, engine_ms=round(step * 1e3, 3), graph_ms=round(alone * 1e3, 3),
@@ -123,7 +128,8 @@ def end_to_end(report: Any, runner: GpuRunner, store: GpuStore, count: int, prom
     seconds, tokens = min(taken)
     report.add(
         what="end_to_end", format=store.precision.value, requests=count, prompt=prompt, output=output, tokens=tokens,
-        seconds=round(seconds, 3), tokens_per_s=round(tokens / seconds), of_use=round(runner.rows_hit / max(1, runner.rows_ahead), 4),
+        seconds=round(seconds, 3), tokens_per_s=round(tokens / seconds),
+        of_use=round(runner.rows_hit / max(1, runner.rows_ahead), 4),
     )  # fmt: skip
 
 

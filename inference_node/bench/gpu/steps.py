@@ -106,7 +106,8 @@ class Bench:
             seen[layer, site] = float(sizes.kthvalue(max(1, int(share * sizes.numel()))).values)
             return x
 
-        self.runner.watch_apart(torch.randint(0, self.runner.spec.vocab_size, (64,)).tolist(), store, _Hook(hook))
+        tokens = torch.randint(0, self.runner.spec.vocab_size, (64,)).tolist()
+        self.runner.logits_apart(tokens, store, _Hook(hook), every_token=False)
         taus = self.runner.pool.cuts.taus
         order = [seen[layer, site] for layer in range(self.runner.spec.num_layers) for site in SITES]
         taus[:-1].copy_(torch.tensor(order))
@@ -116,11 +117,12 @@ class Bench:
         launched = self.runner.steps_of(store).launch(runs, store, prunes=True)
         _, _, kept = launched.wait(self.runner.pool.cuts.kept.shape[0])
         spec = self.runner.spec
-        widths = torch.tensor((spec.hidden_size, spec.num_heads * spec.head_dim, spec.hidden_size, spec.intermediate_size))
+        widths = torch.tensor(
+            (spec.hidden_size, spec.num_heads * spec.head_dim, spec.hidden_size, spec.intermediate_size)
+        )
         weights = torch.tensor(spec.site_weights).float()
         used = kept[:-1].view(-1, len(SITES)).float() / widths / len(runs)
         return float((used * weights).sum() / (weights.sum() * spec.num_layers))
-
 
 
 class _Hook:

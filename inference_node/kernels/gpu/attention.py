@@ -23,10 +23,12 @@ def _tile_of_pages(
     at = tl.arange(0, BLOCK_D)
     mask = seen[:, None] & (at < D)[None, :]
     x = tl.load(pages + entry[:, None] * D + at[None, :], mask=mask, other=0.0)
+    # One return: a kernel's function gives back one type, even where only one of two branches is compiled.
+    scales = tl.full((TILE,), 1.0, tl.float32)
     if NARROW:
-        return x.to(tl.float16), tl.load(page_scales + entry, mask=seen, other=0.0)
-    else:
-        return x, tl.full((TILE,), 1.0, tl.float32)
+        x = x.to(tl.float16)
+        scales = tl.load(page_scales + entry, mask=seen, other=0.0)
+    return x, scales
 
 
 @triton.jit
@@ -214,7 +216,8 @@ def decode_attention(
     _decode[(rows, key_heads, scratch.splits)](
         q, pages, q if page_scales is None else page_scales, positions, runs, tables, out, scratch.partial, scratch.largest,
         scratch.total, scratch.arrived, tau, kept, real, heads, key_heads, tables.shape[1], window,
-        BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold, ROWS=max(16, triton.next_power_of_2(fold)), SPLITS=scratch.splits,
+        BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold,
+        ROWS=max(16, triton.next_power_of_2(fold)), SPLITS=scratch.splits,
         TILE=tile, D=dim, BLOCK_D=block_d, num_warps=4, num_stages=3,
     )  # fmt: skip
     return out
@@ -251,7 +254,8 @@ def prefill_attention(
     _prefill[(tiles.shape[1], key_heads)](
         q, pages, q if page_scales is None else page_scales, tiles[0], tiles[1], tiles[2], tiles[3], tables, out, tau, kept,
         heads, key_heads, tables.shape[1], window,
-        BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold, QUERIES=queries, ROWS=lines, TILE=64 if block_d <= 128 else 32,
+        BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold,
+        QUERIES=queries, ROWS=lines, TILE=64 if block_d <= 128 else 32,
         D=dim, BLOCK_D=block_d, num_warps=8 if lines * block_d >= 8192 else 4, num_stages=2,
     )  # fmt: skip
     return out

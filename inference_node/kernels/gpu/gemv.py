@@ -1,8 +1,8 @@
 """One row times a matrix, at the speed at which the matrix can be read.
 
-In bf16 a weight lies as [K, N]: an input whose activation is zero, pruned or not, has its row of weights skipped. Inputs are split
-over programs; the one that comes last of a column block adds the parts up, in their order, so results do not depend on chance. The
-narrow formats lie as [N, K], and a program has all inputs of its outputs.
+In bf16 a weight lies as [K, N]: an input whose activation is zero, pruned or not, has its row of weights skipped. Inputs
+are split over programs; the one that comes last of a column block adds the parts up, in their order, so results do not
+depend on chance. The narrow formats lie as [N, K], and a program has all inputs of its outputs.
 """
 
 from dataclasses import dataclass
@@ -97,10 +97,30 @@ def _planes(
         x7 = tl.load(x + k + 56, mask=k + 56 < inputs, other=0.0).to(tl.float32) * 2048.0
         # What the ones and the eights bring in.
         extra = (x0 + x2 + x4 + x6) * (136.0 / 128.0) + (x1 + x3 + x5 + x7) * (2056.0 / 2048.0)
-        part = _dot(upper, x0[None, :], x1[None, :], x2[None, :], x3[None, :], x4[None, :], x5[None, :], x6[None, :], x7[None, :])
+        part = _dot(
+            upper,
+            x0[None, :],
+            x1[None, :],
+            x2[None, :],
+            x3[None, :],
+            x4[None, :],
+            x5[None, :],
+            x6[None, :],
+            x7[None, :],
+        )
         part = (part - extra[None, :]) * 16.0
         if BOTH:
-            fine = _dot(lower, x0[None, :], x1[None, :], x2[None, :], x3[None, :], x4[None, :], x5[None, :], x6[None, :], x7[None, :])
+            fine = _dot(
+                lower,
+                x0[None, :],
+                x1[None, :],
+                x2[None, :],
+                x3[None, :],
+                x4[None, :],
+                x5[None, :],
+                x6[None, :],
+                x7[None, :],
+            )
             part += fine - extra[None, :]
         total += part * size
     y = tl.sum(total, axis=1)

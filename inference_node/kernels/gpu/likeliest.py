@@ -1,4 +1,4 @@
-"""The largest logit of each row and whose it is, in two launches: one row alone would keep a single multiprocessor busy for long."""
+"""The largest logit of each row and whose it is, in two launches: in one, a single row would keep one multiprocessor busy."""
 
 import torch
 import triton
@@ -31,7 +31,7 @@ def _of_all(best, place, out_best, out_place, chunks, BLOCK: tl.constexpr):
 
 
 def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """logits: [R, V] fp32. Returns the largest of each row, fp32, infinite where one is no number, and the first place of it, int32."""
+    """logits: [R, V] fp32. Returns the largest of each row, infinite where one is no number, and its first place, int32."""
     rows, width = logits.shape
     chunks = triton.cdiv(width, _CHUNK)
     best, place = logits.new_empty(rows, chunks), logits.new_empty(rows, chunks, dtype=torch.int32)

@@ -5,9 +5,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-# The largest number that e4m3 (OCP 8-bit Floating Point Specification 1.0, 2023, section 5) holds.
-FP8_MAX = 448.0
-
 
 @triton.jit
 def _add_norm(
@@ -78,11 +75,13 @@ def add_norm(
 
     delta_scales: ([M], [C]) fp32 that delta still lacks; delta_bias, delta_gain: [C] fp32, added, and the gain of a norm of
     delta's own. gain: [C] fp32. tau: [1] fp32, the magnitude up to which a result counts as zero; kept: [1] int32, counts the
-    others, of the first `real` ([1] int32) rows. Returns (rows [M, C] in bf16, None), or (in e4m3, their scales [M]); what is returned
-    has at least `least_rows` rows, and nothing is said of those beyond M.
+    others, of the first `real` ([1] int32) rows. Returns (rows [M, C] in bf16, None), or (in e4m3, their scales [M]); it has
+    at least `least_rows` rows, and nothing is said of those beyond M.
     """
     rows, width = residual.shape
-    out = torch.empty(max(rows, least_rows), width, device=residual.device, dtype=torch.float8_e4m3fn if fp8 else torch.bfloat16)
+    out = torch.empty(
+        max(rows, least_rows), width, device=residual.device, dtype=torch.float8_e4m3fn if fp8 else torch.bfloat16
+    )
     scale = torch.empty(rows, device=residual.device) if fp8 else None
     row_scale, column_scale = (gain, gain) if delta_scales is None else delta_scales
     block = triton.next_power_of_2(width)

@@ -40,7 +40,7 @@ class Planes:
 
 def pack(weight: Tensor) -> Planes:
     """weight: [N, K] in any float dtype, on the device where the planes shall lie. Rounds to nearest."""
-    outputs, inputs = weight.shape
+    inputs = weight.shape[1]
     high, low, scale = [], [], []
     # In parts: whole numbers of 32 bits take twice or four times what the weights do.
     for part in weight.split(max(1, _PART // max(1, inputs))):

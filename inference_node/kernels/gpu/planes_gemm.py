@@ -59,7 +59,9 @@ def _gemm(
             tl.store(counter, 0)
             total = tl.zeros((ROWS, COLUMNS), tl.float32)
             for index in range(SPLITS):
-                total += tl.load(place + index * rows.to(tl.int64) * outputs, mask=fits, other=0.0, cache_modifier=".cg")
+                total += tl.load(
+                    place + index * rows.to(tl.int64) * outputs, mask=fits, other=0.0, cache_modifier=".cg"
+                )
             tl.store(target, total.to(out.dtype.element_ty), mask=fits)
 
 
@@ -71,7 +73,9 @@ class GemmScratch:
 
     def __init__(self, device: torch.device, outputs: int, multiprocessors: int) -> None:
         self.multiprocessors = multiprocessors
-        self.parts = torch.empty(self.ROWS * min(self.SPLITS * outputs, 4 * multiprocessors * _COLUMNS + outputs), device=device)
+        self.parts = torch.empty(
+            self.ROWS * min(self.SPLITS * outputs, 4 * multiprocessors * _COLUMNS + outputs), device=device
+        )
         self.arrived = torch.zeros(4 * triton.cdiv(outputs, _COLUMNS), device=device, dtype=torch.int32)
 
     def split(self, rows: int, words: int, outputs: int) -> tuple[int, int]:

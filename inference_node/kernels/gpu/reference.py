@@ -93,9 +93,7 @@ def _turn(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
 
 
-def keys_values(
-    pages: Tensor, page_scales: Tensor | None, table: Tensor, count: int
-) -> tuple[Tensor, Tensor]:
+def keys_values(pages: Tensor, page_scales: Tensor | None, table: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The first `count` keys and values of one run: [count, G, D] fp32 each."""
     blocks = pages[table.long()].float()
     if page_scales is not None:

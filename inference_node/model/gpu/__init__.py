@@ -1,1 +1,4 @@
-"""The GPU's half of `model`: weights, pages and steps in the memory of one CUDA device. Imported where there is one, and only there."""
+"""The GPU's half of `model`: weights, pages and steps in the memory of one CUDA device.
+
+`store`, `kv_cache` and `device` import anywhere; the rest needs Triton.
+"""

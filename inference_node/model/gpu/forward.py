@@ -98,7 +98,15 @@ def forward(
     last: int32, tokens that earlier steps left on the device. skips: see `Products`.
     """
     residual, slots = begin(
-        step.tokens, step.sources, last, step.positions, step.runs, step.tables, store.embedding, _factor(spec), kv.block_size
+        step.tokens,
+        step.sources,
+        last,
+        step.positions,
+        step.runs,
+        step.tables,
+        store.embedding,
+        _factor(spec),
+        kv.block_size,
     )
     run = _Run(spec, step, slots, store, kv, cuts, work, watch, skips)
     delta: Product | None = None

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from inference_node.kernels.gpu.norm import FP8_MAX
+from inference_node.kernels.gpu.fp8 import FP8_MAX
 from inference_node.model.gpu.device import here
 from inference_node.model.kv_cache import KvLayout
 from inference_node.model.spec import ModelSpec

@@ -1,9 +1,9 @@
 """The engine's steps on a GPU, one ahead of what it has asked for.
 
-While the host reads the tokens of step n, the device computes step n + 1 already: the same sequences, each with the token that step
-n left on the device. When the engine then asks for step n + 1 it finds its rows computed; those it asks for beside them run as a
-step of their own, and rows of sequences that ended meanwhile are thrown away. They wrote to a place behind the sequence's end, in a
-block that nobody else reads before writing it.
+While the host reads the tokens of step n, the device computes step n + 1 already: the same sequences, each with the token
+that step n left on the device. When the engine then asks for step n + 1 it finds its rows computed; those it asks for
+beside them run as a step of their own, and rows of sequences that ended meanwhile are thrown away. They wrote to a place
+behind the sequence's end, in a block that nobody else reads before writing it.
 """
 
 import weakref
@@ -14,33 +14,35 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inference_node.kernels.gpu.attention import queries_per_tile
+from inference_node.model.backend import Store
 from inference_node.model.forward import ActivationHook, TokenRun
 from inference_node.model.gpu.device import here
 from inference_node.model.gpu.forward import Cuts, StepTensors, Workspace, forward
 from inference_node.model.gpu.kv_cache import GpuKvCache
-from inference_node.model.gpu.steps import MAX_RUNS, PREFILL_ROWS, Launched, Run, StepPool, Steps, StepShape
+from inference_node.model.gpu.steps import (
+    EVERY_SHAPE,
+    MAX_RUNS,
+    PREFILL_ROWS,
+    Launched,
+    Run,
+    StepPool,
+    Steps,
+    StepShape,
+)
 from inference_node.model.gpu.store import GpuStore
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.model.sampler import SampledToken, SampleRequest, pick, sample
 from inference_node.model.spec import ModelSpec
-from inference_node.kernels.gpu.attention import queries_per_tile
 from inference_node.pruning.prune import Pruner
 from inference_node.pruning.thresholds import SITES, Site
-from inference_node.scheduling.batch import ScheduledBatch, ScheduledRow
+from inference_node.scheduling.batch import ScheduledBatch
 from inference_node.scheduling.sequence import Sequence
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """One row of a step: whose, and where its answer will stand in `last` once launched."""
-
-    row: ScheduledRow
-    request: SampleRequest | None
-
-
-@dataclass(frozen=True, slots=True)
 class _Piece:
-    """A launched step; `rows` of the batch, by index, in the order of its sampled rows. scores: logits of those that need them."""
+    """A launched step; `rows` of the batch, by index, in the order of its sampled rows. scores: logits where they are needed."""
 
     launched: Launched
     rows: tuple[int, ...]
@@ -60,12 +62,14 @@ class GpuRunner(ModelRunner):
 
     tokens_ahead = 1
 
-    def __init__(self, spec: ModelSpec, store: GpuStore, *, num_blocks: int, block_size: int, max_model_len: int) -> None:
+    def __init__(
+        self, spec: ModelSpec, store: GpuStore, *, num_blocks: int, block_size: int, max_model_len: int
+    ) -> None:
         self.spec = spec
         self._numerics = Numerics(store, None)
         self._max_model_len = max_model_len
         self.gpu_kv = GpuKvCache(spec, store.arithmetic.kv, num_blocks=num_blocks, block_size=block_size)
-        self.kv = self.gpu_kv
+        self.kv = self.gpu_kv  # type: ignore[assignment]  # the same to whoever asks for its sizes and its dtype
         self._steps: weakref.WeakKeyDictionary[GpuStore, Steps] = weakref.WeakKeyDictionary()
         self.pool = StepPool(spec, self.gpu_kv, max_model_len)
         self._lines: dict[Hashable, int] = {}
@@ -94,6 +98,11 @@ class GpuRunner(ModelRunner):
         for shape in shapes:
             steps.capture(shape, store)
 
+    def warm(self, store: Store) -> None:
+        assert isinstance(store, GpuStore)
+        # The largest first: smaller ones then fit into the memory that it took.
+        self.capture(store, reversed(EVERY_SHAPE))
+
     def run(self, batch: ScheduledBatch, seeds: SequenceOf[int]) -> list[tuple[Sequence, SampledToken]]:
         requests = [
             SampleRequest(row.sequence.sampling, row.sequence.tokens[row.sequence.num_prompt_tokens :], seed)
@@ -119,12 +128,7 @@ class GpuRunner(ModelRunner):
     ) -> Tensor:
         assert isinstance(store, GpuStore)
         with torch.cuda.stream(torch.cuda.Stream()):
-            logits = self._apart(tokens, store, hook, every_token=every_token).cpu()
-        return logits
-
-    def watch_apart(self, tokens: SequenceOf[int], store: GpuStore, hook: ActivationHook) -> None:
-        """Shows a hook the activations of a text."""
-        self.logits_apart(tokens, store, hook, every_token=False)
+            return self._apart(tokens, store, hook, every_token=every_token).cpu()
 
     @property
     def _store(self) -> GpuStore:
@@ -166,14 +170,14 @@ class GpuRunner(ModelRunner):
         rows = tuple(hits.get(row, -1) for row in range(ahead.launched.count))
         return [_Piece(ahead.launched, rows, {})], missing
 
-    def _launch(self, batch: ScheduledBatch, part: SequenceOf[int], requests: SequenceOf[SampleRequest | None]) -> _Piece:
+    def _launch(
+        self, batch: ScheduledBatch, part: SequenceOf[int], requests: SequenceOf[SampleRequest | None]
+    ) -> _Piece:
         runs = []
         for index in part:
             row = batch.rows[index]
             tokens = row.sequence.tokens[row.start : row.start + row.count]
-            runs.append(
-                self._run(row.sequence, tokens, row.start, row.sequence.block_table, samples=row.samples)
-            )
+            runs.append(self._run(row.sequence, tokens, row.start, row.sequence.block_table, samples=row.samples))
         launched = self._start(runs)
         sampled = tuple(index for index in part if batch.rows[index].samples)
         # Copied now, since the next step of this size writes over them.
@@ -202,7 +206,9 @@ class GpuRunner(ModelRunner):
                 if ends or position // size >= len(sequence.block_table):
                     continue
                 places[sequence] = (position, len(runs))
-                runs.append(Run((0,), position, self._lines[sequence], samples=True, source=piece.launched.first + place))
+                runs.append(
+                    Run((0,), position, self._lines[sequence], samples=True, source=piece.launched.first + place)
+                )
         if runs:
             self._ahead = _Ahead(self._start(runs), places)
 

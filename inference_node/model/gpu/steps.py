@@ -1,7 +1,7 @@
 """Steps as CUDA graphs: one for each size, captured once for a format of weights, replayed with other numbers.
 
-Graphs burn in addresses. So whatever they read or write, weights apart, is allocated here or in what is passed in, once, and a set
-of graphs dies with the weights it was captured with.
+Graphs burn in addresses. So whatever they read or write, weights apart, is allocated here or in what is passed in, once,
+and a set of graphs dies with the weights it was captured with.
 """
 
 import threading
@@ -33,7 +33,7 @@ _KEPT_STEPS = 16
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Consecutive tokens of one sequence. `line` of the tables names its blocks; `source`: where the last step left its only token."""
+    """Consecutive tokens of one sequence. line: of the tables, where its blocks are; source: where a step left its only token."""
 
     tokens: Sequence[int]
     start: int
@@ -56,6 +56,18 @@ class StepShape:
     @property
     def outputs(self) -> int:
         return self.rows if self.sampled is None else self.sampled
+
+
+EVERY_SHAPE = (
+    StepShape(1, None, skips=True),
+    *(StepShape(rows, None) for rows in DECODE_ROWS),
+    *(
+        StepShape(rows, sampled)
+        for rows in PREFILL_ROWS
+        for index, sampled in enumerate(SAMPLED_ROWS)
+        if index == 0 or SAMPLED_ROWS[index - 1] < rows
+    ),
+)
 
 
 def shape_for(runs: Sequence[Run], *, prunes: bool = False) -> StepShape:

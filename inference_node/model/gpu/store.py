@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from inference_node.contract.settings import Precision
-from inference_node.kernels.gpu.norm import FP8_MAX
+from inference_node.kernels.gpu.fp8 import FP8_MAX
 from inference_node.kernels.gpu.planes import Planes, pack
 from inference_node.model import rope, tensors
 from inference_node.model.checkpoint import Checkpoint

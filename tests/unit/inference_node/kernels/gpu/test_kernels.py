@@ -69,9 +69,7 @@ class TestAddNorm:
         change = None if options == "none" else delta
         after, expected = reference.add_norm(residual, change, gain, EPS, tau, **given)
         kept, mine = scalar(device, 0, torch.int32), residual.clone()
-        out, scale = add_norm(
-            mine, change, gain, EPS, tau, kept, scalar(device, real, torch.int32), fp8=fp8, **given
-        )
+        out, scale = add_norm(mine, change, gain, EPS, tau, kept, scalar(device, real, torch.int32), fp8=fp8, **given)
         found = out.float() if scale is None else out.float() * scale[:, None]
         assert far(mine, after) < BF16
         assert far_pruned(found, expected) < (FP8 if fp8 else BF16)
@@ -149,13 +147,20 @@ def test_rope_writes_keys_and_values(draw: Generator, narrow: bool, head_gains: 
     tokens = torch.tensor([7, 8, 9, 10, 11], device=device, dtype=torch.int32)
     sources = torch.tensor([-1, -1, 1, -1, 0], device=device, dtype=torch.int32)
     last = torch.tensor([30, 40], device=device, dtype=torch.int32)
-    residual, slots = begin(
-        tokens, sources, last, positions, runs, cache.tables, embedding, 2.0, cache.size
-    )
+    residual, slots = begin(tokens, sources, last, positions, runs, cache.tables, embedding, 2.0, cache.size)
     assert torch.equal(residual, (embedding[[7, 8, 40, 10, 30]].float() * 2).bfloat16())
     before = cache.pages.float().clone()
     q = rope_write(
-        qkv, turns, positions, slots, cache.pages, cache.scales, heads, scale=0.25, eps=EPS, **given  # type: ignore[arg-type]
+        qkv,
+        turns,
+        positions,
+        slots,
+        cache.pages,
+        cache.scales,
+        heads,
+        scale=0.25,
+        eps=EPS,
+        **given,  # type: ignore[arg-type]
     )
     queries, keys, values = reference.turned(qkv, turns, positions, heads, key_heads, eps=EPS, **given)  # type: ignore[arg-type]
     assert far(q, queries * 0.25) < BF16
@@ -189,7 +194,17 @@ def test_decode_attention(
     zero, kept = scalar(device, 0.0), scalar(device, 0, torch.int32)
     for _ in range(2):  # the second time with counters as the first left them
         out = decode_attention(
-            q, cache.pages, cache.scales, positions, runs, cache.tables, scratch, zero, kept, scalar(device, 2, torch.int32), window
+            q,
+            cache.pages,
+            cache.scales,
+            positions,
+            runs,
+            cache.tables,
+            scratch,
+            zero,
+            kept,
+            scalar(device, 2, torch.int32),
+            window,
         )
         for row, context in enumerate(contexts):
             expected = reference.attention(q[row : row + 1], *cache.of(row), context - 1, window)
@@ -200,9 +215,7 @@ def test_decode_attention(
 @pytest.mark.parametrize(("heads", "key_heads", "dim"), [(4, 2, 16), (3, 1, 24), (16, 1, 64), (2, 2, 128)])
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("window", [0, 37])
-def test_prefill_attention(
-    draw: Generator, heads: int, key_heads: int, dim: int, narrow: bool, window: int
-) -> None:
+def test_prefill_attention(draw: Generator, heads: int, key_heads: int, dim: int, narrow: bool, window: int) -> None:
     spans = [(0, 70), (64, 1), (31, 60)]  # start and number of new tokens
     device = draw.device
     cache = Paged(draw, contexts=[a + n for a, n in spans], key_heads=key_heads, dim=dim, narrow=narrow)

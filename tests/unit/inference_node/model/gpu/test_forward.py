@@ -47,7 +47,9 @@ class Steps:
             most = min(TILE, count)
             tiles = int32([0])  # replaced below
             firsts = range(0, count, most)
-            tiles = torch.stack([int32([at, min(most, count - at), start + at, 0]) for at in firsts], dim=1).contiguous()
+            tiles = torch.stack(
+                [int32([at, min(most, count - at), start + at, 0]) for at in firsts], dim=1
+            ).contiguous()
         step = StepTensors(
             tokens=int32(tokens),
             sources=int32([-1] * count),

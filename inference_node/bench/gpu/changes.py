@@ -1,0 +1,152 @@
+"""Random changes of settings while the engine is under load: what they cost, and whether an answer suffers."""
+
+import random
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from inference_node.bench.gpu.serving import answers, make_engine
+from inference_node.contract.settings import Precision
+from inference_node.engine.answer import Answer
+from inference_node.engine.engine import Change, Engine
+from inference_node.model.gpu.runner import GpuRunner
+from inference_node.model.gpu.store import GpuStore, convert
+from inference_node.model.runner import Numerics
+from inference_node.pruning.prune import Pruner
+from inference_node.scheduling.sequence import FinishReason
+
+_ROWS, _PROMPT, _OUTPUT = 32, 200, 160
+_CHANGES, _STEPS_BETWEEN = 100, 12
+
+
+class _Load:
+    """Keeps _ROWS answers running, notes how long every step took, and checks what ended."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.running: dict[str, Answer] = {}
+        self.finished = self.wrong = 0
+        self.gaps: list[float] = []
+        self._seed = 10_000
+        self._before: float | None = None
+        self._tokens: dict[str, int] = {}
+
+    def step(self) -> None:
+        while len(self.running) < _ROWS:
+            self._seed += 1
+            answer = answers(self.engine, 1, _PROMPT, _OUTPUT - self._seed % 40, seed=self._seed)[0]
+            self.running[answer.request.request_id] = answer
+        for delta in self.engine.step():
+            self._tokens[delta.request_id] = self._tokens.get(delta.request_id, 0) + len(delta.token_ids)
+            if delta.finish_reason is not None:
+                answer = self.running.pop(delta.request_id)
+                wanted = answer.request.sampling.max_tokens
+                told, kept = self._tokens.pop(delta.request_id), answer.sequence.num_generated
+                self.finished += 1
+                self.wrong += not (delta.finish_reason is FinishReason.LENGTH and told == kept == wanted)
+        now = time.perf_counter()
+        if self._before is not None:
+            self.gaps.append(now - self._before)
+        self._before = now
+
+    def take_gaps(self) -> list[float]:
+        gaps, self.gaps = self.gaps, []
+        self._before = None
+        return gaps
+
+
+def run(report: Any, runner: GpuRunner, stores: dict[Precision, GpuStore], taus: Mapping[float, torch.Tensor]) -> None:
+    exact = stores[Precision.BF16]
+    runner.warm(exact)
+    load = _Load(make_engine(runner, exact, batch=64))
+    for _ in range(200):
+        load.step()
+    load.take_gaps()
+    for _ in range(300):
+        load.step()
+    steady = load.take_gaps()
+    p99 = _p99(steady)
+    report.add(what="steady", rows=_ROWS, itl_ms=_ms(statistics.median(steady)), itl_p99_ms=_ms(p99))
+    for precision in (Precision.FP8, Precision.INT8):
+        stores.pop(precision, None)
+        taken, gaps = _beside(load, lambda p=precision: stores.__setitem__(p, _prepared(runner, exact, p)))  # type: ignore[misc]
+        report.add(
+            what="prepared beside load", format=precision.value, seconds=round(taken, 2), itl_ms=_ms(statistics.median(gaps)),
+            itl_p99_ms=_ms(_p99(gaps)), worst_ms=_ms(max(gaps)), over_steady_p99=round(_p99(gaps) / p99, 2),
+        )  # fmt: skip
+    stores[Precision.INT4] = stores[Precision.INT8].in_precision(Precision.INT4)
+    runner.warm(stores[Precision.INT4])
+    _random_changes(report, load, stores, taus, p99)
+
+
+def _random_changes(
+    report: Any, load: _Load, stores: Mapping[Precision, GpuStore], taus: Mapping[float, torch.Tensor], p99: float
+) -> None:
+    draw, engine = random.Random(3), load.engine
+    load.take_gaps()
+    took: list[float] = []
+    settings = engine.settings
+    for _ in range(_CHANGES):
+        knob = draw.choice(("precision", "pruning_threshold", "max_batch_size", "max_batched_tokens"))
+        value: Any = {
+            "precision": draw.choice([p.value for p in stores]),
+            "pruning_threshold": draw.choice([0.0, *taus]),
+            "max_batch_size": draw.choice((24, 32, 64)),
+            "max_batched_tokens": draw.choice((256, 512, 2048)),
+        }[knob]
+        settings = settings.replace(**{knob: value})
+        pruner = Pruner(taus[settings.pruning_threshold]) if settings.pruning_threshold else None
+        began = time.perf_counter()
+        engine.apply(Change(settings, Numerics(stores[settings.precision], pruner), None))
+        took.append(time.perf_counter() - began)
+        for _ in range(_STEPS_BETWEEN):
+            load.step()
+    gaps = load.take_gaps()
+    while engine.has_work:
+        before = load.finished
+        for delta in engine.step():
+            load.finished += delta.finish_reason is not None
+        assert load.finished >= before
+    report.add(
+        what="random changes", changes=_CHANGES, answers=load.finished, wrong=load.wrong, failed_steps=engine.failed_steps,
+        apply_ms=_ms(statistics.median(took)), worst_apply_ms=_ms(max(took)), itl_p99_ms=_ms(_p99(gaps)),
+        over_steady_p99=round(_p99(gaps) / p99, 2), worst_ms=_ms(max(gaps)),
+    )  # fmt: skip
+
+
+def _prepared(runner: GpuRunner, exact: GpuStore, precision: Precision) -> GpuStore:
+    store = convert(exact, precision)
+    runner.warm(store)
+    return store
+
+
+def _beside(load: _Load, work: Callable[[], None]) -> tuple[float, list[float]]:
+    """Seconds of work in a thread of its own, and times between tokens meanwhile."""
+    load.take_gaps()
+    took: list[float] = []
+
+    def timed() -> None:
+        began = time.perf_counter()
+        work()
+        took.append(time.perf_counter() - began)
+
+    thread = threading.Thread(target=timed)
+    thread.start()
+    while thread.is_alive():
+        load.step()
+    thread.join()
+    if not took:
+        raise RuntimeError("the preparation failed; see above")
+    return took[0], load.take_gaps()
+
+
+def _p99(values: list[float]) -> float:
+    return sorted(values)[int(0.99 * (len(values) - 1))]
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1e3, 3)

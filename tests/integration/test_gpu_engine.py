@@ -1,0 +1,91 @@
+"""The whole engine on a GPU: answers as transformers gives them, in any batch, and through changes of every knob."""
+
+import asyncio
+import importlib.util
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.engine.async_engine import AsyncEngine
+from tests.support.engines import Answered, ask, running_engine
+from tests.support.models import oracle_logits, save_tiny_model
+
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available() or importlib.util.find_spec("triton") is None, reason="needs a GPU and Triton"
+)
+BF16 = EngineSettings(precision=Precision.BF16, max_batch_size=16)
+FAMILIES = ["llama-gqa", "llama-rope-llama3", "mistral-window", "qwen2", "qwen3", "glm", "glm4", "gemma3-text"]
+
+
+def prompt(seed: int, length: int) -> list[int]:
+    draw = random.Random(seed)
+    return [draw.randrange(256) for _ in range(length)]
+
+
+def is_greedy(folder: Path, asked: list[int], answer: Answered) -> bool:
+    """Whether every token is the likeliest, or as likely as bf16 can tell, by transformers' arithmetic in fp32."""
+    logits = oracle_logits(folder, [*asked, *answer.tokens], torch.float32)[len(asked) - 1 : -1]
+    chosen = logits.gather(1, torch.tensor(answer.tokens).unsqueeze(1)).squeeze(1)
+    return bool((logits.amax(1) - chosen <= 0.1 * logits.std()).all())
+
+
+@pytest.mark.parametrize("shape", FAMILIES)
+async def test_answers_are_those_of_transformers(tmp_path: Path, shape: str) -> None:
+    folder = save_tiny_model(tmp_path / "model", shape, dtype=torch.bfloat16)
+    async with running_engine(folder, tmp_path, BF16) as engine:
+        assert engine.hardware.device != "cpu"
+        asked = [prompt(seed, length) for seed, length in enumerate((5, 40, 90, 17))]
+        answers = await asyncio.gather(
+            *(ask(engine, str(i), tokens, max_tokens=24, ignore_eos=True) for i, tokens in enumerate(asked))
+        )
+    for tokens, answer in zip(asked, answers, strict=True):
+        assert len(answer.tokens) == 24
+        assert is_greedy(folder, tokens, answer)
+
+
+async def test_sampled_and_greedy_requests_share_a_batch(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model", dtype=torch.bfloat16)
+    async with running_engine(folder, tmp_path, BF16) as engine:
+        drawn = {"max_tokens": 12, "temperature": 1.0, "seed": 7, "ignore_eos": True}
+        alone = await ask(engine, "alone", prompt(1, 20), **drawn)
+        again, greedy, scored = await asyncio.gather(
+            ask(engine, "again", prompt(1, 20), **drawn),
+            ask(engine, "greedy", prompt(2, 30), max_tokens=20, ignore_eos=True),
+            ask(engine, "scored", prompt(3, 10), max_tokens=5, logprobs=3, ignore_eos=True),
+        )
+    assert len(alone.tokens) == len(again.tokens) == 12
+    assert is_greedy(folder, prompt(2, 30), greedy)
+    assert all(delta.logprobs for delta in scored.deltas if delta.token_ids)
+
+
+async def test_no_answer_suffers_from_changes_of_every_knob(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model", dtype=torch.bfloat16)
+    changes = [
+        {"precision": "int8"},
+        {"precision": "int4"},
+        {"pruning_threshold": 0.3},
+        {"max_batch_size": 2},
+        {"precision": "fp8"},
+        {"max_batch_size": 12, "pruning_threshold": 0.0},
+        {"precision": "bf16", "max_batched_tokens": 128},
+    ]
+    async with running_engine(folder, tmp_path, BF16, max_model_len=512) as engine:
+        before = await ask(engine, "before", prompt(0, 30), max_tokens=20, ignore_eos=True)
+        asked = [asyncio.create_task(_one(engine, number)) for number in range(12)]
+        settings = BF16
+        for change in changes:
+            settings = settings.replace(**change)
+            applied = await engine.apply(settings, force=True)
+            assert applied.settings == settings
+            await asyncio.sleep(0)
+        answers = await asyncio.gather(*asked)
+        after = await ask(engine, "after", prompt(0, 30), max_tokens=20, ignore_eos=True)
+    assert [len(answer.tokens) for answer in answers] == [200] * 12
+    assert after.tokens == before.tokens
+
+
+async def _one(engine: AsyncEngine, number: int) -> Answered:
+    return await ask(engine, f"load-{number}", prompt(number, 10 + 7 * number), max_tokens=200, ignore_eos=True)
