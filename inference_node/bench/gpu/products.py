@@ -7,6 +7,7 @@ import torch
 from inference_node.bench.gpu.limits import time_s
 from inference_node.kernels.gpu.gemv import GemvScratch, gemv
 from inference_node.kernels.gpu.planes import pack
+from inference_node.kernels.gpu.planes_dot import MOST_ROWS, planes_dot
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
 
 _SHAPES = {"qkv": (4096, 6144), "output": (4096, 4096), "gate_up": (4096, 28_672), "down": (14_336, 4096)}
@@ -36,23 +37,17 @@ def run(report: Any, read: float) -> None:
             )
 
         nbytes = inputs * outputs * 2
-        for rows in (1, 2, 16):
+        for rows in (1, 2, 8, 16):
             x = torch.randn(rows, inputs, device=device, dtype=torch.bfloat16)
             timed("cublas [K,N]", rows, nbytes, [lambda w=w: torch.mm(x, w) for w in weights])
             timed("cublas [N,K]", rows, nbytes, [lambda w=w: torch.mm(x, w.t()) for w in turned])
             for bits in (8, 4):
                 size = planes[0].nbytes(bits)
-                if rows == 1:
-                    timed(f"gemv int{bits}", rows, size, [lambda p=p: gemv(x, p, few, bits=bits) for p in planes])
-                else:
-                    timed(
-                        f"gemm int{bits}", rows, size, [lambda p=p: planes_gemm(x, p, many, bits=bits) for p in planes]
-                    )
+                timed(f"gemm int{bits}", rows, size, [lambda p=p: planes_gemm(x, p, many, bits=bits) for p in planes])
+                if rows <= MOST_ROWS:
+                    timed(f"dot int{bits}", rows, size, [lambda p=p: planes_dot(x, p, bits=bits) for p in planes])
         x = torch.randn(1, inputs, device=device, dtype=torch.bfloat16)
         timed("gemv bf16", 1, nbytes, [lambda w=w: gemv(x, w, few) for w in weights])
         x = torch.where(torch.rand_like(x) < 0.4, torch.zeros_like(x), x)
         timed("gemv bf16, 40 % dropped", 1, nbytes, [lambda w=w: gemv(x, w, few) for w in weights])
-        for bits in (8, 4):
-            size = planes[0].nbytes(bits)
-            timed(f"gemv int{bits}, 40 % dropped", 1, size, [lambda p=p: gemv(x, p, few, bits=bits) for p in planes])
         del weights, turned, planes

@@ -1,6 +1,6 @@
 """Tries how to cut up one-row products, on the four matrices of Llama 3 8B: `python -m inference_node.bench.gpu.tune`.
 
-What it finds goes into `kernels.gpu.gemv.TUNED` by hand; nothing is tuned while serving.
+What it finds goes into TUNED of `kernels.gpu.gemv` and `planes_dot` by hand; nothing is tuned while serving.
 """
 
 import argparse
@@ -18,33 +18,36 @@ from torch import Tensor
 from inference_node.bench.gpu.limits import read_bytes_per_s, time_s
 from inference_node.kernels.gpu.gemv import GemvScratch, Tuning, gemv, gemv_narrow
 from inference_node.kernels.gpu.planes import Planes, pack
+from inference_node.kernels.gpu.planes_dot import DotTuning, planes_dot
 
 SHAPES = {"qkv": (4096, 6144), "output": (4096, 4096), "gate_up": (4096, 28_672), "down": (14_336, 4096)}
 # More than the L2 cache holds, so that each product reads from memory.
 _COPIES_BYTES = 300 << 20
 
 
-def candidates(kind: str) -> list[Tuning]:
+def candidates(kind: str) -> list[Tuning] | list[DotTuning]:
     if kind == "fp8":
         tried = itertools.product((4, 8, 16), (512, 1024, 2048), (1,), (3, 5), (4,), (4, 8))
     elif kind == "bf16":
         tried = itertools.product((128, 256, 512), (8, 16), (2, 4), (2, 3, 4), (4, 8), (4,))
     else:
-        tried = itertools.product((8, 16, 32, 64), (32, 64, 128), (1,), (2, 3, 4), (4,), (2, 4, 8))
+        cut = itertools.product((4, 8, 16), (16, 32, 64), (2, 3, 4, 5), (2, 4, 8))
+        dots = [DotTuning(*one) for one in cut]
+        return [t for t in dots if 4 <= t.columns * t.groups * 8 / (32 * t.warps) <= 16]
     found = [Tuning(*one) for one in tried]
     if kind == "bf16":
         found = [t for t in found if 8192 <= t.columns * t.depth * t.unroll * t.stages * 2 <= 70_000]
-    elif kind == "fp8":
-        found = [t for t in found if t.columns * t.depth <= 16_384]
     else:
-        found = [t for t in found if 4 <= t.columns * t.depth / (32 * t.warps) <= 32]
+        found = [t for t in found if t.columns * t.depth <= 16_384]
     return found
 
 
-def call(kind: str, x: Tensor, weight: Any, scratch: GemvScratch, tuning: Tuning) -> Tensor:
+def call(kind: str, x: Tensor, weight: Any, scratch: GemvScratch, tuning: Tuning | DotTuning) -> Tensor:
+    if isinstance(tuning, DotTuning):
+        return planes_dot(x, weight, bits=4 if kind == "int4" else 8, tuning=tuning)
     if kind == "fp8":
         return gemv_narrow(x, *weight, tuning=tuning)
-    return gemv(x, weight, scratch, bits=4 if kind == "int4" else 8, tuning=tuning)
+    return gemv(x, weight, scratch, tuning=tuning)
 
 
 def weights_for(kind: str, inputs: int, outputs: int, copies: int) -> tuple[list[Any], int]:
@@ -64,7 +67,7 @@ def weights_for(kind: str, inputs: int, outputs: int, copies: int) -> tuple[list
     return made, first.nbytes if isinstance(first, Tensor) else first[0].nbytes
 
 
-def compile_all(job: tuple[str, list[Tuning]]) -> None:
+def compile_all(job: tuple[str, list[Tuning] | list[DotTuning]]) -> None:
     kind, tunings = job
     scratch = GemvScratch(torch.device("cuda"), 28_672, 132)
     for inputs, outputs in SHAPES.values():
@@ -101,12 +104,14 @@ def main() -> None:
         options.out.write_text(json.dumps(results))
 
 
-def _time(kind: str, name: str, weights: list[Any], nbytes: int, read: float, tuning: Tuning) -> dict[str, Any] | None:
+def _time(
+    kind: str, name: str, weights: list[Any], nbytes: int, read: float, tuning: Tuning | DotTuning
+) -> dict[str, Any] | None:
     inputs, outputs = SHAPES[name]
     scratch = GemvScratch(torch.device("cuda"), outputs, 132)
     x = torch.randn(1, inputs, device="cuda", dtype=torch.bfloat16)
     pruned = torch.where(torch.rand(x.shape, device="cuda") < 0.4, torch.zeros_like(x), x)
-    row: dict[str, Any] = {"kind": kind, "matrix": name, "tuning": str(tuning)[6:]}
+    row: dict[str, Any] = {"kind": kind, "matrix": name, "tuning": str(tuning).split("Tuning")[1]}
     for label, rows in (("us", x), ("pruned_us", pruned)):
         try:
             taken = _replayed(lambda rows=rows: [call(kind, rows, weight, scratch, tuning) for weight in weights])  # type: ignore[misc]

@@ -2,7 +2,7 @@
 
 In bf16 a weight lies as [K, N]: an input whose activation is zero, pruned or not, has its row of weights skipped. Inputs
 are split over programs; the one that comes last of a column block adds the parts up, in their order, so results do not
-depend on chance. The narrow formats lie as [N, K], and a program has all inputs of its outputs.
+depend on chance. e4m3 lies as [N, K], and a program has all inputs of its outputs.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,6 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-
-from inference_node.kernels.gpu.planes import Planes
 
 _MOST_SPLITS, _MOST_COLUMNS = 64, 512
 # Weights from which on wide programs are faster.
@@ -56,78 +54,6 @@ def _bf16(
 
 
 @triton.jit
-def _half(word, BIT: tl.constexpr):
-    """The half byte at bit 12 or 16 of a word becomes 1 + h / 2^11 or 1 + h / 2^7: an `and` and an `or`, and no conversion."""
-    return ((word & (15 << BIT)) | 0x3F800000).to(tl.float32, bitcast=True)
-
-
-@triton.jit
-def _dot(word, x0, x1, x2, x3, x4, x5, x6, x7):
-    """Eight inputs of each word: those that come to lie at bit 16 bring x / 2^7 more, the others x / 2^11."""
-    down, up = word >> 8, word << 8
-    near = _half(word, 16) * x4 + _half(up, 16) * x2 + _half(down, 16) * x6 + _half(word << 16, 16) * x0
-    far = _half(word, 12) * x3 + _half(up, 12) * x1 + _half(down, 12) * x5 + _half(word >> 16, 12) * x7
-    return near + far
-
-
-@triton.jit
-def _planes(
-    x, high, low, scale, out, inputs, outputs, words,
-    BOTH: tl.constexpr, COLUMNS: tl.constexpr, WORDS: tl.constexpr, STAGES: tl.constexpr,
-):  # fmt: skip
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    inside = column < outputs
-    line = column[:, None].to(tl.int64)
-    total = tl.zeros((COLUMNS, WORDS), tl.float32)
-    for first in tl.range(0, words, WORDS, num_stages=STAGES):
-        word = first + tl.arange(0, WORDS)
-        mask = inside[:, None] & (word < words)[None, :]
-        upper = tl.load(high + line * words + word[None, :], mask=mask, other=0, eviction_policy="evict_first")
-        if BOTH:
-            lower = tl.load(low + line * words + word[None, :], mask=mask, other=0, eviction_policy="evict_first")
-        size = tl.load(scale + line * (words // 8) + (word // 8)[None, :], mask=mask, other=0.0).to(tl.float32)
-        k = word // 8 * 64 + word % 8
-        x0 = tl.load(x + k, mask=k < inputs, other=0.0).to(tl.float32) * 128.0
-        x1 = tl.load(x + k + 8, mask=k + 8 < inputs, other=0.0).to(tl.float32) * 2048.0
-        x2 = tl.load(x + k + 16, mask=k + 16 < inputs, other=0.0).to(tl.float32) * 128.0
-        x3 = tl.load(x + k + 24, mask=k + 24 < inputs, other=0.0).to(tl.float32) * 2048.0
-        x4 = tl.load(x + k + 32, mask=k + 32 < inputs, other=0.0).to(tl.float32) * 128.0
-        x5 = tl.load(x + k + 40, mask=k + 40 < inputs, other=0.0).to(tl.float32) * 2048.0
-        x6 = tl.load(x + k + 48, mask=k + 48 < inputs, other=0.0).to(tl.float32) * 128.0
-        x7 = tl.load(x + k + 56, mask=k + 56 < inputs, other=0.0).to(tl.float32) * 2048.0
-        # What the ones and the eights bring in.
-        extra = (x0 + x2 + x4 + x6) * (136.0 / 128.0) + (x1 + x3 + x5 + x7) * (2056.0 / 2048.0)
-        part = _dot(
-            upper,
-            x0[None, :],
-            x1[None, :],
-            x2[None, :],
-            x3[None, :],
-            x4[None, :],
-            x5[None, :],
-            x6[None, :],
-            x7[None, :],
-        )
-        part = (part - extra[None, :]) * 16.0
-        if BOTH:
-            fine = _dot(
-                lower,
-                x0[None, :],
-                x1[None, :],
-                x2[None, :],
-                x3[None, :],
-                x4[None, :],
-                x5[None, :],
-                x6[None, :],
-                x7[None, :],
-            )
-            part += fine - extra[None, :]
-        total += part * size
-    y = tl.sum(total, axis=1)
-    tl.store(out + column, y.to(out.dtype.element_ty), mask=inside)
-
-
-@triton.jit
 def _narrow(
     x, weight, scale, out, inputs, outputs,
     COLUMNS: tl.constexpr, DEPTH: tl.constexpr, STAGES: tl.constexpr,
@@ -152,8 +78,8 @@ def _narrow(
 class Tuning:
     """How one format's product is cut up; found by `bench.gpu.tune` on an H100.
 
-    columns: outputs of a program; depth: inputs (words, of planes) of one step of its loop, times `unroll` in bf16; programs: per
-    multiprocessor, at least, that the inputs are split for in bf16.
+    columns: outputs of a program; depth: inputs of one step of its loop, times `unroll` in bf16; programs: per multiprocessor, at
+    least, that the inputs are split for in bf16.
     """
 
     columns: int
@@ -167,8 +93,6 @@ class Tuning:
 TUNED = {
     "bf16, small": Tuning(columns=128, depth=8, unroll=4, stages=3, programs=4),
     "bf16": Tuning(columns=512, depth=8, unroll=2, stages=2, programs=4),
-    "int8": Tuning(columns=8, depth=64, unroll=1, stages=3, programs=4),
-    "int4": Tuning(columns=8, depth=128, unroll=1, stages=3, programs=4),
     "fp8": Tuning(columns=8, depth=512, unroll=1, stages=5, programs=4),
 }
 
@@ -192,22 +116,13 @@ class GemvScratch:
 
 def gemv(
     x: Tensor,
-    weight: Tensor | Planes,
+    weight: Tensor,
     scratch: GemvScratch,
     *,
-    bits: int = 8,
     dtype: torch.dtype = torch.bfloat16,
     tuning: Tuning | None = None,
 ) -> Tensor:
-    """x: [1, K] bf16; weight: [K, N] bf16, or planes to be read in 4 or 8 bits. Returns [1, N], summed in fp32."""
-    if isinstance(weight, Planes):
-        how = tuning or TUNED[f"int{bits}"]
-        out = torch.empty(1, weight.outputs, device=x.device, dtype=dtype)
-        _planes[(triton.cdiv(weight.outputs, how.columns),)](
-            x, weight.high, weight.low, weight.scale, out, weight.inputs, weight.outputs, weight.high.shape[1],
-            BOTH=bits == 8, COLUMNS=how.columns, WORDS=how.depth, STAGES=how.stages, num_warps=how.warps,
-        )  # fmt: skip
-        return out
+    """x: [1, K] bf16; weight: [K, N] bf16. Returns [1, N], summed in fp32."""
     inputs, outputs = weight.shape
     how = tuning or TUNED["bf16" if weight.numel() > _LARGE else "bf16, small"]
     splits, share = scratch.split(inputs, outputs, how)

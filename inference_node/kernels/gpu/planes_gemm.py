@@ -12,10 +12,10 @@ _COLUMNS = 64
 _WORDS = 16
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits", "rows"])
 def _gemm(
-    x, high, low, scale, parts, arrived, out, rows, inputs, outputs, words, share,
-    BOTH: tl.constexpr, SPLITS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WORDS: tl.constexpr,
+    x, high, low, scale, parts, arrived, out, rows, inputs, outputs, words, share, splits,
+    BOTH: tl.constexpr, SPLIT: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, WORDS: tl.constexpr,
 ):  # fmt: skip
     # Programs that share weights run side by side, so that all but the first find them in the L2 cache.
     tile, block, split = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -47,7 +47,7 @@ def _gemm(
             total = tl.dot(values, (whole.to(tl.float32) * size).to(tl.bfloat16), total)
     fits = (row < rows)[:, None] & inside[None, :]
     target = out + row[:, None].to(tl.int64) * outputs + column[None, :]
-    if SPLITS == 1:
+    if not SPLIT:
         tl.store(target, total.to(out.dtype.element_ty), mask=fits)
     else:
         place = parts + row[:, None].to(tl.int64) * outputs + column[None, :]
@@ -55,10 +55,10 @@ def _gemm(
         tl.debug_barrier()
         counter = arrived + tile * tl.num_programs(1) + block
         count = tl.atomic_add(counter, 1, sem="acq_rel", scope="gpu")
-        if count == SPLITS - 1:
+        if count == splits - 1:
             tl.store(counter, 0)
             total = tl.zeros((ROWS, COLUMNS), tl.float32)
-            for index in range(SPLITS):
+            for index in range(splits):
                 total += tl.load(
                     place + index * rows.to(tl.int64) * outputs, mask=fits, other=0.0, cache_modifier=".cg"
                 )
@@ -100,6 +100,7 @@ def planes_gemm(
     splits, share = scratch.split(rows, words, outputs)
     _gemm[(triton.cdiv(rows, tall), triton.cdiv(outputs, wide), splits)](
         x, weight.high, weight.low, weight.scale, scratch.parts, scratch.arrived, out, rows, inputs, outputs, words, share,
-        BOTH=bits == 8, SPLITS=splits, ROWS=tall, COLUMNS=wide, WORDS=_WORDS, num_warps=8 if tall == 128 else 4, num_stages=3,
+        splits, BOTH=bits == 8, SPLIT=splits > 1, ROWS=tall, COLUMNS=wide, WORDS=_WORDS,
+        num_warps=8 if tall == 128 else 4, num_stages=3,
     )  # fmt: skip
     return out

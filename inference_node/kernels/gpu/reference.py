@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from inference_node.kernels.gpu.planes import GROUP
+
 
 def prune(x: Tensor, tau: Tensor) -> Tensor:
     return torch.where(x.float().abs() > tau, x, torch.zeros((), dtype=x.dtype))
@@ -114,3 +116,11 @@ def attention(q: Tensor, keys: Tensor, values: Tensor, start: int, window: int =
         visible = visible & (at > mine - window)
     weights = scores.masked_fill(~visible, float("-inf")).softmax(-1)
     return torch.einsum("htn,nhd->thd", weights, values).flatten(1)
+
+
+def in_bytes(x: Tensor) -> Tensor:
+    """x: [M, K]. What is left of it, fp32, when each 64 neighbours are whole numbers from -127 to 127 times a scale."""
+    rows, inputs = x.shape
+    groups = functional.pad(x.float(), (0, -inputs % GROUP)).view(rows, -1, GROUP)
+    scale = groups.abs().amax(-1, keepdim=True).clamp_min(1e-30) / 127.0
+    return ((groups / scale + 0.5).floor() * scale).flatten(1)[:, :inputs]

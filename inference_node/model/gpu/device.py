@@ -13,3 +13,9 @@ def here() -> torch.device:
 def multiprocessors() -> int:
     device = here()
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+
+
+def wait_here() -> None:
+    """Until what this thread's stream was given is done."""
+    if torch.cuda.is_available():
+        torch.cuda.current_stream().synchronize()

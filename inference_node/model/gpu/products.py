@@ -8,6 +8,7 @@ from torch import Tensor
 from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
 from inference_node.kernels.gpu.norm import quantize_rows
 from inference_node.kernels.gpu.planes import Planes
+from inference_node.kernels.gpu.planes_dot import MOST_ROWS, planes_dot
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
 from inference_node.model.gpu.device import multiprocessors
 from inference_node.model.gpu.store import GpuMatrix, Narrow
@@ -67,8 +68,8 @@ class Products:
                 return torch.mm(x, weight, out_dtype=torch.float32)
 
     def _planes(self, x: Tensor, planes: Planes, bits: int, dtype: torch.dtype) -> Tensor:
-        if x.shape[0] == 1:
-            return gemv(x, planes, self._few, bits=bits, dtype=dtype)
+        if x.shape[0] <= MOST_ROWS:
+            return planes_dot(x, planes, bits=bits, dtype=dtype)
         return planes_gemm(x, planes, self._many, bits=bits, dtype=dtype)
 
     def _narrow(self, x: Tensor, narrow: Narrow, dtype: torch.dtype) -> Tensor:

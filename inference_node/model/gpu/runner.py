@@ -6,6 +6,7 @@ beside them run as a step of their own, and rows of sequences that ended meanwhi
 behind the sequence's end, in a block that nobody else reads before writing it.
 """
 
+import sys
 import weakref
 from collections.abc import Hashable, Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
@@ -38,6 +39,8 @@ from inference_node.pruning.prune import Pruner
 from inference_node.pruning.thresholds import SITES, Site
 from inference_node.scheduling.batch import ScheduledBatch
 from inference_node.scheduling.sequence import Sequence
+
+_SWITCH_S = 0.0002
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +103,14 @@ class GpuRunner(ModelRunner):
 
     def warm(self, store: Store) -> None:
         assert isinstance(store, GpuStore)
-        # The largest first: smaller ones then fit into the memory that it took.
-        self.capture(store, reversed(EVERY_SHAPE))
+        # Capturing is Python for the most part. The thread that steps shall not wait 5 ms whenever it asks for the interpreter.
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
+        try:
+            # The largest first: smaller ones then fit into the memory that it took.
+            self.capture(store, reversed(EVERY_SHAPE))
+        finally:
+            sys.setswitchinterval(before)
 
     def run(self, batch: ScheduledBatch, seeds: SequenceOf[int]) -> list[tuple[Sequence, SampledToken]]:
         requests = [

@@ -6,7 +6,7 @@ and a set of graphs dies with the weights it was captured with.
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -212,14 +212,18 @@ class Steps:
             stream = torch.cuda.Stream()
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
-                # Once for real, with buffers of its own, since the engine's steps may run at the same time.
-                apart = Cuts.none(pool.spec)
-                self._compute(shape, inputs, store, Workspace(pool.spec), apart)
+                # Once for real, so that every kernel is compiled and loaded; with buffers of its own, since the engine's steps
+                # may run at the same time, and with few layers, so that they hardly notice.
+                self._compute(shape, inputs, _shortened(store, pool.spec), Workspace(pool.spec), Cuts.none(pool.spec))
                 stream.synchronize()
                 pool.work.decode(shape.rows)
                 graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, pool=pool.memory, stream=stream, capture_error_mode="thread_local"):
+                # Not by torch.cuda.graph, which first stops the device and gives all cached memory back.
+                graph.capture_begin(pool=pool.memory, capture_error_mode="thread_local")
+                try:
                     logits, outputs = self._compute(shape, inputs, store, pool.work, pool.cuts)
+                finally:
+                    graph.capture_end()
             torch.cuda.current_stream().wait_stream(stream)
             self._graphs[shape] = _Captured(graph, inputs, logits, outputs)
 
@@ -311,3 +315,9 @@ class Steps:
 
 def _at_least(count: int, sizes: Sequence[int]) -> int:
     return next(size for size in sizes if size >= count)
+
+
+def _shortened(store: GpuStore, spec: ModelSpec) -> GpuStore:
+    """The first layers, of each kind one at least: what differs between layers is their window."""
+    needed = 1 + max((spec.windows.index(window) for window in set(spec.windows)), default=0)
+    return replace(store, layers=store.layers[:needed])

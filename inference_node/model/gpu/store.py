@@ -14,7 +14,7 @@ from inference_node.kernels.gpu.fp8 import FP8_MAX
 from inference_node.kernels.gpu.planes import Planes, pack
 from inference_node.model import rope, tensors
 from inference_node.model.checkpoint import Checkpoint
-from inference_node.model.gpu.device import here
+from inference_node.model.gpu.device import here, wait_here
 from inference_node.model.spec import ModelSpec
 from inference_node.model.tensors import ModelTensors
 from inference_node.model.weights import Arithmetic
@@ -167,7 +167,10 @@ def convert(exact: GpuStore, precision: Precision, progress: Callable[[float], N
 
     def packed(matrix: GpuMatrix) -> GpuMatrix:
         assert isinstance(matrix.weight, Tensor)
-        return replace(matrix, weight=packer.pack(matrix.weight.t()))
+        done = replace(matrix, weight=packer.pack(matrix.weight.t()))
+        # So that a step of the engine waits for one matrix at most.
+        wait_here()
+        return done
 
     layers: list[GpuLayer] = []
     for index, layer in enumerate(exact.layers):
@@ -183,7 +186,7 @@ def convert(exact: GpuStore, precision: Precision, progress: Callable[[float], N
         )
     assert isinstance(exact.head.weight, Tensor)
     head = packer.head(exact.head.weight.t())
-    torch.cuda.current_stream().synchronize()
+    wait_here()
     progress(1.0)
     return replace(
         exact, precision=precision, arithmetic=replace(_ARITHMETIC[precision], kv=exact.arithmetic.kv),
