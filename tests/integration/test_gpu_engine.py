@@ -4,6 +4,7 @@ import asyncio
 import importlib.util
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -70,7 +71,7 @@ async def test_sampled_and_greedy_requests_share_a_batch(tmp_path: Path) -> None
 
 async def test_no_answer_suffers_from_changes_of_every_knob(tmp_path: Path) -> None:
     folder = save_tiny_model(tmp_path / "model", dtype=torch.bfloat16)
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"precision": "int8"},
         {"precision": "int4"},
         {"pruning_threshold": 0.3},

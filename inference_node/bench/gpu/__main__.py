@@ -17,6 +17,7 @@ import torch
 from inference_node.bench.gpu import limits
 from inference_node.bench.gpu.random_model import llama3_8b, random_store
 from inference_node.bench.gpu.steps import Bench
+from inference_node.bench.gpu.tune import settle
 from inference_node.contract.settings import Precision
 from inference_node.model.gpu.runner import GpuRunner
 from inference_node.model.gpu.store import GpuStore, convert
@@ -50,7 +51,7 @@ class Report:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", default="products,decode,pruned,prefill,serve,changes,peers")
+    parser.add_argument("--parts", default="settle,decode,pruned,prefill,serve,changes,peers")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--kv-tokens", type=int, default=256 * 1056)
     parser.add_argument("--formats", default="bf16,fp8,int8,int4")
@@ -70,6 +71,10 @@ def main() -> int:
         from inference_node.bench.gpu import products  # noqa: PLC0415
 
         report.attempt("products", lambda: products.run(report, read))
+    if "settle" in parts:
+        for bits in (4, 8):
+            report.attempt(f"settle int{bits}", lambda: report.add(what="settled", **settle(read, bits)))
+            torch.cuda.empty_cache()
     if parts & {"decode", "pruned", "prefill", "serve", "changes", "profile"}:
         _with_model(options, report, parts, read)
     if "peers" in parts:
@@ -150,7 +155,7 @@ def _with_model(options: argparse.Namespace, report: Report, parts: set[str], re
             report.attempt(f"decode {precision}", partial(decode, precision))
         if "pruned" in parts and precision is Precision.BF16:
             report.attempt(f"pruned {precision}", partial(pruned, precision))
-        if "prefill" in parts and precision is not Precision.INT4:
+        if "prefill" in parts and precision not in (Precision.INT8, Precision.INT4):
             report.attempt(f"prefill {precision}", partial(prefill, precision))
     if "serve" in parts:
         from inference_node.bench.gpu import serving  # noqa: PLC0415

@@ -31,6 +31,7 @@ class _Load:
         self.running: dict[str, Answer] = {}
         self.finished = self.wrong = 0
         self.gaps: list[float] = []
+        self.worst: tuple[float, str] = (0.0, "")
         self._seed = 10_000
         self._before: float | None = None
         self._tokens: dict[str, int] = {}
@@ -40,6 +41,7 @@ class _Load:
             self._seed += 1
             answer = answers(self.engine, 1, _PROMPT, _OUTPUT - self._seed % 40, seed=self._seed)[0]
             self.running[answer.request.request_id] = answer
+        before = self.captures
         for delta in self.engine.step():
             self._tokens[delta.request_id] = self._tokens.get(delta.request_id, 0) + len(delta.token_ids)
             if delta.finish_reason is not None:
@@ -51,7 +53,22 @@ class _Load:
         now = time.perf_counter()
         if self._before is not None:
             self.gaps.append(now - self._before)
+            if self.gaps[-1] > self.worst[0]:
+                self.worst = self.gaps[-1], self._told(before)
         self._before = now
+
+    @property
+    def captures(self) -> int:
+        runner = self.engine.runner
+        assert isinstance(runner, GpuRunner)
+        return runner.captures
+
+    def _told(self, before: int) -> str:
+        settings = self.engine.settings
+        return (
+            f"{settings.precision}, pruned {settings.pruning_threshold}, batch {settings.max_batch_size}, "
+            f"budget {settings.max_batched_tokens}, captured {self.captures - before}"
+        )
 
     def take_gaps(self) -> list[float]:
         gaps, self.gaps = self.gaps, []
@@ -88,6 +105,7 @@ def _random_changes(
 ) -> None:
     draw, engine = random.Random(3), load.engine
     load.take_gaps()
+    load.worst = 0.0, ""
     took: list[float] = []
     settings = engine.settings
     for _ in range(_CHANGES):
@@ -114,7 +132,8 @@ def _random_changes(
     report.add(
         what="random changes", changes=_CHANGES, answers=load.finished, wrong=load.wrong, failed_steps=engine.failed_steps,
         apply_ms=_ms(statistics.median(took)), worst_apply_ms=_ms(max(took)), itl_p99_ms=_ms(_p99(gaps)),
-        over_steady_p99=round(_p99(gaps) / p99, 2), worst_ms=_ms(max(gaps)),
+        over_steady_p99=round(_p99(gaps) / p99, 2), worst_ms=_ms(max(gaps)), worst=load.worst[1],
+        over_10x=sum(gap > 10 * statistics.median(gaps) for gap in gaps),
     )  # fmt: skip
 
 

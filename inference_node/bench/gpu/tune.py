@@ -18,11 +18,15 @@ from torch import Tensor
 from inference_node.bench.gpu.limits import read_bytes_per_s, time_s
 from inference_node.kernels.gpu.gemv import GemvScratch, Tuning, gemv, gemv_narrow
 from inference_node.kernels.gpu.planes import Planes, pack
-from inference_node.kernels.gpu.planes_dot import DotTuning, planes_dot
+from inference_node.kernels.gpu.planes_dot import TUNED, DotTuning, planes_dot
 
 SHAPES = {"qkv": (4096, 6144), "output": (4096, 4096), "gate_up": (4096, 28_672), "down": (14_336, 4096)}
 # More than the L2 cache holds, so that each product reads from memory.
 _COPIES_BYTES = 300 << 20
+_FEW = (
+    (8, 16, 4, 4), (8, 16, 3, 4), (8, 32, 2, 4), (8, 32, 3, 4), (16, 16, 3, 4), (4, 32, 3, 4), (8, 64, 2, 4), (8, 32, 3, 8),
+    (4, 16, 4, 2), (8, 8, 5, 2), (4, 64, 1, 4), (2, 64, 1, 2), (8, 64, 1, 8), (16, 64, 1, 8),
+)  # fmt: skip
 
 
 def candidates(kind: str) -> list[Tuning] | list[DotTuning]:
@@ -79,6 +83,32 @@ def compile_all(job: tuple[str, list[Tuning] | list[DotTuning]]) -> None:
                 torch.cuda.synchronize()
             except Exception as error:  # noqa: BLE001 - a combination that does not fit is no result
                 print(kind, tuning, type(error).__name__, str(error)[:100])
+
+
+def settle(read: float, bits: int) -> dict[str, Any]:
+    """The fastest of a few ways to cut up a product in planes, on two matrices; puts it into TUNED for the rest of this run."""
+    tried = [DotTuning(*one) for one in _FEW]
+    totals = dict.fromkeys(tried, 0.0)
+    bound = 0.0
+    for name in ("output", "gate_up"):
+        inputs, outputs = SHAPES[name]
+        _, nbytes = weights_for(f"int{bits}", inputs, outputs, 1)
+        weights, _ = weights_for(f"int{bits}", inputs, outputs, max(2, -(-_COPIES_BYTES // nbytes)))
+        bound += nbytes / read
+        for tuning in tried:
+            row = _time(f"int{bits}", name, weights, nbytes, read, tuning)
+            totals[tuning] += row["us"] if row else float("inf")
+    best = min(tried, key=totals.__getitem__)
+    TUNED[bits] = best
+    figures = {
+        str(t).split("Tuning")[1]: round(total, 1) for t, total in sorted(totals.items(), key=lambda item: item[1])
+    }
+    return {
+        "bits": bits,
+        "chosen": str(best).split("Tuning")[1],
+        "share": round(bound * 1e6 / totals[best], 3),
+        "us": figures,
+    }
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """A few rows times a matrix in half bytes, by dot products of whole numbers: activations become bytes, 64 to a scale.
 
-Turning half bytes into floats costs more instructions than memory gives time for. The instruction `dp4a` multiplies four bytes with
-four bytes and adds them up; a word of eight half bytes takes an `and`, a shift, an `and` and two of it. Activations in bytes as in
-llama.cpp's Q8_1 and in this engine's CPU kernels; a row of them, its own scales, is read from the caches.
+Turning half bytes into floats costs more instructions than memory gives time for. The instruction `dp4a` multiplies four
+bytes with four bytes and adds them up: eight half bytes take an `and`, a shift, an `and` and two of it. Activations are
+rounded as in llama.cpp's Q8_1 and in this engine's CPU kernels.
 """
 
 from dataclasses import dataclass
@@ -139,7 +139,10 @@ TUNED = {4: DotTuning(columns=8, groups=16, stages=4, warps=4), 8: DotTuning(col
 
 
 def as_bytes(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x: [M, K] bf16. Returns ([M, 3, K' / 8] int32: bytes at even and at odd places of each word, and their sums; scales [M, K' / 64])."""
+    """x: [M, K] bf16. Returns (codes [M, 3, K' / 8] int32, scales [M, K' / 64] fp32).
+
+    codes: for each word of half bytes, the bytes at its even places, those at its odd ones, and the sum of all eight.
+    """
     rows, inputs = x.shape
     groups = triton.cdiv(inputs, GROUP)
     out = torch.empty(rows, 3, groups * PER_WORD, device=x.device, dtype=torch.int32)

@@ -10,11 +10,14 @@ from inference_node.kernels.gpu.norm import quantize_rows
 from inference_node.kernels.gpu.planes import Planes
 from inference_node.kernels.gpu.planes_dot import MOST_ROWS, planes_dot
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
+from inference_node.kernels.gpu.planes_widen import planes_widened
 from inference_node.model.gpu.device import multiprocessors
 from inference_node.model.gpu.store import GpuMatrix, Narrow
 
 # torch._scaled_mm takes no fewer rows; those beyond a step's own hold whatever was there, and touch no other row.
 FP8_ROWS = 16
+# Above, writing a matrix in bf16 and multiplying by cuBLAS is faster than turning tiles of it again for each tile of rows.
+_GEMM_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ class Products:
     def _planes(self, x: Tensor, planes: Planes, bits: int, dtype: torch.dtype) -> Tensor:
         if x.shape[0] <= MOST_ROWS:
             return planes_dot(x, planes, bits=bits, dtype=dtype)
+        if x.shape[0] > _GEMM_ROWS and dtype is torch.bfloat16:
+            return torch.mm(x, planes_widened(planes, bits).t())
         return planes_gemm(x, planes, self._many, bits=bits, dtype=dtype)
 
     def _narrow(self, x: Tensor, narrow: Narrow, dtype: torch.dtype) -> Tensor:

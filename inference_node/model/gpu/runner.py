@@ -95,6 +95,11 @@ class GpuRunner(ModelRunner):
         self.gpu_kv.convert(dtype, used_blocks)
         return True
 
+    @property
+    def captures(self) -> int:
+        """Steps that were made ready so far, for all formats that are loaded."""
+        return sum(len(steps) for steps in self._steps.values())
+
     def capture(self, store: GpuStore, shapes: Iterable[StepShape]) -> None:
         """Prepares steps of these sizes, so that the first of them takes no longer than the others. May run beside steps."""
         steps = self.steps_of(store)

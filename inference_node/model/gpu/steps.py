@@ -170,6 +170,9 @@ class Steps:
         self._graphs: dict[StepShape, _Captured] = {}
         self._hosts: dict[int, list[tuple[Tensor, torch.cuda.Event]]] = {}
 
+    def __len__(self) -> int:
+        return len(self._graphs)
+
     def __contains__(self, shape: StepShape) -> bool:
         return shape in self._graphs
 

@@ -1,6 +1,7 @@
 """Each kernel against its reference, on fresh random inputs."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from inference_node.kernels.gpu.likeliest import likeliest
 from inference_node.kernels.gpu.norm import add_norm, quantize_rows
 from inference_node.kernels.gpu.planes_dot import planes_dot
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
+from inference_node.kernels.gpu.planes_widen import planes_widened
 from inference_node.kernels.gpu.rope import begin, rope_write
 
 EPS = 1e-5
@@ -62,11 +64,12 @@ class TestAddNorm:
         rows, width, real = 3, 160, 2
         residual, delta = randn(draw, rows, width).bfloat16(), randn(draw, rows, width).bfloat16()
         gain, tau = 1 + randn(draw, width, scale=0.2), scalar(device, 0.4)
-        given = {
+        known: dict[str, dict[str, Any]] = {
             "scaled": {"delta_scales": (randn(draw, rows).abs() + 0.1, randn(draw, width).abs() + 0.1)},
             "bias": {"delta_bias": randn(draw, width)},
             "sandwich": {"delta_gain": 1 + randn(draw, width, scale=0.2)},
-        }.get(options, {})
+        }
+        given = known.get(options, {})
         change = None if options == "none" else delta
         after, expected = reference.add_norm(residual, change, gain, EPS, tau, **given)
         kept, mine = scalar(device, 0, torch.int32), residual.clone()
@@ -92,7 +95,7 @@ class TestAddNorm:
 def test_gate_equals_reference(draw: Generator, device: torch.device, gelu: bool, fp8: bool, full: bool) -> None:
     rows, width = 3, 1100
     gate_up = randn(draw, rows, 2 * width).bfloat16()
-    given = {}
+    given: dict[str, Any] = {}
     if full:
         given = {
             "scales": (randn(draw, rows).abs() + 0.5, randn(draw, 2 * width).abs() + 0.5),
@@ -134,7 +137,7 @@ def test_rope_writes_keys_and_values(draw: Generator, narrow: bool, head_gains: 
     qkv = randn(draw, rows, (heads + 2 * key_heads) * dim).bfloat16()
     angles = randn(draw, 100, dim // 2)
     turns = torch.stack((angles.cos(), angles.sin()), dim=1)
-    given: dict[str, object] = {}
+    given: dict[str, Any] = {}
     if full:
         given = {
             "scales": (randn(draw, rows).abs() + 0.5, randn(draw, qkv.shape[1]).abs() + 0.5),
@@ -161,9 +164,9 @@ def test_rope_writes_keys_and_values(draw: Generator, narrow: bool, head_gains: 
         heads,
         scale=0.25,
         eps=EPS,
-        **given,  # type: ignore[arg-type]
+        **given,
     )
-    queries, keys, values = reference.turned(qkv, turns, positions, heads, key_heads, eps=EPS, **given)  # type: ignore[arg-type]
+    queries, keys, values = reference.turned(qkv, turns, positions, heads, key_heads, eps=EPS, **given)
     assert far(q, queries * 0.25) < BF16
     untouched = torch.ones(before.shape, dtype=torch.bool, device=device)
     for row in range(rows):
@@ -285,6 +288,13 @@ class TestProducts:
         expected = x.float() @ planes.unpack(packed, bits).t()
         for _ in range(2):
             assert far(planes_gemm(x, packed, scratch, bits=bits), expected) < BF16
+
+    @pytest.mark.parametrize("bits", [4, 8])
+    def test_planes_as_bf16(self, draw: Generator, bits: int) -> None:
+        packed = planes.pack(randn(draw, 70, 200))
+        found, exact = planes_widened(packed, bits), planes.unpack(packed, bits)
+        assert found.shape == exact.shape
+        assert far(found, exact) < 0.004
 
     def _poisoned(self, scratch: GemvScratch) -> GemvScratch:
         scratch.parts.fill_(math.nan)
