@@ -17,7 +17,7 @@ import torch
 from inference_node.bench.gpu import limits
 from inference_node.bench.gpu.random_model import llama3_8b, random_store
 from inference_node.bench.gpu.steps import Bench
-from inference_node.bench.gpu.tune import settle
+from inference_node.bench.gpu.tune import settle, settle_narrow_pages
 from inference_node.contract.settings import Precision
 from inference_node.model.gpu.runner import GpuRunner
 from inference_node.model.gpu.store import GpuStore, convert
@@ -54,7 +54,7 @@ def main() -> int:
     parser.add_argument("--parts", default="settle,decode,pruned,prefill,serve,changes,peers")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--kv-tokens", type=int, default=256 * 1056)
-    parser.add_argument("--formats", default="bf16,fp8,int8,int4")
+    parser.add_argument("--formats", default="bf16,fp8,int4,int8")
     options = parser.parse_args()
     report = Report(options.out)
     parts = set(options.parts.split(","))
@@ -75,6 +75,8 @@ def main() -> int:
         for bits in (4, 8):
             report.attempt(f"settle int{bits}", lambda: report.add(what="settled", **settle(read, bits)))
             torch.cuda.empty_cache()
+        report.attempt("settle fp8 pages", lambda: report.add(what="settled", **settle_narrow_pages(read)))
+        torch.cuda.empty_cache()
     if parts & {"decode", "pruned", "prefill", "serve", "changes", "profile"}:
         _with_model(options, report, parts, read)
     if "peers" in parts:
@@ -147,7 +149,7 @@ def _with_model(options: argparse.Namespace, report: Report, parts: set[str], re
                 us=round(taken, 1),
             )
 
-    for precision in wanted:
+    def one(precision: Precision) -> None:
         if "profile" in parts:
             for rows in (1, 128):
                 report.attempt(f"profile {precision}", partial(profiled, precision, rows))
@@ -157,11 +159,19 @@ def _with_model(options: argparse.Namespace, report: Report, parts: set[str], re
             report.attempt(f"pruned {precision}", partial(pruned, precision))
         if "prefill" in parts and precision not in (Precision.INT8, Precision.INT4):
             report.attempt(f"prefill {precision}", partial(prefill, precision))
+
+    planes = (Precision.INT8, Precision.INT4)
+    for precision in wanted:
+        if precision not in planes:
+            one(precision)
     if "serve" in parts:
         from inference_node.bench.gpu import serving  # noqa: PLC0415
 
         for precision in (Precision.BF16, Precision.FP8):
             report.attempt(f"serve {precision}", lambda: serving.run(report, runner, store_of(precision)))
+    for precision in wanted:
+        if precision in planes:
+            one(precision)
     if "changes" in parts:
         from inference_node.bench.gpu import changes  # noqa: PLC0415
 
@@ -174,6 +184,10 @@ def _with_model(options: argparse.Namespace, report: Report, parts: set[str], re
             changes.run(report, runner, stores, taus)
 
         report.attempt("changes", change)
+    # What follows needs their memory; their graphs go with them.
+    for precision in planes:
+        stores.pop(precision, None)
+    torch.cuda.empty_cache()
     if "decode" in parts and Precision.FP8 in wanted:
 
         def narrow() -> None:

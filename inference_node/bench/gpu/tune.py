@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from inference_node.bench.gpu.limits import read_bytes_per_s, time_s
+from inference_node.kernels.gpu import attention
 from inference_node.kernels.gpu.gemv import GemvScratch, Tuning, gemv, gemv_narrow
 from inference_node.kernels.gpu.planes import Planes, pack
 from inference_node.kernels.gpu.planes_dot import TUNED, DotTuning, planes_dot
@@ -23,6 +24,18 @@ from inference_node.kernels.gpu.planes_dot import TUNED, DotTuning, planes_dot
 SHAPES = {"qkv": (4096, 6144), "output": (4096, 4096), "gate_up": (4096, 28_672), "down": (14_336, 4096)}
 # More than the L2 cache holds, so that each product reads from memory.
 _COPIES_BYTES = 300 << 20
+# tokens of a step, warps, stages
+_FEW_TILES = (
+    (64, 4, 3),
+    (128, 4, 2),
+    (128, 4, 3),
+    (128, 8, 3),
+    (64, 2, 3),
+    (64, 8, 3),
+    (32, 4, 4),
+    (32, 2, 4),
+    (64, 4, 5),
+)
 _FEW = (
     (8, 16, 4, 4), (8, 16, 3, 4), (8, 32, 2, 4), (8, 32, 3, 4), (16, 16, 3, 4), (4, 32, 3, 4), (8, 64, 2, 4), (8, 32, 3, 8),
     (4, 16, 4, 2), (8, 8, 5, 2), (4, 64, 1, 4), (2, 64, 1, 2), (8, 64, 1, 8), (16, 64, 1, 8),
@@ -109,6 +122,50 @@ def settle(read: float, bits: int) -> dict[str, Any]:
         "share": round(bound * 1e6 / totals[best], 3),
         "us": figures,
     }
+
+
+def settle_narrow_pages(read: float, rows: int = 128, context: int = 1024) -> dict[str, Any]:
+    """The same for decode attention over e4m3 pages: 32 heads on 8, of 128 channels."""
+    heads, key_heads, dim, size = 32, 8, 128, 32
+    blocks = rows * context // size
+    pages = torch.randn(blocks, 2, key_heads, size, dim, device="cuda", dtype=torch.bfloat16).to(torch.float8_e4m3fn)
+    scales = torch.ones(blocks, 2, key_heads, size, device="cuda")
+    tables = torch.randperm(blocks, device="cuda", dtype=torch.int32).view(rows, -1)
+    q = torch.randn(rows, heads, dim, device="cuda", dtype=torch.float16)
+    runs = torch.arange(rows, device="cuda", dtype=torch.int32)
+    positions, real = torch.full_like(runs, context - 1), torch.full_like(runs[:1], rows)
+    tau, kept = torch.zeros(1, device="cuda"), torch.zeros_like(real)
+    totals: dict[attention.DecodeTuning, float] = {}
+    for tuning in (attention.DecodeTuning(*one) for one in _FEW_TILES):
+        scratch = attention.DecodeScratch(rows, heads, key_heads, dim, 1, pages.device)
+        try:
+            totals[tuning] = _replayed(
+                lambda tuning=tuning, scratch=scratch: attention.decode_attention(  # type: ignore[misc]
+                    q, pages, scales, positions, runs, tables, scratch, tau, kept, real, tuning=tuning
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - see above
+            print("attention", tuning, type(error).__name__, str(error)[:100])
+    best = min(totals, key=totals.__getitem__)
+    attention.TUNED_NARROW = best
+    figures = {
+        str(t).split("Tuning")[1]: round(total * 1e6, 1)
+        for t, total in sorted(totals.items(), key=lambda item: item[1])
+    }
+    share = (pages.numel() + 4 * scales.numel()) / read / totals[best]
+    return {
+        "pages": "fp8",
+        "rows": rows,
+        "chosen": str(best).split("Tuning")[1],
+        "share": round(share, 3),
+        "us": figures,
+    }
+
+
+def precompile(part: int, parts: int) -> None:
+    """Fills Triton's cache with what `settle` tries, so that several processes do it at once."""
+    for kind in ("int4", "int8"):
+        compile_all((kind, [DotTuning(*one) for one in _FEW[part::parts]]))
 
 
 def main() -> None:

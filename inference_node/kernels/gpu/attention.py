@@ -4,6 +4,8 @@ Method: Dao et al., "FlashAttention" (2022), algorithm 1; the split over the con
 The number of splits is fixed by the grid, their length is read from the device, so that one CUDA graph serves any lengths.
 """
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -168,6 +170,19 @@ def _prefill(
     tl.store(out + where[:, None] * D + at[None, :], y.to(tl.bfloat16), mask=mine)
 
 
+@dataclass(frozen=True, slots=True)
+class DecodeTuning:
+    """tile: tokens of one step of the loop, of heads of up to 128 channels; found by `bench.gpu.tune` on an H100."""
+
+    tile: int
+    warps: int
+    stages: int
+
+
+TUNED = DecodeTuning(tile=64, warps=4, stages=3)
+TUNED_NARROW = DecodeTuning(tile=128, warps=4, stages=3)
+
+
 class DecodeScratch:
     """What the splits of one step leave for the last of them. Shared by all layers, whose launches follow one another."""
 
@@ -200,6 +215,8 @@ def decode_attention(
     kept: Tensor,
     real: Tensor,
     window: int = 0,
+    *,
+    tuning: DecodeTuning | None = None,
 ) -> Tensor:
     """One token a row, at positions [M], that sees itself and all before. Returns [M, H D] bf16, pruned as in `norm.add_norm`.
 
@@ -212,13 +229,13 @@ def decode_attention(
     fold = heads // key_heads
     out = torch.empty(rows, heads * dim, device=q.device, dtype=torch.bfloat16)
     block_d = max(16, triton.next_power_of_2(dim))
-    tile = 64 if block_d <= 128 else 32
+    how = tuning or (TUNED_NARROW if page_scales is not None else TUNED)
     _decode[(rows, key_heads, scratch.splits)](
         q, pages, q if page_scales is None else page_scales, positions, runs, tables, out, scratch.partial, scratch.largest,
         scratch.total, scratch.arrived, tau, kept, real, heads, key_heads, tables.shape[1], window,
         BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold,
         ROWS=max(16, triton.next_power_of_2(fold)), SPLITS=scratch.splits,
-        TILE=tile, D=dim, BLOCK_D=block_d, num_warps=4, num_stages=3,
+        TILE=how.tile if block_d <= 128 else 32, D=dim, BLOCK_D=block_d, num_warps=how.warps, num_stages=how.stages,
     )  # fmt: skip
     return out
 

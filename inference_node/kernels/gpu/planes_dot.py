@@ -14,8 +14,8 @@ from torch import Tensor
 
 from inference_node.kernels.gpu.planes import GROUP, PER_WORD, Planes
 
-# Above, products on the matrix units are faster.
-MOST_ROWS = 8
+# Above, a thread has too few registers, and products on the matrix units are faster.
+MOST_ROWS = 2
 # Whole numbers below 2^22 added to these bits are added to the float 1.5 * 2^23: a conversion in one addition.
 _BIAS_BITS = tl.constexpr(0x4B400000)
 _BIAS = tl.constexpr(12582912.0)
@@ -135,7 +135,7 @@ class DotTuning:
     warps: int
 
 
-TUNED = {4: DotTuning(columns=8, groups=16, stages=4, warps=4), 8: DotTuning(columns=8, groups=16, stages=3, warps=4)}
+TUNED = {4: DotTuning(columns=8, groups=16, stages=3, warps=4), 8: DotTuning(columns=2, groups=64, stages=1, warps=2)}
 
 
 def as_bytes(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -219,6 +219,8 @@ class GpuRunner(ModelRunner):
                 ends = sequence.num_generated + 1 >= sequence.sampling.max_tokens or position + 1 >= self._max_model_len
                 if ends or position // size >= len(sequence.block_table):
                     continue
+                # Its table may have grown since the row was launched: what was computed ahead is not launched again.
+                self.pool.tables.write(self._lines[sequence], sequence.block_table)
                 places[sequence] = (position, len(runs))
                 runs.append(
                     Run((0,), position, self._lines[sequence], samples=True, source=piece.launched.first + place)
