@@ -1,5 +1,6 @@
-"""What was foreseen, newest first."""
+"""What was foreseen, newest first, and how right it was."""
 
+from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -7,10 +8,10 @@ from fastapi import APIRouter, Query
 
 from controlplane.accounts.dependencies import require
 from controlplane.accounts.roles import Role
-from controlplane.dependencies import ReadSession
+from controlplane.dependencies import Now, ReadSession
 from controlplane.fleets import service as fleets
 from controlplane.forecasting import service
-from controlplane.forecasting.schemas import ForecastOut
+from controlplane.forecasting.schemas import ForecastOut, ForecastQualityOut, HorizonQualityOut
 from controlplane.problem import declared
 from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_cursor
 
@@ -26,6 +27,7 @@ class ForecastMetric(StrEnum):
 
 
 Metric = Annotated[ForecastMetric | None, Query(description="one metric only")]
+Span = Annotated[int, Query(ge=60, le=21600, description="how far back the forecasts go that are scored, in seconds")]
 
 
 @router.get("/pools/{pool_id}/forecasts")
@@ -46,3 +48,20 @@ def latest_forecasts(pool_id: str, session: ReadSession) -> dict[str, ForecastOu
     """The newest forecast of each metric, by metric."""
     pool = fleets.get_pool(session, pool_id)
     return {metric: ForecastOut.of(row) for metric, row in service.latest_forecasts(session, pool.id).items()}
+
+
+@router.get("/pools/{pool_id}/forecasts/quality")
+def forecast_quality(
+    pool_id: str,
+    session: ReadSession,
+    now: Now,
+    metric: ForecastMetric = ForecastMetric.OFFERED_RPS,
+    span_s: Span = 3600,
+) -> ForecastQualityOut:
+    """How right a pool's forecasts have been 1, 5 and 15 minutes ahead. Latencies are foreseen under the settings in force, so
+    a change in between counts against them; the load is not."""
+    pool = fleets.get_pool(session, pool_id)
+    since = now - timedelta(seconds=span_s)
+    found = service.forecast_quality(session, pool.id, metric.value, since, now)
+    horizons = [HorizonQualityOut.of(horizon) for horizon in found]
+    return ForecastQualityOut(metric=metric.value, since=since, until=now, horizons=horizons)

@@ -1,6 +1,9 @@
 """What clients see of a forecast."""
 
+from pydantic import Field
+
 from controlplane.forecasting.models import ForecastRecord
+from controlplane.forecasting.quality import HorizonQuality
 from controlplane.schemas import Out, UtcTime
 
 
@@ -37,3 +40,36 @@ class ForecastOut(Out):
                 "scores": row.scores,
             }
         )
+
+
+class HorizonQualityOut(Out):
+    """How right forecasts so far ahead have been. Errors are mean absolute ones, in the metric's unit."""
+
+    horizon_s: float
+    scored: int = Field(description="forecasts whose truth has been measured")
+    coverage_80: float = Field(description="share of truths between q10 and q90; nominally 0.8")
+    error: float = Field(description="of q50")
+    last_value_error: float = Field(description="of the value known when the forecast was made, for comparison")
+    bias: float = Field(description="mean of q50 minus truth")
+
+    @classmethod
+    def of(cls, found: HorizonQuality) -> "HorizonQualityOut":
+        return cls.model_validate(
+            {
+                "horizon_s": found.horizon_s,
+                "scored": found.scored,
+                "coverage_80": found.coverage_80,
+                "error": found.error,
+                "last_value_error": found.last_value_error,
+                "bias": found.bias,
+            }
+        )
+
+
+class ForecastQualityOut(Out):
+    """Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out."""
+
+    metric: str
+    since: UtcTime
+    until: UtcTime
+    horizons: list[HorizonQualityOut]

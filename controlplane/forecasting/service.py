@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
@@ -9,8 +10,10 @@ from sqlalchemy.orm import Session
 
 from controlplane.forecasting.forecaster import Forecast, ForecastPoint
 from controlplane.forecasting.models import ForecastRecord
+from controlplane.forecasting.quality import Foreseen, HorizonQuality, quality
 from controlplane.forecasting.selection import select_forecast
 from controlplane.forecasting.series import series_of
+from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.observation import Observation
 
 METRICS = ("offered_rps", "ttft_p95_s", "itl_p95_s")
@@ -63,3 +66,20 @@ def latest_forecasts(session: Session, pool_id: str) -> dict[str, ForecastRecord
     """metric -> the newest forecast of it."""
     found = {metric: list_forecasts(session, pool_id, metric=metric, limit=1) for metric in METRICS}
     return {metric: rows[0] for metric, rows in found.items() if rows}
+
+
+def forecast_quality(
+    session: Session, pool_id: str, metric: str, since: datetime, until: datetime
+) -> list[HorizonQuality]:
+    """Per horizon, of the forecasts of `metric` made in [since, until], against the windows that have come by `until`."""
+    query = select(ForecastRecord.made_at, ForecastRecord.step_s, ForecastRecord.points).where(
+        ForecastRecord.pool_id == pool_id,
+        ForecastRecord.metric == metric,
+        ForecastRecord.made_at >= since,
+        ForecastRecord.made_at <= until,
+    )
+    forecasts = [Foreseen(made_at, step_s, points) for made_at, step_s, points in session.execute(query)]
+    longest_s = max((forecast.step_s for forecast in forecasts), default=0.0)
+    # The window in which the first forecast was made ends at its very moment: reach back one step to have it.
+    seen = telemetry.recent(session, pool_id, since - timedelta(seconds=longest_s), until)
+    return quality(forecasts, seen, metric)

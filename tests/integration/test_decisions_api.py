@@ -10,6 +10,8 @@ from controlplane.db import make_engine, session_scope
 from controlplane.decisions import service as decisions
 from controlplane.decisions.decide import decide
 from controlplane.fleets import service as fleets
+from controlplane.forecasting.models import ForecastRecord
+from controlplane.telemetry.observation import Observation, Quality
 from controlplane.telemetry.service import save_observations
 from inference_node.contract.settings import EngineSettings
 from tests.support.api import Api, api_server
@@ -104,6 +106,29 @@ class TestObservationsAndForecasts:
         assert latest["ttft_p95_s"]["id"] == found[0]["id"]
         assert latest["ttft_p95_s"]["model"] == "fluid"
         assert latest["offered_rps"]["points"][0].keys() == {"at", "q10", "q50", "q90"}
+
+    def test_forecasts_are_held_against_what_came(self, api: Api, pool_id: str, database_url: str) -> None:
+        point = {"q10": 4.0, "q50": 5.0, "q90": 6.0}
+        engine = make_engine(database_url)
+        with session_scope(engine) as session:
+            for ago_s, rps in ((900, 3.0), (840, 5.5)):
+                at = NOW - timedelta(seconds=ago_s)
+                save_observations(session, pool_id, Observation(at, 60.0, Quality.OK, offered_rps=rps), {})
+            session.add(
+                ForecastRecord(
+                    pool_id=pool_id, metric="offered_rps", made_at=NOW - timedelta(seconds=900), model="last_value",
+                    step_s=60.0, points=[point], scores={},
+                )
+            )  # fmt: skip
+        engine.dispose()
+        found = api.client.get(f"/api/v1/pools/{pool_id}/forecasts/quality", params={"span_s": 1200}).json()
+        assert found["metric"] == "offered_rps"
+        (minute,) = [h for h in found["horizons"] if h["horizon_s"] == 60.0]
+        assert minute == {
+            "horizon_s": 60.0, "scored": 1, "coverage_80": 1.0, "error": 0.5, "last_value_error": 2.5, "bias": -0.5,
+        }  # fmt: skip
+        refused = api.client.get(f"/api/v1/pools/{pool_id}/forecasts/quality", params={"span_s": 5})
+        assert refused.status_code == 422
 
 
 class TestPolicy:

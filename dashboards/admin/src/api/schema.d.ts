@@ -434,6 +434,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pools/{pool_id}/forecasts/quality": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Forecast Quality
+         * @description How right a pool's forecasts have been 1, 5 and 15 minutes ahead. Latencies are foreseen under the settings in force, so
+         *     a change in between counts against them; the load is not.
+         */
+        get: operations["forecast_quality"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/decisions": {
         parameters: {
             query?: never;
@@ -1290,6 +1311,20 @@ export interface components {
              */
             min_windows: number;
         };
+        /**
+         * ForecastQualityOut
+         * @description Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out.
+         */
+        ForecastQualityOut: {
+            /** Metric */
+            metric: string;
+            /** Since */
+            since: string;
+            /** Until */
+            until: string;
+            /** Horizons */
+            horizons: components["schemas"]["HorizonQualityOut"][];
+        };
         /** FreezeIn */
         FreezeIn: {
             /**
@@ -1461,6 +1496,39 @@ export interface components {
             desired_generation: number;
             /** Desired Hash */
             desired_hash?: string | null;
+        };
+        /**
+         * HorizonQualityOut
+         * @description How right forecasts so far ahead have been. Errors are mean absolute ones, in the metric's unit.
+         */
+        HorizonQualityOut: {
+            /** Horizon S */
+            horizon_s: number;
+            /**
+             * Scored
+             * @description forecasts whose truth has been measured
+             */
+            scored: number;
+            /**
+             * Coverage 80
+             * @description share of truths between q10 and q90; nominally 0.8
+             */
+            coverage_80: number;
+            /**
+             * Error
+             * @description of q50
+             */
+            error: number;
+            /**
+             * Last Value Error
+             * @description of the value known when the forecast was made, for comparison
+             */
+            last_value_error: number;
+            /**
+             * Bias
+             * @description mean of q50 minus truth
+             */
+            bias: number;
         };
         /**
          * KnobBounds
@@ -4749,6 +4817,68 @@ export interface operations {
                     "application/json": {
                         [key: string]: components["schemas"]["ForecastOut"];
                     };
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    forecast_quality: {
+        parameters: {
+            query?: {
+                metric?: components["schemas"]["ForecastMetric"];
+                /** @description how far back the forecasts go that are scored, in seconds */
+                span_s?: number;
+            };
+            header?: never;
+            path: {
+                pool_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForecastQualityOut"];
                 };
             };
             /** @description Not signed in */
