@@ -19,7 +19,6 @@ PRODUCT = "trimtab"
 STEP_S = 60.0
 HORIZONS_S = (60.0, 300.0, 900.0)
 _MIN_SCORED = 5  # minutes
-_TIMED_ORIGINS = 50
 
 Say = Callable[[str], None]
 
@@ -29,7 +28,8 @@ class Entry:
     """One method on one trace at one horizon. `actual` [N] and `quantiles` [N, L] of the scored minutes, requests per minute.
 
     mase: mean absolute error over that of the naive one-minute forecast on the minutes before. wql: weighted quantile loss over
-    `bands.LEVELS`. fit_ms: of one fit; predict_ms: of one forecast of all horizons with its band.
+    `bands.LEVELS`. fit_ms: of the fits and the pass over the trace that makes all forecasts; predict_ms: of
+    the bands of one origin at this horizon alone, so not what a tick takes.
     """
 
     trace: str
