@@ -51,6 +51,7 @@ def test_a_slice_of_requests_gets_described_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1860)
 def test_ten_thousand_requests_get_described_answers(tmp_path: Path) -> None:
     with api_server(sqlite_url(tmp_path)) as api:
         join_ready_node(api)

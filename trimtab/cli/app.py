@@ -9,7 +9,7 @@ from typer.exceptions import TyperException
 from controlplane.errors import ControlPlaneError
 from inference_node.errors import NodeError
 from trimtab import version as installed_version
-from trimtab.cli import bench, decisions, nodes, processes, rollouts, status, traffic, up
+from trimtab.cli import bench, decisions, events, nodes, pools, processes, rollouts, status, traffic, up
 from trimtab.cli.output import AsJson, print_json
 from trimtab.errors import CommandError
 
@@ -27,6 +27,8 @@ app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("nodes")(nodes.nodes)
 app.command("decisions")(decisions.decisions)
+app.command("events")(events.events)
+app.add_typer(pools.app, name="pools")
 app.add_typer(rollouts.app, name="rollouts")
 app.add_typer(bench.app, name="bench")
 app.command("api")(processes.api)

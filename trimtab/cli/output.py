@@ -1,7 +1,7 @@
 """How answers are printed: tables for people, JSON for programs. Options that several commands share live here too."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.client import ApiClient, Json
+from trimtab.client import ApiClient
 from trimtab.connection import resolve
+from trimtab.errors import UsageError
 
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 DataDir = Annotated[
@@ -40,8 +41,8 @@ def client(data_dir: Path | None) -> ApiClient:
     return ApiClient(resolve(data_dir))
 
 
-def print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2))
+def print_json(document: Any, *, indent: int | None = 2) -> None:
+    typer.echo(json.dumps(document, indent=indent))
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], empty: str) -> None:
@@ -70,10 +71,18 @@ def pool_id(api: ApiClient, name: str | None) -> str | None:
     """The id behind a pool's name; an id is let through. None stays None, unknown names the API refuses."""
     if name is None:
         return None
-    for pool in api.items("/pools", limit=1000):
+    for pool in api.pools():
         if name in (pool["name"], pool["id"]):
-            return str(pool["id"])
+            return pool["id"]
     return name
+
+
+def only_pool(api: ApiClient) -> str:
+    """The id of the one pool there is. Raises UsageError when it must be named."""
+    pools = api.pools()
+    if len(pools) != 1:
+        raise UsageError("there is no pool yet" if not pools else "there are several pools: name one with --pool")
+    return pools[0]["id"]
 
 
 def seconds(value: float | None) -> str:
@@ -104,7 +113,7 @@ def age(at: str | None, now: datetime | None = None) -> str:
     return f"{max(0.0, past_s):.0f} s ago"
 
 
-def changes(document: Json | None) -> str:
+def changes(document: Mapping[str, Sequence[object]] | None) -> str:
     """`max_batch_size 4 → 12`, from {knob: [from, to]}."""
     return ", ".join(f"{knob} {a} → {b}" for knob, (a, b) in (document or {}).items()) or NOTHING
 

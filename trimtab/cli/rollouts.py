@@ -1,11 +1,12 @@
 """`trimtab rollouts`: changes on their way, and what a person may do to them."""
 
-import time
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from controlplane.client.types import PlanOut, RolloutOut, Verb
 from inference_node.contract.settings import KNOBS, EngineSettings
 from trimtab.cli.output import (
     AsJson,
@@ -16,17 +17,19 @@ from trimtab.cli.output import (
     changes,
     client,
     first_sentence,
+    only_pool,
     pool_id,
     print_facts,
     print_json,
     print_table,
 )
-from trimtab.client import ApiClient, Json
 from trimtab.errors import CommandError, UsageError
 
 app = typer.Typer(help="Changes of settings on their way.", no_args_is_help=False)
 RolloutId = Annotated[str, typer.Argument(help="Id of the rollout.", show_default=False)]
-POLL_S = 1.0
+Wait = Annotated[bool, typer.Option("--wait", help="Until it has ended; fails if it ends otherwise than asked for.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Of --wait, in seconds.", min=1)]
+_BACK = ("ROLLED_BACK", "CANCELLED")
 
 
 @app.callback(invoke_without_command=True)
@@ -53,7 +56,7 @@ def list_rollouts(
 ) -> None:
     """The latest rollouts."""
     with client(data_dir) as api:
-        rows = api.items("/rollouts", limit=limit, pool_id=pool_id(api, pool), active=True if active else None)
+        rows = api.rollouts(limit=limit, pool_id=pool_id(api, pool), active=True if active else None)
     if as_json:
         print_json({"items": rows})
         return
@@ -68,7 +71,7 @@ def list_rollouts(
 def show(rollout: RolloutId, as_json: AsJson = False, data_dir: DataDir = None) -> None:
     """One rollout: its nodes, the latest analysis, and its timeline."""
     with client(data_dir) as api:
-        document = api.get(f"/rollouts/{rollout}")
+        document = api.rollout(rollout)
     _print(document, as_json)
 
 
@@ -79,46 +82,108 @@ def create(
     ],
     reason: Annotated[str, typer.Option(help="Why; it stands in the timeline.", show_default=False)],
     pool: PoolName = None,
+    not_before: Annotated[
+        str | None, typer.Option(help="When it may begin, as 2026-11-23T18:00:00+01:00.", show_default=False)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would happen, change nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Until it has ended.")] = False,
-    timeout: Annotated[float, typer.Option(help="Of --wait, in seconds.", min=1)] = 600.0,
+    wait: Wait = False,
+    timeout: Timeout = 600.0,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Roll out new settings by hand: canary first, then the rest. --wait fails unless it completes."""
-    knobs = parse_settings(settings)
+    knobs, begin = parse_settings(settings), parse_time(not_before)
     with client(data_dir) as api:
-        body = {
-            "pool_id": pool_id(api, pool) or _only_pool(api),
-            "settings": knobs,
-            "reason": reason,
-            "dry_run": dry_run,
-        }
-        document = api.post("/rollouts", body)
-        if wait and not dry_run:
-            document = _wait(api, str(document["id"]), timeout)
-    if dry_run:
-        print_json(document)
-        return
+        where = pool_id(api, pool) or only_pool(api)
+        if dry_run:
+            _print_plan(api.plan_rollout(where, knobs, reason), as_json)
+            return
+        document = api.create_rollout(where, knobs, reason, not_before=begin)
+        if wait:
+            document = api.wait_for_rollout(document["id"], timeout_s=timeout)
     _print(document, as_json)
-    if wait and document["phase"] != "COMPLETED":
-        raise CommandError(f"the rollout ended as {document['phase']}: {document['outcome'] or document['reason']}")
+    _check_end(document, wait, ("COMPLETED",))
 
 
-def _verb(name: str, says: str) -> None:
+def _verb(name: Verb, says: str, ends: tuple[str, ...]) -> None:
     @app.command(name, help=says)
-    def verb(rollout: RolloutId, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    def verb(
+        rollout: RolloutId,
+        reason: Annotated[str, typer.Option(help="Why; it stands in the timeline.", show_default=False)] = "",
+        wait: Wait = False,
+        timeout: Timeout = 600.0,
+        as_json: AsJson = False,
+        data_dir: DataDir = None,
+    ) -> None:
         with client(data_dir) as api:
-            api.post(f"/rollouts/{rollout}/{name}")
-            document = api.get(f"/rollouts/{rollout}")
+            # Rolling back what has completed answers with another rollout, which is the one to watch.
+            document = api.ask(rollout, name, reason)
+            if wait:
+                document = api.wait_for_rollout(document["id"], timeout_s=timeout)
         _print(document, as_json)
+        _check_end(document, wait, ("COMPLETED",) if document["id"] != rollout else ends)
 
 
-_verb("pause", "Stop where it is; nothing more is changed.")
-_verb("resume", "Go on after a pause.")
-_verb("promote", "Skip what is left of the analysis and go to all nodes.")
-_verb("abort", "Give up and return the touched nodes to the old settings.")
-_verb("rollback", "Return to the settings from before, also after it has completed.")
+_verb("resume", "Go on after a pause.", ("COMPLETED",))
+_verb("promote", "Skip what is left of the analysis and go to all nodes.", ("COMPLETED",))
+_verb("abort", "Give up and return the touched nodes to the old settings.", _BACK)
+_verb("rollback", "Return to the settings from before, also after it has completed.", _BACK)
+
+
+@app.command("pause")
+def pause(
+    rollout: RolloutId,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the timeline.", show_default=False)] = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Stop where it is; nothing more is changed."""
+    with client(data_dir) as api:
+        document = api.ask(rollout, "pause", reason)
+    _print(document, as_json)
+
+
+@app.command("approve")
+def approve(
+    rollout: RolloutId,
+    comment: Annotated[str, typer.Option(help="Stands beside the approval.", show_default=False)] = "",
+    settings_hash: Annotated[
+        str | None, typer.Option("--hash", help="Of the settings that you reviewed.", show_default="as they are now")
+    ] = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Agree to a rollout that waits for approval."""
+    with client(data_dir) as api:
+        reviewed = settings_hash or api.rollout(rollout)["to_revision"]["content_hash"]
+        document = api.approve(rollout, reviewed, comment)
+    _print(document, as_json)
+
+
+@app.command("refuse")
+def refuse(
+    rollout: RolloutId,
+    comment: Annotated[str, typer.Option(help="Why.", show_default=False)] = "",
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """End a rollout that has not begun."""
+    with client(data_dir) as api:
+        document = api.refuse(rollout, api.rollout(rollout)["to_revision"]["content_hash"], comment)
+    _print(document, as_json)
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """RFC 3339 with its offset. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise UsageError(f"--not-before {text}: write it as 2026-11-23T18:00:00+01:00, with the offset from UTC")
+    return when
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
@@ -140,23 +205,29 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return {name: typed[name] for name in knobs}
 
 
-def _only_pool(api: ApiClient) -> str:
-    pools = api.items("/pools", limit=2)
-    if len(pools) != 1:
-        raise UsageError("there is no pool yet" if not pools else "there are several pools: name one with --pool")
-    return str(pools[0]["id"])
+def _check_end(rollout: RolloutOut, waited: bool, wanted: tuple[str, ...]) -> None:
+    """Raises CommandError when it was waited for and ended otherwise."""
+    if waited and rollout["phase"] not in wanted:
+        raise CommandError(f"the rollout ended as {rollout['phase']}: {rollout['outcome'] or rollout['reason']}")
 
 
-def _wait(api: ApiClient, rollout: str, timeout_s: float) -> Json:
-    deadline = time.monotonic() + timeout_s
-    while (document := api.get(f"/rollouts/{rollout}"))["ended_at"] is None:
-        if time.monotonic() > deadline:
-            raise CommandError(f"the rollout is still in phase {document['phase']} after {timeout_s:g} s: {rollout}")
-        time.sleep(POLL_S)
-    return document
+def _print_plan(plan: PlanOut, as_json: bool) -> None:
+    if as_json:
+        print_json(plan)
+        return
+    facts: list[tuple[str, object]] = [
+        ("pool", plan["pool"]),
+        ("changes", changes(plan["changes"])),
+        ("reaches", f"{len(plan['nodes'])} nodes"),
+        ("canary", f"watched for {plan['canary_watch_s']:g} s at least"),
+        *(("note", note) for note in plan["notes"]),
+    ]
+    print_facts(facts)
+    rows = [(node["name"], node["role"], node["wave"]) for node in plan["nodes"]]
+    print_table("\nNodes, in order", ("node", "role", "wave"), rows, "")
 
 
-def _print(rollout: Json, as_json: bool) -> None:
+def _print(rollout: RolloutOut, as_json: bool) -> None:
     if as_json:
         print_json(rollout)
         return

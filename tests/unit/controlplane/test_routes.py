@@ -14,7 +14,7 @@ from controlplane.accounts.roles import Role
 from controlplane.app import create_app
 from controlplane.fleets.agent_endpoints import agent_node_id, check_enrolment
 from controlplane.fleets.sd_endpoints import check_reader
-from controlplane.openapi import COMMITTED, document
+from controlplane.openapi import COMMITTED, TYPES, client_types, document
 from controlplane.settings import ControlPlaneSettings
 
 PUBLIC = {
@@ -93,3 +93,7 @@ def test_errors_are_described_as_problems(app: FastAPI) -> None:
 
 def test_the_committed_description_is_current() -> None:
     assert COMMITTED.read_text(encoding="utf-8") == document(), "run: python -m controlplane.openapi"
+
+
+def test_the_committed_types_of_the_client_are_current() -> None:
+    assert TYPES.read_text(encoding="utf-8") == client_types(), "run: python -m controlplane.openapi"

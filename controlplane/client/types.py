@@ -1,0 +1,817 @@
+"""Shapes of the API's answers and bodies. Written by `python -m controlplane.openapi`; not by hand."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+ApplyMode = Literal["live", "background", "drain"]
+Autonomy = Literal["off", "observe", "advise", "approve", "auto"]
+ForecastMetric = Literal["offered_rps", "ttft_p95_s", "itl_p95_s"]
+KvPrecision = Literal["model", "int8", "fp8"]
+NodeHealth = Literal["ready", "starting", "draining", "failed", "unreachable"]
+NodeStateOutput = Literal[
+    "PENDING",
+    "DISPATCHED",
+    "APPLIED",
+    "REJECTED",
+    "UNREACHABLE",
+    "REVERTING",
+    "REVERTED",
+    "QUARANTINED",
+]
+OnInconclusive = Literal["pause", "promote"]
+Outcome = Literal["APPLY", "HOLD", "REJECT", "ADVISE"]
+PausedBy = Literal["person", "inconclusive", "error", "freeze"]
+Precision = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4"]
+ProfileKind = Literal["cpu", "torch"]
+ProfileState = Literal["running", "done", "failed"]
+Reason = Literal[
+    "breach_predicted",
+    "slo_broken",
+    "recovery",
+    "within_slo",
+    "no_data",
+    "stale_data",
+    "model_not_ready",
+    "learning",
+    "nodes_not_ready",
+    "rollout_active",
+    "frozen",
+    "cooldown",
+    "too_many_changes",
+    "recovering",
+    "no_better_candidate",
+    "autonomy",
+    "recently_rolled_back",
+]
+RoleInput = Literal["viewer", "operator", "admin"]
+RolloutPhase = Literal[
+    "VALIDATING",
+    "PENDING_APPROVAL",
+    "SCHEDULED",
+    "BASELINING",
+    "CANARY",
+    "ANALYZING",
+    "PAUSED",
+    "PROMOTING",
+    "BAKING",
+    "ROLLING_BACK",
+    "COMPLETED",
+    "ROLLED_BACK",
+    "ROLLBACK_FAILED",
+    "REJECTED",
+    "CANCELLED",
+    "EXPIRED",
+    "SUPERSEDED",
+]
+SafeDirection = Literal["lower", "higher", "either"]
+SchedulingPolicy = Literal["fcfs", "deadline", "prefix"]
+Trigger = Literal["tick", "protective", "relaxing"]
+Verb = Literal["pause", "resume", "promote", "abort", "rollback"]
+Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
+AccountsRolesRole = Literal["viewer", "operator", "admin"]
+RolloutsPlanRole = Literal["canary", "control", "member"]
+TelemetryObservationQuality = Literal["ok", "partial", "missing", "stale"]
+
+
+class AnalysisOut(TypedDict):
+    id: str
+    at: str
+    verdict: Verdict
+    explanation: str
+    measurements: list[MeasurementOut]
+
+
+class ApprovalIn(TypedDict):
+    settings_hash: str
+    comment: NotRequired[str]
+
+
+class ApprovalOut(TypedDict):
+    actor: str
+    at: str
+    agrees: bool
+    comment: str
+
+
+class CandidateOut(TypedDict):
+    settings: EngineSettings
+    changes: dict[str, list[bool | int | float | str]]
+    predicted: PredictedOut
+    feasible: bool
+    violation: float
+    verdict: str
+
+
+class CertifiedVariant(TypedDict):
+    """A precision and pruning level whose quality was measured for this model. Nothing else is ever proposed but
+    what all nodes of the pool have measured themselves and found good; of pruned levels only those listed here
+    with their step time.
+    """
+
+    precision: Precision
+    pruning_threshold: NotRequired[float]
+    quality_loss_ratio: float
+    step_time_ratio: NotRequired[float | None]
+
+
+class ConstraintOut(TypedDict):
+    name: str
+    effect: str
+    detail: str
+
+
+class DatabaseOut(TypedDict):
+    kind: str
+    revision: str
+
+
+class DecisionOut(TypedDict):
+    """A decision and its reasons. Equal consecutive holds are one, `repeats` times, last at `last_at`."""
+
+    id: str
+    pool_id: str
+    pool: str
+    at: str
+    last_at: str
+    repeats: int
+    outcome: Outcome
+    reason: Reason
+    explanation: str
+    trigger: Trigger
+    actor: str
+    mode: Autonomy
+    epoch: int
+    code_version: str
+    previous: EngineSettings
+    chosen: EngineSettings | None
+    changes: dict[str, list[bool | int | float | str]]
+    forecast: dict[str, Any]
+    breach_probability: float | None
+    candidates: list[CandidateOut]
+    constraints: list[ConstraintOut]
+    rollout_id: str | None
+
+
+class DecisionRef(TypedDict):
+    id: str
+    at: str
+    outcome: str
+    reason: str
+    explanation: str
+
+
+class DesiredOut(TypedDict):
+    """What the node should have."""
+
+    generation: int
+    epoch: int
+    revision: int
+    settings: EngineSettings
+    since: str | None
+
+
+class EngineSettings(TypedDict):
+    """All tunables of one engine at one moment. Immutable; a change is a new object. Bounds here are the
+    product's; a node may offer less (see `NodeCapabilities`), and refuses what it does not have.
+    """
+
+    max_batch_size: NotRequired[int]
+    batch_wait_ms: NotRequired[float]
+    max_batched_tokens: NotRequired[int]
+    target_itl_ms: NotRequired[float]
+    precision: NotRequired[Precision]
+    kv_precision: NotRequired[KvPrecision]
+    pruning_threshold: NotRequired[float]
+    prefix_cache: NotRequired[bool]
+    scheduling_policy: NotRequired[SchedulingPolicy]
+    max_queue: NotRequired[int]
+
+
+class EventOut(TypedDict):
+    id: int
+    at: str
+    kind: str
+    severity: str
+    actor: str
+    message: str
+    pool_id: str | None
+    node_id: str | None
+    rollout_id: str | None
+    decision_id: str | None
+    data: dict[str, Any]
+
+
+class FieldProblem(TypedDict):
+    field: str
+    message: str
+
+
+class FleetOut(TypedDict):
+    pools: list[PoolOut]
+    totals: Totals
+
+
+class ForecastOut(TypedDict):
+    """`model` "fluid" is load projected against capacity; `scores` is the past pinball loss per model (lower is
+    better).
+    """
+
+    id: str
+    metric: str
+    made_at: str
+    model: str
+    step_s: float
+    points: list[ForecastPointOut]
+    scores: dict[str, float]
+
+
+class ForecastPointOut(TypedDict):
+    """A moment ahead, in the metric's unit."""
+
+    at: str
+    q10: float
+    q50: float
+    q90: float
+
+
+class ForecastPolicy(TypedDict):
+    horizon_s: NotRequired[float]
+    min_windows: NotRequired[int]
+
+
+class FreezeIn(TypedDict):
+    reason: str
+
+
+class FreezeWindow(TypedDict):
+    """A time that comes back in which the pool must not change. Rollbacks stay possible."""
+
+    cron: str
+    duration_s: float
+    timezone: NotRequired[str]
+    reason: str
+
+
+class FrozenOut(TypedDict):
+    at: str
+    reason: str
+
+
+class Guardrails(TypedDict):
+    """What bounds every change, whoever proposes it."""
+
+    bounds: NotRequired[dict[str, KnobBounds]]
+    max_change_ratio: NotRequired[float]
+    max_relax_ratio: NotRequired[float]
+    cooldown_protective_s: NotRequired[float]
+    cooldown_relaxing_s: NotRequired[float]
+    max_changes_per_h: NotRequired[int]
+    hysteresis: NotRequired[float]
+    rolled_back_hold_s: NotRequired[float]
+    min_ready_ratio: NotRequired[float]
+
+
+class KnobBounds(TypedDict):
+    """Range of a numeric knob inside which a node's own reflex may move."""
+
+    min: float
+    max: float
+
+
+class KnobOut(TypedDict):
+    """A tunable, as forms need it."""
+
+    name: str
+    kind: Literal["int", "float", "bool", "choice"]
+    unit: str
+    minimum: float | None
+    maximum: float | None
+    choices: list[str]
+    default: bool | int | float | str
+    apply_mode: ApplyMode
+    safe_direction: SafeDirection
+    changes_numerics: bool
+    help: str
+
+
+class LeaderOut(TypedDict):
+    holder: str
+    epoch: int
+    expires_at: str
+
+
+class MeasurementOut(TypedDict):
+    """Latencies in seconds, shares 0 to 1; `effect_ratio` 1.2 means 20 % more than without the change."""
+
+    metric: str
+    verdict: Verdict
+    canary: float | None
+    baseline: float | None
+    effect_ratio: float | None
+    ci_low: float | None
+    ci_high: float | None
+    margin: float | None
+    samples_canary: int
+    samples_baseline: int
+    detail: str
+
+
+class NodeCapabilities(TypedDict):
+    """What this node can be set to, beyond the product's own bounds."""
+
+    precisions: list[Precision]
+    kv_precisions: NotRequired[list[KvPrecision]]
+    max_batch_size: int
+    max_batched_tokens: int
+    max_model_len: int
+    kv_tokens: int
+    quality: NotRequired[NodeQuality | None]
+
+
+class NodeDetail(TypedDict):
+    id: str
+    name: str
+    pool_id: str
+    pool: str
+    url: str
+    model: str
+    health: NodeHealth
+    state: str
+    last_heartbeat_at: str
+    registered_at: str
+    started_at: str
+    version: str
+    hardware: NodeHardware
+    capabilities: NodeCapabilities
+    running: int
+    waiting: int
+    kv_usage: float
+    desired: DesiredOut | None
+    observed: ObservedOut
+    in_sync: bool
+    preparing_generation: int | None
+    rejected: RejectedOut | None
+    drifted: bool
+    quarantine: QuarantineOut | None
+    latest: ObservationOut | None
+
+
+class NodeHardware(TypedDict):
+    """The machine below the node, for people and for the performance model."""
+
+    device: str
+    cpu_model: NotRequired[str]
+    cpu_cores: int
+    threads: int
+    memory_bytes: int
+    features: NotRequired[list[str]]
+    hardware_class: NotRequired[str]
+    physical_cores: NotRequired[int]
+    numa_nodes: NotRequired[int]
+    read_bytes_per_s: NotRequired[float]
+    flops_per_s: NotRequired[dict[str, float]]
+
+
+class NodeQuality(TypedDict):
+    """What a node measured so far, and the ceiling that it goes by."""
+
+    max_perplexity_ratio: float
+    max_kl: float
+    records: NotRequired[list[QualityRecord]]
+
+
+class Objective(TypedDict):
+    """When to act, and what counts as better."""
+
+    breach_probability: NotRequired[float]
+    slo_margin: NotRequired[float]
+    min_gain: NotRequired[float]
+
+
+class ObservationOut(TypedDict):
+    """One window. Rates per second, latencies in seconds over the window; absent (null) means not measured, never
+    0.
+    """
+
+    window_end: str
+    window_s: float
+    quality: TelemetryObservationQuality
+    offered_rps: float | None
+    prompt_tokens_per_s: float | None
+    generation_tokens_per_s: float | None
+    requests: float | None
+    errors: float | None
+    rejected: float | None
+    running: float | None
+    waiting: float | None
+    kv_usage: float | None
+    ttft_p50_s: float | None
+    ttft_p95_s: float | None
+    itl_p50_s: float | None
+    itl_p95_s: float | None
+    e2e_p95_s: float | None
+    queue_p95_s: float | None
+    step_mean_s: float | None
+    decode_rows_mean: float | None
+    prefill_tokens_mean: float | None
+    prefix_hit_ratio: float | None
+    prompt_tokens_mean: float | None
+    generation_tokens_mean: float | None
+    nodes_up: int | None
+
+
+class ObservedOut(TypedDict):
+    """What the node says that it has."""
+
+    generation: int
+    epoch: int
+    settings: EngineSettings
+    hash: str
+    at: str
+    applied_step: int
+
+
+class OutboxOut(TypedDict):
+    open: int
+    dead: int
+    oldest_age_s: float | None
+
+
+class OutsideOut(TypedDict):
+    ok: bool | None
+    detail: str
+
+
+class PlanOut(TypedDict):
+    """What a rollout would do."""
+
+    dry_run: NotRequired[Literal[True]]
+    pool_id: str
+    pool: str
+    from_revision: RevisionShort
+    settings: EngineSettings
+    changes: dict[str, list[bool | int | float | str]]
+    steps: list[RungOut]
+    nodes: list[PlannedNodeOut]
+    canary_watch_s: float
+    notes: list[str]
+
+
+class PlannedNodeOut(TypedDict):
+    node_id: str
+    name: str
+    role: RolloutsPlanRole
+    wave: int
+
+
+class PolicyInput(TypedDict):
+    """The whole document. Raises pydantic.ValidationError that names the field."""
+
+    slo: NotRequired[Slo]
+    autonomy: NotRequired[dict[str, Autonomy]]
+    guardrails: NotRequired[Guardrails]
+    objective: NotRequired[Objective]
+    quality: NotRequired[QualityInput]
+    rollout: NotRequired[RolloutPolicy]
+    forecast: NotRequired[ForecastPolicy]
+    freeze_windows: NotRequired[list[FreezeWindow]]
+
+
+class PolicyOutput(TypedDict):
+    """The whole document. Raises pydantic.ValidationError that names the field."""
+
+    slo: NotRequired[Slo]
+    autonomy: NotRequired[dict[str, Autonomy]]
+    guardrails: NotRequired[Guardrails]
+    objective: NotRequired[Objective]
+    quality: NotRequired[DecisionsPolicyQuality]
+    rollout: NotRequired[RolloutPolicy]
+    forecast: NotRequired[ForecastPolicy]
+    freeze_windows: NotRequired[list[FreezeWindow]]
+
+
+class PolicyOut(TypedDict):
+    """A pool's policy. Version 0 are the defaults; the ETag is the version."""
+
+    version: int
+    document: PolicyOutput
+
+
+class PoolOut(TypedDict):
+    id: str
+    name: str
+    fleet: str
+    model: str
+    nodes: int
+    ready: int
+    in_sync: int
+    frozen: FrozenOut | None
+    current_revision: RevisionRef | None
+    latest: ObservationOut | None
+    slo: SloOut
+    breach_probability: float | None
+    active_rollout: RolloutRef | None
+    last_decision: DecisionRef | None
+
+
+class PredictedOut(TypedDict):
+    """What the performance model expects under the planned load."""
+
+    ttft_p95_s: float
+    itl_p95_s: float
+    capacity_rps: float
+    throughput_tokens_per_s: float
+    utilisation: float
+    quality_loss_ratio: float
+    breach_probability: float | None
+
+
+class Problem(TypedDict):
+    """RFC 9457 problem details, with members of our own."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    trace_id: NotRequired[str | None]
+    errors: NotRequired[list[FieldProblem] | None]
+
+
+class ProcessOut(TypedDict):
+    name: str
+    kind: str
+    at: str
+    started_at: str
+    alive: bool
+    detail: dict[str, Any]
+
+
+class ProfileRecording(TypedDict):
+    """One recording. Its file is there once the state is done, and goes an hour later (`expires_at`)."""
+
+    id: str
+    kind: ProfileKind
+    state: ProfileState
+    seconds: float
+    started_at: str
+    finished_at: NotRequired[str | None]
+    expires_at: NotRequired[str | None]
+    file_name: NotRequired[str | None]
+    size_bytes: NotRequired[int]
+    error: NotRequired[str | None]
+
+
+class ProfileRequest(TypedDict):
+    """What to record."""
+
+    kind: ProfileKind
+    seconds: NotRequired[float]
+
+
+class QualityInput(TypedDict):
+    """What answers may lose."""
+
+    max_loss_ratio: NotRequired[float]
+    certified: NotRequired[list[CertifiedVariant]]
+
+
+class QualityRecord(TypedDict):
+    """One measurement on held-out text, teacher-forced. The reference is bf16 without pruning, on the same tokens.
+    `kl_mean` and `kl_p99` are Kullback-Leibler divergences of the reference from the candidate, in nats per
+    token, over the reference's 64 likeliest tokens and the sum of all others: a lower bound of the divergence
+    over the whole vocabulary.
+    """
+
+    precision: Precision
+    pruning_threshold: float
+    tokens: int
+    perplexity: float
+    perplexity_ratio: float
+    perplexity_ratio_error: NotRequired[float]
+    kl_mean: float
+    kl_p99: float
+    top1_agreement: float
+    kept_ratio: NotRequired[float]
+    weight_bytes: int
+    model: str
+    arithmetic: str
+    made_at: str
+
+
+class QuarantineOut(TypedDict):
+    until: str
+    reason: str
+
+
+class RejectedOut(TypedDict):
+    generation: int
+    reason: str
+
+
+class ReplayOut(TypedDict):
+    """The decision made again from its recorded inputs by the code that runs now."""
+
+    identical: bool
+    decision: dict[str, Any]
+
+
+class RequestIn(TypedDict):
+    reason: NotRequired[str]
+
+
+class RequestOut(TypedDict):
+    """Asked for by a person, and not yet met by the controller."""
+
+    verb: Verb
+    actor: str
+    reason: str | None
+
+
+class RevisionOut(TypedDict):
+    id: str
+    number: int
+    settings: EngineSettings
+    pool_id: str
+    content_hash: str
+    created_by: str
+    reason: str
+    created_at: str
+
+
+class RevisionRef(TypedDict):
+    """A settings revision, named where it is used."""
+
+    id: str
+    number: int
+    settings: EngineSettings
+
+
+class RevisionShort(TypedDict):
+    number: int
+    content_hash: str
+    settings: EngineSettings
+
+
+class RollbackIn(TypedDict):
+    revision: int
+    reason: str
+
+
+class RolloutIn(TypedDict):
+    """A change to roll out: only the knobs that differ need to be named."""
+
+    pool_id: str
+    settings: dict[str, bool | int | float | str]
+    reason: str
+    not_before: NotRequired[str | None]
+    dry_run: NotRequired[bool]
+
+
+class RolloutNodeOut(TypedDict):
+    node_id: str
+    name: str
+    role: RolloutsPlanRole
+    wave: int
+    state: NodeStateOutput
+    generation: int | None
+    dispatched_at: str | None
+    applied_at: str | None
+    detail: str | None
+
+
+class RolloutOut(TypedDict):
+    id: str
+    pool_id: str
+    pool: str
+    decision_id: str | None
+    phase: RolloutPhase
+    phase_since: str
+    step: int
+    steps: list[RungOut]
+    from_revision: RevisionShort
+    to_revision: RevisionShort
+    changes: dict[str, list[bool | int | float | str]]
+    nodes: list[RolloutNodeOut]
+    request: RequestOut | None
+    paused_reason: str | None
+    paused_by: PausedBy | None
+    reason: str
+    outcome: str | None
+    created_by: str
+    created_at: str
+    not_before: str | None
+    expires_at: str | None
+    approvals_needed: int
+    approvals: list[ApprovalOut]
+    ended_at: str | None
+    analyses: list[AnalysisOut]
+    timeline: list[EventOut]
+
+
+class RolloutPolicy(TypedDict):
+    """How a change is tried and watched. Short windows see less: see `min_requests` and `on_inconclusive`."""
+
+    window_s: NotRequired[float]
+    windows: NotRequired[int]
+    settle_s: NotRequired[float]
+    margin: NotRequired[float]
+    min_requests: NotRequired[int]
+    on_inconclusive: NotRequired[OnInconclusive]
+    progress_deadline_s: NotRequired[float]
+    bake_s: NotRequired[float]
+    approvals: NotRequired[int]
+    start_within_s: NotRequired[float]
+    pause_limit_s: NotRequired[float]
+    quarantine_s: NotRequired[float]
+
+
+class RolloutRef(TypedDict):
+    id: str
+    phase: str
+
+
+class RungOut(TypedDict):
+    index: int
+    name: str
+    state: str
+    nodes: int
+
+
+class SessionOut(TypedDict):
+    name: str
+    role: AccountsRolesRole
+
+
+class SignIn(TypedDict):
+    token: str
+
+
+class Slo(TypedDict):
+    """Service level objective. The defaults suit a small model on two shared CPU cores (decode steps of 35 to 90
+    ms).
+    """
+
+    ttft_p95_s: NotRequired[float]
+    itl_p95_s: NotRequired[float]
+    error_rate: NotRequired[float]
+
+
+class SloOut(TypedDict):
+    ttft_p95_s: float
+    itl_p95_s: float
+    error_rate: float
+
+
+class SystemOut(TypedDict):
+    version: str
+    database: DatabaseOut
+    leader: LeaderOut | None
+    processes: list[ProcessOut]
+    outbox: OutboxOut
+    prometheus: OutsideOut
+    redis: OutsideOut
+    frozen_pools: int
+
+
+class TokenCreated(TypedDict):
+    id: str
+    name: str
+    prefix: str
+    role: AccountsRolesRole
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    revoked_at: str | None
+    token: str
+
+
+class TokenIn(TypedDict):
+    name: str
+    role: RoleInput
+    expires_at: NotRequired[str | None]
+
+
+class TokenOut(TypedDict):
+    id: str
+    name: str
+    prefix: str
+    role: AccountsRolesRole
+    created_at: str
+    expires_at: str | None
+    last_used_at: str | None
+    revoked_at: str | None
+
+
+class Totals(TypedDict):
+    nodes: int
+    ready: int
+    tokens_per_s: float
+    requests_per_s: float
+
+
+class DecisionsPolicyQuality(TypedDict):
+    """What answers may lose."""
+
+    max_loss_ratio: NotRequired[float]
+    certified: NotRequired[list[CertifiedVariant]]
