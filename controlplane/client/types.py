@@ -240,6 +240,15 @@ class ForecastPolicy(TypedDict):
     min_windows: NotRequired[int]
 
 
+class ForecastQualityOut(TypedDict):
+    """Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out."""
+
+    metric: str
+    since: str
+    until: str
+    horizons: list[HorizonQualityOut]
+
+
 class FreezeIn(TypedDict):
     reason: str
 
@@ -270,6 +279,17 @@ class Guardrails(TypedDict):
     hysteresis: NotRequired[float]
     rolled_back_hold_s: NotRequired[float]
     min_ready_ratio: NotRequired[float]
+
+
+class HorizonQualityOut(TypedDict):
+    """How right forecasts so far ahead have been. Errors are mean absolute ones, in the metric's unit."""
+
+    horizon_s: float
+    scored: int
+    coverage_80: float
+    error: float
+    last_value_error: float
+    bias: float
 
 
 class KnobBounds(TypedDict):
