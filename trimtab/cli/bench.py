@@ -5,7 +5,15 @@ from typing import Annotated, Any
 import typer
 
 from inference_node.bench import serve as serving
-from trimtab.cli import bench_engine, bench_forecast, bench_fusion, bench_quality, bench_reconfigure, bench_report
+from trimtab.cli import (
+    bench_engine,
+    bench_forecast,
+    bench_fusion,
+    bench_quality,
+    bench_reconfigure,
+    bench_replay,
+    bench_report,
+)
 from trimtab.cli.output import AsJson, number, print_json, print_table
 from trimtab.errors import CommandError, UsageError
 
@@ -23,6 +31,7 @@ app.command("fusion")(bench_fusion.fusion)
 app.command("peers")(bench_engine.peers)
 app.command("quality")(bench_quality.quality)
 app.command("reconfigure")(bench_reconfigure.reconfigure)
+app.command("replay")(bench_replay.replay)
 app.command("report")(bench_report.report)
 
 

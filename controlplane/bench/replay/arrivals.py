@@ -1,0 +1,82 @@
+"""Recorded requests: when they came, and how many tokens they brought and asked for."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from controlplane.errors import Invalid
+
+SUFFIX = ".requests.parquet"
+_COLUMNS = ("t", "input_tokens", "output_tokens")
+
+
+class BadRequests(Invalid):
+    """A folder or a file of requests that cannot be replayed; the text names the file, the column and the way out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """`t`: [N] seconds from the first request, ascending. `prompt` and `answer`: [N] tokens, 1 at least."""
+
+    name: str
+    t: NDArray[np.float64]
+    prompt: NDArray[np.int64]
+    answer: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.t)
+
+    @property
+    def duration_s(self) -> float:
+        return float(self.t[-1]) if len(self) else 0.0
+
+    def first(self, seconds: float) -> "Arrivals":
+        """Those of the first `seconds`."""
+        return self._where(self.t <= seconds)
+
+    def thinned(self, share: float, seed: int) -> "Arrivals":
+        """Each request is kept with probability `share`, whatever the others do: a smaller service with the same shape of load."""
+        return self if share >= 1 else self._where(np.random.default_rng(seed).random(len(self)) < share)
+
+    def clipped(self, prompt: int, answer: int) -> "Arrivals":
+        """With no prompt and no answer longer than that: what the simulated model can hold."""
+        return Arrivals(self.name, self.t, np.minimum(self.prompt, prompt), np.minimum(self.answer, answer))
+
+    def _where(self, kept: NDArray[np.bool_]) -> "Arrivals":
+        return Arrivals(self.name, self.t[kept], self.prompt[kept], self.answer[kept])
+
+
+def read_folder(folder: Path) -> list[Arrivals]:
+    """Every trace of requests in the folder, by name. Raises BadRequests."""
+    if not folder.is_dir():
+        raise BadRequests(f"{folder} is no folder; name one that holds files called NAME{SUFFIX}")
+    files = sorted(path for path in folder.iterdir() if path.name.endswith(SUFFIX))
+    if not files:
+        raise BadRequests(f"{folder} holds no file called NAME{SUFFIX}")
+    return [read_requests(path) for path in files]
+
+
+def read_requests(path: Path) -> Arrivals:
+    """Raises BadRequests when the file cannot be read, lacks a column, or holds nothing usable."""
+    try:
+        frame = pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors and OSErrors
+        raise BadRequests(f"{path.name} cannot be read as Parquet: {str(error)[:200]}") from error
+    return arrivals_of(path.name.removesuffix(SUFFIX), frame)
+
+
+def arrivals_of(name: str, frame: pd.DataFrame) -> Arrivals:
+    """Rows with a column that is no number, or not finite, are left out; order does not matter. Raises BadRequests."""
+    missing = [column for column in _COLUMNS if column not in frame.columns]
+    if missing:
+        raise BadRequests(f"{name} lacks the column {missing[0]}; it needs {', '.join(_COLUMNS)}")
+    numbers = frame[list(_COLUMNS)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    numbers = numbers[np.isfinite(numbers).all(axis=1)]
+    if len(numbers) < 2:
+        raise BadRequests(f"{name} holds {len(numbers)} usable requests; a replay needs 2 at least")
+    numbers = numbers[np.argsort(numbers[:, 0], kind="stable")]
+    tokens = np.maximum(numbers[:, 1:], 1).astype(np.int64)
+    return Arrivals(name, numbers[:, 0] - numbers[0, 0], tokens[:, 0], tokens[:, 1])
