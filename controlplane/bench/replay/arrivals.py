@@ -38,7 +38,7 @@ class Arrivals:
         return self._where(self.t <= seconds)
 
     def thinned(self, share: float, seed: int) -> "Arrivals":
-        """Each request is kept with probability `share`, whatever the others do: a smaller service with the same shape of load."""
+        """Each request is kept with probability `share`, whatever the others do: a smaller service, loaded alike."""
         return self if share >= 1 else self._where(np.random.default_rng(seed).random(len(self)) < share)
 
     def clipped(self, prompt: int, answer: int) -> "Arrivals":

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ class _Runner:
             requests=len(pool.requests),
             goodput_rps=met * len(pool.requests) / max(self.case.arrivals.duration_s, 1e-9),
             changes=len(history),
-            reversals=_reversals([pool.settings.max_batch_size] if not history else history),
+            reversals=_reversals([default.max_batch_size, *history]),
             settings=pool.settings,
             took_s=time.perf_counter() - started,
             reasons=reasons,
@@ -218,18 +219,20 @@ class _Runner:
     def _oracle(self, default: EngineSettings) -> tuple[SimulatedPool, list[int]]:
         """Clairvoyant, five minutes at a time: tries the whole grid on what really comes next and keeps the best.
 
-        Judged after one more such stretch, so that a backlog left behind counts. Greedy, hence a lower bound of the best there is.
+        Judged after one more such stretch, so that a backlog left behind counts. Greedy: a lower bound of the best.
         """
         pool, history = self._pool(default), []
         while not self._over(pool):
             tried: list[tuple[float, EngineSettings]] = []
+            # What is over cannot change any more; copying it for each trial would take most of the time.
+            past, pool.requests = pool.requests, [r for r in pool.requests if r.end_s is None and not r.lost]
+            shared = {id(self.table): self.table, id(self.case.arrivals): self.case.arrivals}
             for settings in (pool.settings, *grid(default)):
-                trial = copy.deepcopy(pool, {id(self.table): self.table, id(self.case.arrivals): self.case.arrivals})
-                first = len(pool.requests)
-                open_ = [r for r in trial.requests[max(0, first - 2000) :] if r.end_s is None and not r.lost]
+                trial = copy.deepcopy(pool, dict(shared))
                 trial.settings = settings
                 self._stretch(trial, 2 * _SEGMENT_S)
-                tried.append((self.attainment([*open_, *trial.requests[first:]]), settings))
+                tried.append((self.attainment(trial.requests), settings))
+            pool.requests = past
             chosen = best(tried)
             if chosen != pool.settings:
                 pool.settings = chosen
@@ -248,8 +251,8 @@ class _Runner:
 
 def _reversals(sizes: Sequence[int]) -> int:
     """How often the batch turned from growing to shrinking or back."""
-    moves = [1 if after > before else -1 for before, after in zip(sizes, sizes[1:], strict=False) if after != before]
-    return sum(one != other for one, other in zip(moves, moves[1:], strict=False))
+    moves = [1 if after > before else -1 for before, after in pairwise(sizes) if after != before]
+    return sum(one != other for one, other in pairwise(moves))
 
 
 def document(results: Sequence[Result], notes: Sequence[str], options: Options) -> dict[str, Any]:
