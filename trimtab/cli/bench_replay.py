@@ -13,8 +13,13 @@ from trimtab.errors import UsageError
 def replay(
     traces: Annotated[Path, typer.Option(metavar="DIR", help="Holds NAME.requests.parquet, one trace each.")],
     step_table: Annotated[
-        Path, typer.Option(metavar="FILE", help="What GET /admin/v1/step-model of a real node answered.")
-    ],
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What GET /admin/v1/step-model of a real node answered.",
+            show_default="a table measured with SmolLM2-135M",
+        ),
+    ] = None,
     policy: Annotated[str, typer.Option(help="Names with commas between them, or all.")] = "all",
     nodes: Annotated[int, typer.Option(min=1, max=256, help="Simulated.")] = 4,
     utilisation: Annotated[
@@ -34,7 +39,7 @@ def replay(
     # The reading commands need none of this.
     from controlplane.bench.replay import run  # noqa: PLC0415
     from controlplane.bench.replay.arrivals import read_folder  # noqa: PLC0415
-    from controlplane.bench.replay.step_table import read_step_table  # noqa: PLC0415
+    from controlplane.bench.replay.step_table import SHIPPED, read_step_table  # noqa: PLC0415
 
     wanted = run.POLICIES if policy == "all" else tuple(name.strip() for name in policy.split(","))
     unknown = [name for name in wanted if name not in run.POLICIES]
@@ -43,7 +48,7 @@ def replay(
     options = run.Options(nodes=nodes, utilisation=utilisation, limit_s=limit_s, faults=faults, seed=seed)
     results, notes = [], []
     try:
-        table = read_step_table(step_table)
+        table = read_step_table(step_table or SHIPPED)
         for arrivals in read_folder(traces):
             case = run.prepare(arrivals, table, options)
             slo = case.policy.slo
