@@ -81,9 +81,11 @@ def prepare(arrivals: Arrivals, table: StepTable, options: Options) -> Case:
     busiest_rps = float(np.quantile(counts, 0.95)) / min(_SEGMENT_S, max(cut.duration_s, 1.0))
     share = min(1.0, options.utilisation * capacity_rps / max(busiest_rps, 1e-9))
     thin = cut.thinned(share, options.seed)
-    # Five times what a long prompt needs alone, and twice a step of the reference batch: tight enough that settings matter.
+    # Five times what a long prompt needs alone, and twice a step of the reference batch with the prefill that this mix of lengths
+    # brings along: without it, no settings could keep the gap where prompts are long and answers short.
+    mixed = min(int(_REFERENCE_BATCH * prompt / answer), EngineSettings().max_batched_tokens)
     long_prompt = int(np.quantile(cut.prompt, 0.95))
-    slo = Slo(ttft_p95_s=5 * table.step_s(1, long_prompt), itl_p95_s=2 * step_s)
+    slo = Slo(ttft_p95_s=5 * table.step_s(1, long_prompt), itl_p95_s=2 * table.step_s(_REFERENCE_BATCH, mixed))
     faults = Faults.drawn(options.nodes, thin.duration_s, options.seed) if options.faults else Faults()
     return Case(thin, Policy(slo=slo), faults, share)
 

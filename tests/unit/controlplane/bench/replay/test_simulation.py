@@ -15,7 +15,9 @@ from tests.support.replay_tables import cell, profile, table
 
 
 def _arrivals(count: int, gap_s: float, prompt: int = 100, answer: int = 20) -> Arrivals:
-    return Arrivals("made", np.arange(count) * gap_s, np.full(count, prompt), np.full(count, answer))
+    return Arrivals(
+        "made", np.arange(count).astype(np.float64) * np.float64(gap_s), np.full(count, prompt), np.full(count, answer)
+    )
 
 
 def test_interpolates_between_cells_and_never_gets_faster_with_more() -> None:
@@ -43,6 +45,7 @@ def test_one_request_takes_what_the_table_says() -> None:
     request = Request(0.0, prompt=256, answer=11)
     node.waiting.append(request)
     node.run(60.0, EngineSettings(max_batched_tokens=512))
+    assert request.first_s is not None
     assert request.first_s == pytest.approx(found.step_s(0, 256))
     assert request.end_s is not None
     assert request.end_s - request.first_s == pytest.approx(10 * found.step_s(1, 0))
