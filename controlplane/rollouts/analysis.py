@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from statistics import NormalDist
 from typing import Any
 
 from controlplane.rollouts.arms import ArmWindow, Pair
@@ -36,7 +37,8 @@ class Measurement:
     """One metric's verdict with its numbers.
 
     Latency: `canary` is the level after the change, `baseline` what it would be without (seconds), `effect_ratio` their quotient
-    with its interval; `samples_*` are windows. Shares: `canary` and `baseline` are shares, `samples_*` are requests.
+    with its interval; `samples_*` are windows; `power` is the chance that twice the margin would have been found out. Shares:
+    `canary` and `baseline` are shares, `samples_*` are requests.
     """
 
     metric: str
@@ -50,6 +52,7 @@ class Measurement:
     samples_canary: int = 0
     samples_baseline: int = 0
     detail: str = ""
+    power: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,17 @@ def _latency(name: str, words: str, pre: Sequence[Pair], post: Sequence[Pair], p
         samples_canary=len(after),
         samples_baseline=len(before),
         detail=f"{words} {_effect_words(effect)}; allowed is +{margin:.0%}",
+        power=_power(effect, margin),
     )
+
+
+def _power(effect: Estimate, margin: float) -> float:
+    """How likely a true effect of twice the margin would have been called FAIL, by the width of the interval that was found."""
+    half = (effect.high - effect.low) / 2
+    if half <= 0:
+        return 1.0
+    spread = half / NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+    return NormalDist().cdf((math.log1p(2 * margin) - math.log1p(margin) - half) / spread)
 
 
 def _trade(found: list[Measurement], post: Sequence[Pair], plan: RolloutPlan) -> list[Measurement]:

@@ -4,11 +4,14 @@ Each needs two consecutive windows, so that one bad scrape does nothing, and com
 so that a surge which hits every node is not blamed on the change.
 """
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
 from controlplane.rollouts.arms import ArmWindow, Pair
 from controlplane.rollouts.plan import RolloutPlan
+from controlplane.rollouts.sequential import ALPHA, Counts, evidence_of_more, evidence_of_positive
+from controlplane.rollouts.statistics import hodges_lehmann
 
 CONSECUTIVE = 2
 ERROR_RATE = 0.05
@@ -27,7 +30,7 @@ def fired(pre: Sequence[Pair], post: Sequence[Pair], plan: RolloutPlan) -> str |
 
     pre, post: pairs before the canary step and after it has settled, oldest first; gaps in time break a run of windows.
     """
-    return _errors(pre, post, plan) or _latency(pre, post, plan)
+    return _errors(pre, post, plan) or _latency(pre, post, plan) or _creeping(pre, post, plan)
 
 
 def _errors(pre: Sequence[Pair], post: Sequence[Pair], plan: RolloutPlan) -> str | None:
@@ -82,6 +85,48 @@ def _latency(pre: Sequence[Pair], post: Sequence[Pair], plan: RolloutPlan) -> st
                 f"over {CONSECUTIVE} windows in a row; the objective is {_seconds(slo)}"
             )
     return None
+
+
+def _creeping(pre: Sequence[Pair], post: Sequence[Pair], plan: RolloutPlan) -> str | None:
+    """Less than disastrous, but sure: evidence that may be looked at after every window, against the control alone."""
+    both = [(pair.canary, pair.control) for pair in post if pair.control is not None]
+    counts = [Counts(ours.errors, ours.requests, theirs.errors, theirs.requests) for ours, theirs in both]
+    errors, requests = _total([ours for ours, _ in both])
+    if errors >= MIN_ERRORS and errors > plan.slo.error_rate * requests:
+        evidence = evidence_of_more(counts)
+        if evidence >= 1 / ALPHA:
+            others, requests_there = _total([theirs for _, theirs in both])
+            return (
+                f"{errors} of {requests} requests on the canary ended in a server error, {others} of {requests_there} on the "
+                f"control in the same {len(both)} windows (evidence {min(evidence, 1e9):,.0f} to 1)"
+            )
+    for name, words in LATENCIES:
+        before = hodges_lehmann(_differences(name, pre), 1 - ALPHA)
+        if before is None:
+            continue
+        limit = before.high + math.log1p(plan.policy.margin)
+        after = _differences(name, post)
+        evidence = evidence_of_positive(value - limit for value in after)
+        beyond = sum(
+            getattr(ours, name) > getattr(plan.slo, name) for ours, _ in both if getattr(ours, name) is not None
+        )
+        if evidence >= 1 / ALPHA and 2 * beyond > len(both):
+            worse = sum(value > limit for value in after)
+            return (
+                f"{words} on the canary was worse than allowed (+{plan.policy.margin:.0%}) in {worse} of {len(after)} windows "
+                f"(evidence {min(evidence, 1e9):,.0f} to 1), and beyond the objective of {_seconds(getattr(plan.slo, name))}"
+            )
+    return None
+
+
+def _differences(name: str, found: Sequence[Pair]) -> list[float]:
+    """Log ratios of canary to control, of the windows that have both."""
+    values = []
+    for pair in found:
+        ours, theirs = getattr(pair.canary, name), None if pair.control is None else getattr(pair.control, name)
+        if ours is not None and theirs is not None:
+            values.append(math.log(ours / theirs))
+    return values
 
 
 def _latest_run(post: Sequence[Pair], window_s: float) -> Sequence[Pair]:

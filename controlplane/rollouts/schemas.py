@@ -79,6 +79,9 @@ class MeasurementOut(Out):
     samples_canary: int
     samples_baseline: int
     detail: str
+    power: float | None = Field(
+        default=None, description="chance that an effect of twice the margin would have been found out; latencies only"
+    )
 
 
 class AnalysisOut(Out):

@@ -50,7 +50,7 @@ def postgres_engine() -> Iterator[Engine]:
 
 def test_a_slice() -> None:
     with memory_database() as engine:
-        live(engine, lives=8, steps=30)
+        live(engine, lives=5, steps=30)
 
 
 @pytest.mark.slow

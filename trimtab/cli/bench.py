@@ -6,7 +6,9 @@ import typer
 
 from inference_node.bench import serve as serving
 from trimtab.cli import (
+    bench_canary,
     bench_engine,
+    bench_fleet,
     bench_forecast,
     bench_fusion,
     bench_quality,
@@ -25,7 +27,9 @@ def bench() -> None:
     """Measurements that anybody can repeat."""
 
 
+app.add_typer(bench_canary.app, name="canary")
 app.command("engine")(bench_engine.engine)
+app.command("fleet")(bench_fleet.fleet)
 app.command("forecast")(bench_forecast.forecast)
 app.command("fusion")(bench_fusion.fusion)
 app.command("peers")(bench_engine.peers)

@@ -1613,6 +1613,11 @@ export interface components {
             samples_baseline: number;
             /** Detail */
             detail: string;
+            /**
+             * Power
+             * @description chance that an effect of twice the margin would have been found out; latencies only
+             */
+            power?: number | null;
         };
         /**
          * NodeCapabilities

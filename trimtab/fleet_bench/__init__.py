@@ -1,0 +1,1 @@
+"""How fast and how surely a change reaches many nodes: real controller, workers, broker and database over simulated nodes."""
