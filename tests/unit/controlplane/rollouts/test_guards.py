@@ -100,3 +100,34 @@ def test_no_change_hardly_ever_fires() -> None:
         pre, post = World(seed).pairs(8, 16)
         alarms += any(fired(pre, post[:k], plan()) is not None for k in range(1, 17))
     assert alarms <= RUNS * 0.01
+
+
+class TestCreeping:
+    """Less than the rules of thumb ask for, but sure: found before the look, and not blamed for what the control has, too."""
+
+    BASE = made([{"requests": 50} for _ in range(60)], control=[{"requests": 50} for _ in range(60)])
+
+    def _post(self, canary: dict[str, float], control: dict[str, float], count: int = 40) -> tuple[Pair, ...]:
+        return made([canary] * count, first=60, control=[control] * count)
+
+    def test_two_percent_errors_fire_where_the_control_has_none(self) -> None:
+        words = fired(self.BASE, self._post({"requests": 49, "errors": 1}, {"requests": 50}), plan(windows=60))
+        assert words is not None
+        assert "evidence" in words
+
+    def test_an_outage_behind_both_does_not(self) -> None:
+        same = {"requests": 49.0, "errors": 1.0}
+        assert fired(self.BASE, self._post(same, same), plan(windows=60)) is None
+
+    def test_errors_within_the_objective_do_not(self) -> None:
+        rare: list[dict[str, float]] = [{"requests": 499, "errors": 1} for _ in range(40)]
+        post = made(rare, first=60, control=[{"requests": 500} for _ in range(40)])
+        assert fired(self.BASE, post, plan(windows=60)) is None
+
+    def test_a_latency_that_is_surely_worse_fires_only_beyond_the_objective(self) -> None:
+        within, beyond = {"requests": 50, "ttft_s": 0.45}, {"requests": 50, "ttft_s": 1.8}
+        assert fired(self.BASE, self._post(within, {"requests": 50}), plan(windows=60)) is None
+        slow = made([{"requests": 50, "ttft_s": 1.4} for _ in range(60)], control=[{"ttft_s": 1.4} for _ in range(60)])
+        words = fired(slow, self._post(beyond, {"requests": 50, "ttft_s": 1.4}), plan(windows=60))
+        assert words is not None
+        assert "worse than allowed" in words
