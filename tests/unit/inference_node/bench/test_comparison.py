@@ -46,8 +46,13 @@ class TestRatios:
 
     def test_what_is_pruned_stands_beside_its_dense_form_too(self) -> None:
         pruned = row("trimtab", "int8", [12]) | {"contender": "pruned", "pruning_threshold": 0.4}
-        dense = [row("trimtab", "int8", [10]), row("trimtab", "int8", [70], concurrency=8), row("trimtab", "int4", [11])]
-        found = ratios([pruned, *dense, row("a", "int8", [6])], {"rate": "ratio"})
+        dense = [
+            row("trimtab", "int8", [10]),
+            row("trimtab", "int8", [70], concurrency=8),
+            row("trimtab", "int4", [11]),
+        ]
+        rows = [pruned, *dense, row("a", "int8", [6])]
+        found = ratios(rows, {"rate": "ratio"})
         mine = {each["peer"]: each for each in found if each["contender"] == "pruned"}
         assert {peer: each["ratio"]["median"] for peer, each in mine.items()} == {"a int8": 2.0, "trimtab int8": 1.2}
         assert mine["a int8"]["best_peer"] and not mine["trimtab int8"]["best_peer"]
