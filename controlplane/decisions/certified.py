@@ -12,7 +12,8 @@ def certified_variants(
     """Those of the policy first, less what some node measured as too bad; then those that all nodes have good records of, with
     the greatest loss among them. From reduced precision, full precision is always a way back where all nodes have it.
 
-    Of a pruned level that the policy does not list, the gain in speed is not known, and so it is not proposed.
+    A pruned level's step time is the slowest node's, in steps as full as the settings in force allow. Where a node has not
+    timed it, the gain is not known, and so it is not proposed.
     """
     qualities = [node.capabilities.quality for node in nodes if node.capabilities is not None]
     measured = [quality for quality in qualities if quality is not None]
@@ -25,9 +26,9 @@ def certified_variants(
             if len(known) == len(nodes):
                 level = (record.precision, record.pruning_threshold)
                 worst = max(r.loss_ratio for r in known)
-                found.setdefault(level, _variant(*level, worst))
+                found.setdefault(level, _variant(*level, worst, _slowest(known, current.max_batch_size)))
         if not is_full_precision(current):
-            found.setdefault((Precision.BF16, 0.0), _variant(Precision.BF16, 0.0, 0.0))
+            found.setdefault((Precision.BF16, 0.0), _variant(Precision.BF16, 0.0, 0.0, 1.0))
     return tuple(found.values())
 
 
@@ -48,5 +49,19 @@ def _refuses(quality: NodeQuality, variant: CertifiedVariant) -> bool:
     )
 
 
-def _variant(precision: Precision, pruning_threshold: float, loss: float) -> CertifiedVariant:
-    return CertifiedVariant(precision=precision, pruning_threshold=pruning_threshold, quality_loss_ratio=loss)
+def _slowest(records: list[QualityRecord], rows: int) -> float | None:
+    """Step time against no pruning: the pool is as fast as its slowest node; None if one did not time a pruned level."""
+    ratios = [record.step_time_ratio(rows) if record.pruning_threshold > 0 else 1.0 for record in records]
+    known = [ratio for ratio in ratios if ratio is not None]
+    return max(known) if len(known) == len(ratios) else None
+
+
+def _variant(
+    precision: Precision, pruning_threshold: float, loss: float, step_time_ratio: float | None
+) -> CertifiedVariant:
+    return CertifiedVariant(
+        precision=precision,
+        pruning_threshold=pruning_threshold,
+        quality_loss_ratio=loss,
+        step_time_ratio=step_time_ratio,
+    )

@@ -26,6 +26,7 @@ class Proposal:
 def propose(current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]) -> list[Proposal]:
     """The settings in force first, then every combination inside bounds, trust region and capabilities. No duplicates."""
     certified = certified_variants(current, policy, nodes)
+    by_batch = {current.max_batch_size: certified}
     loss, speed = _now(current, certified)
     found = {current: Proposal(current, loss, speed)}
     for batch, tokens, wait in product(
@@ -34,6 +35,9 @@ def propose(current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...
         _waits(current, policy),
     ):
         live = current.replace(max_batch_size=batch, max_batched_tokens=tokens, batch_wait_ms=wait)
+        if batch not in by_batch:  # what pruning gains depends on the rows in a step
+            by_batch[batch] = certified_variants(live, policy, nodes)
+        certified = by_batch[batch]
         for variant in _variants(current, policy, nodes, certified):
             settings, loss, speed = _with(live, variant, current, certified)
             found.setdefault(settings, Proposal(settings, loss, speed))

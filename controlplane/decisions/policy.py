@@ -119,7 +119,7 @@ class CertifiedVariant(_Document):
     """A precision and pruning level whose quality was measured for this model.
 
     Nothing else is ever proposed but what all nodes of the pool have measured themselves and found good; of pruned levels only
-    those listed here with their step time.
+    those with a step time, listed here or measured by all nodes.
     """
 
     precision: Precision

@@ -8,6 +8,15 @@ from inference_node.contract.settings import EngineSettings, Precision
 FULL_PRECISIONS = (Precision.FP32, Precision.BF16)
 
 
+class StepTimeRatio(BaseModel):
+    """How long one pruned step of `rows` one-token rows, with its share of a prompt, takes against the unpruned one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    rows: int = Field(ge=1)
+    ratio: float = Field(gt=0, description="pruned over unpruned seconds at the same precision; below 1 is faster")
+
+
 class QualityRecord(BaseModel):
     """One measurement on held-out text, teacher-forced. The reference is bf16 without pruning, on the same tokens.
 
@@ -32,6 +41,10 @@ class QualityRecord(BaseModel):
         default=1.0, ge=0, le=1, description="share of the layers' weights that the tokens had use for"
     )
     weight_bytes: int = Field(ge=0, description="of the weights in memory")
+    step_times: tuple[StepTimeRatio, ...] = Field(
+        default=(),
+        description="of a pruned level: against no pruning, by rows in the step; empty where nobody timed it",
+    )
     model: str = Field(description="fingerprint of the checkpoint")
     arithmetic: str = Field(description="fingerprint of the code, the kernels and the text that measured")
     made_at: AwareDatetime
@@ -40,6 +53,18 @@ class QualityRecord(BaseModel):
     def loss_ratio(self) -> float:
         """What the answers lost, 0 to 1: by how much perplexity grew."""
         return min(1.0, max(0.0, self.perplexity_ratio - 1.0))
+
+    def step_time_ratio(self, rows: int) -> float | None:
+        """Against no pruning, in steps of at most so many rows; None where it was not measured.
+
+        Of the two sizes measured around `rows` the less favourable: rows share the reading that pruning spares, so the gain
+        shrinks with their number, and between two measurements nobody knows where.
+        """
+        ordered = sorted(self.step_times, key=lambda time: time.rows)
+        above = [time.ratio for time in ordered if time.rows >= rows][:1]
+        below = [time.ratio for time in ordered if time.rows < rows][-1:]
+        # Beyond the largest nothing is known but that it gains no more than there: no promise.
+        return max((*above, *below) if above else (*below, 1.0)) if ordered else None
 
 
 class NodeQuality(BaseModel):

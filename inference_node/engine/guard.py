@@ -5,9 +5,10 @@ from pathlib import Path
 
 from inference_node.config import NodeConfig
 from inference_node.contract.messages import RejectCode
-from inference_node.contract.quality import QualityRecord
+from inference_node.contract.quality import QualityRecord, StepTimeRatio
 from inference_node.contract.settings import EngineSettings
 from inference_node.engine.errors import SettingsRefused
+from inference_node.engine.pruning_speed import time_pruned_steps
 from inference_node.model.backend import Store
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.quality.ceiling import Ceiling, Judgement, Standing, judge
@@ -17,14 +18,21 @@ from inference_node.quality.records import QualityRecords
 
 # Of a measurement's progress, looking up the reference is this share where it has to be done.
 _REFERENCE_SHARE = 0.5
+# And the timing of pruned steps this one.
+_SPEED_SHARE = 0.1
+
+# Times ready numerics, telling its progress.
+Stopwatch = Callable[[Numerics, Progress], tuple[StepTimeRatio, ...]]
 
 
 class QualityGuard:
     """Judges by the node's records, and makes those that are missing. `measure` takes seconds, the rest is quick; any thread."""
 
-    def __init__(self, ceiling: Ceiling, records: QualityRecords, laboratory: Laboratory) -> None:
+    def __init__(
+        self, ceiling: Ceiling, records: QualityRecords, laboratory: Laboratory, stopwatch: Stopwatch = lambda *_: ()
+    ) -> None:
         self.ceiling = ceiling
-        self._records, self._laboratory = records, laboratory
+        self._records, self._laboratory, self._stopwatch = records, laboratory, stopwatch
 
     @classmethod
     def of(
@@ -44,6 +52,7 @@ class QualityGuard:
             Ceiling(config.max_perplexity_ratio, config.max_kl),
             QualityRecords(kept / f"{fingerprint}.json", model=fingerprint, arithmetic=subject.arithmetic),
             Laboratory(subject, runner, kept),
+            lambda numerics, progress: time_pruned_steps(runner, numerics, longest, progress),
         )
 
     @property
@@ -72,13 +81,13 @@ class QualityGuard:
 
         Raises SettingsRefused when nothing can be measured, and what progress raises to give up.
         """
-        begun = 0.0
+        begun, timed = 0.0, _SPEED_SHARE if settings.pruning_threshold > 0 else 0.0
         try:
             if not self._laboratory.has_reference:
                 begun = _REFERENCE_SHARE
                 self._laboratory.refer(reference(), lambda share: progress(begun * share))
             record = self._laboratory.measure(
-                numerics, settings.pruning_threshold, lambda share: progress(begun + (1 - begun) * share)
+                numerics, settings.pruning_threshold, lambda share: progress(begun + (1 - timed - begun) * share)
             )
         except NotMeasurable as error:
             raise SettingsRefused(
@@ -86,6 +95,10 @@ class QualityGuard:
                 _knob(settings),
                 f"{_name(settings)} cannot be compared with full precision: {error}",
             ) from None
+        # One that the ceiling refuses is never proposed, so its speed is of no interest.
+        if settings.pruning_threshold > 0 and not self.ceiling.complaint(record):
+            times = self._stopwatch(numerics, lambda share: progress(1 - _SPEED_SHARE * (1 - share)))
+            record = record.model_copy(update={"step_times": times})
         self._records.add(record)
         return record
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from inference_node.contract.step_profile import StepShape
 from inference_node.engine.step_fit import Measured
 from inference_node.model.forward import TokenRun
-from inference_node.model.runner import ModelRunner
+from inference_node.model.runner import ModelRunner, SideRunner
 from inference_node.model.sampler import SampleRequest, sample
 from inference_node.scheduling.sampling_params import SamplingParams
 
@@ -61,7 +61,7 @@ CHECKS = (ProbedStep(rows=1, context=128), ProbedStep(rows=8, context=128), Prob
 
 
 def probe(
-    runner: ModelRunner,
+    runner: ModelRunner | SideRunner,
     steps: tuple[ProbedStep, ...] = STEPS,
     *,
     max_model_len: int,
@@ -94,7 +94,7 @@ def probe(
     return measured
 
 
-def _run(runner: ModelRunner, runs: list[TokenRun]) -> None:
+def _run(runner: ModelRunner | SideRunner, runs: list[TokenRun]) -> None:
     """As the engine's own step: logits, then tokens."""
     sample(runner.logits(runs), [SampleRequest(_GREEDY, (), seed=row) for row in range(len(runs))])
 
@@ -102,7 +102,7 @@ def _run(runner: ModelRunner, runs: list[TokenRun]) -> None:
 class _Blocks:
     """Hands out the blocks of a small part of the cache in turn, over and over: rows may share some."""
 
-    def __init__(self, runner: ModelRunner) -> None:
+    def __init__(self, runner: ModelRunner | SideRunner) -> None:
         self._size = runner.kv.block_size
         self._region = min(runner.kv.num_blocks, -(-_FILLED_TOKENS // self._size))
         self._next = 0

@@ -1,7 +1,9 @@
 """ModelRunner: a ScheduledBatch in, sampled tokens out. Owns weights, KV tensors and pruning; decides nothing."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,6 +29,20 @@ class Numerics:
 
     store: Store
     pruner: Pruner | None
+
+
+class SideRunner:
+    """Steps of any arithmetic on one thread with a KV cache of its own, beside what an engine serves. One at a time."""
+
+    def __init__(
+        self, step: Callable[[SequenceOf[TokenRun], Numerics, KvCache], Tensor], numerics: Numerics, kv: KvCache
+    ) -> None:
+        self._step, self._numerics = step, numerics
+        self.kv = kv
+
+    def logits(self, runs: SequenceOf[TokenRun]) -> Tensor:
+        """[R, V] fp32 for the runs that sample."""
+        return self._step(runs, self._numerics, self.kv)
 
 
 class ModelRunner:
@@ -93,16 +109,25 @@ class ModelRunner:
 
     def logits(self, runs: SequenceOf[TokenRun]) -> Tensor:
         """Computes runs that no scheduler made (probe, tests): [R, V] fp32 for those that sample."""
-        numerics = self._numerics
+        return self._logits(self._native, runs, self._numerics, self.kv)
+
+    def beside(self, numerics: Numerics, num_blocks: int) -> SideRunner:
+        """Steps of that arithmetic apart from the engine's; may be made and called on any thread."""
+        kv = make_cache(self.spec, numerics.store, num_blocks=num_blocks, block_size=self.kv.block_size)
+        return SideRunner(partial(self._logits, self._native_apart), numerics, kv)
+
+    def _logits(
+        self, native: NativeForward | None, runs: SequenceOf[TokenRun], numerics: Numerics, kv: KvCache
+    ) -> Tensor:
         if isinstance(numerics.store, NativeStore):
-            assert self._native is not None
-            logits = self._native(runs, numerics.store, self.kv, pruner=numerics.pruner).logits
+            assert native is not None
+            logits = native(runs, numerics.store, kv, pruner=numerics.pruner).logits
             assert logits is not None
             return logits
         assert not isinstance(numerics.store, GpuStore)
         with torch.inference_mode():
-            inputs = plan_step(runs, numerics.store, self.kv, self.spec)
-            return self._compute(inputs, numerics.store, self.kv, numerics.pruner)
+            inputs = plan_step(runs, numerics.store, kv, self.spec)
+            return self._compute(inputs, numerics.store, kv, numerics.pruner)
 
     def logits_apart(
         self, tokens: SequenceOf[int], store: Store, hook: ActivationHook | None, *, every_token: bool

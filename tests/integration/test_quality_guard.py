@@ -38,6 +38,21 @@ class TestGuard:
             assert 0 < record.kl_mean < 0.05
             assert record.tokens > 1000
 
+    async def test_a_pruned_level_is_timed_against_its_dense_form_while_the_engine_serves(
+        self, tiny: Path, tmp_path: Path
+    ) -> None:
+        async with running_engine(tiny, tmp_path, max_kl=10.0, max_perplexity_ratio=100.0) as engine:
+            alone = await ask(engine, "alone", [1, 2, 3], max_tokens=40, ignore_eos=True)
+            beside = asyncio.create_task(ask(engine, "beside", [1, 2, 3], max_tokens=40, ignore_eos=True))
+            await engine.apply(PRUNED.replace(pruning_threshold=0.2))
+
+            (record,) = engine.quality().records
+            assert [time.rows for time in record.step_times] == [1, 4, 16, 32]
+            assert all(time.ratio > 0 for time in record.step_times)
+            assert len((await beside).tokens) == len(alone.tokens) == 40
+        async with running_engine(tiny, tmp_path) as engine:
+            assert engine.quality().records == (record,)
+
     async def test_a_record_survives_a_restart_and_spares_the_measurement(self, tiny: Path, tmp_path: Path) -> None:
         async with running_engine(tiny, tmp_path) as engine:
             await engine.apply(INT8)

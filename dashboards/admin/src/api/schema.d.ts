@@ -1032,7 +1032,7 @@ export interface components {
          * @description A precision and pruning level whose quality was measured for this model.
          *
          *     Nothing else is ever proposed but what all nodes of the pool have measured themselves and found good; of pruned levels only
-         *     those listed here with their step time.
+         *     those with a step time, listed here or measured by all nodes.
          */
         CertifiedVariant: {
             precision: components["schemas"]["Precision"];
@@ -2499,6 +2499,12 @@ export interface components {
              */
             weight_bytes: number;
             /**
+             * Step Times
+             * @description of a pruned level: against no pruning, by rows in the step; empty where nobody timed it
+             * @default []
+             */
+            step_times: components["schemas"]["StepTimeRatio"][];
+            /**
              * Model
              * @description fingerprint of the checkpoint
              */
@@ -3100,6 +3106,19 @@ export interface components {
             ewma_s: number;
             /** Samples */
             samples: number;
+        };
+        /**
+         * StepTimeRatio
+         * @description How long one pruned step of `rows` one-token rows, with its share of a prompt, takes against the unpruned one.
+         */
+        StepTimeRatio: {
+            /** Rows */
+            rows: number;
+            /**
+             * Ratio
+             * @description pruned over unpruned seconds at the same precision; below 1 is faster
+             */
+            ratio: number;
         };
         /** SystemOut */
         SystemOut: {

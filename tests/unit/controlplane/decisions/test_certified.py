@@ -7,7 +7,7 @@ from controlplane.decisions.decision import NodeFacts
 from controlplane.decisions.optimizer import propose
 from controlplane.decisions.policy import CertifiedVariant, Policy, Quality
 from inference_node.contract.messages import NodeCapabilities
-from inference_node.contract.quality import NodeQuality, QualityRecord
+from inference_node.contract.quality import NodeQuality, QualityRecord, StepTimeRatio
 from inference_node.contract.settings import EngineSettings, Precision
 from tests.support.quality_records import quality_record
 
@@ -56,6 +56,26 @@ class TestCertifiedVariants:
         assert ("bf16", 0.0) in _levels(_node("a"), now=NOW.replace(precision="int8"))
         assert ("bf16", 0.0) not in _levels(_node("a"))
 
+    def test_a_pruned_level_is_as_slow_as_on_the_slowest_node_at_that_batch(self) -> None:
+        nodes = (_node("a", _timed((1, 0.6), (32, 0.9))), _node("b", _timed((1, 0.7), (32, 0.8))))
+
+        def ratio(batch: int) -> float | None:
+            (found,) = certified_variants(NOW.replace(max_batch_size=batch), Policy(), nodes)
+            return found.step_time_ratio
+
+        # Between two measured sizes the less favourable counts, beyond the largest nothing is promised.
+        assert [ratio(batch) for batch in (1, 2, 32, 33)] == [0.7, 0.9, 0.9, 1.0]
+
+    def test_where_a_node_did_not_time_it_its_gain_is_not_known(self) -> None:
+        nodes = (_node("a", _timed((1, 0.6))), _node("b", quality_record(Precision.BF16, 0.25)))
+
+        assert [v.step_time_ratio for v in certified_variants(NOW, Policy(), nodes)] == [None]
+
+
+def _timed(*times: tuple[int, float]) -> QualityRecord:
+    measured = tuple(StepTimeRatio(rows=rows, ratio=ratio) for rows, ratio in times)
+    return quality_record(Precision.BF16, 0.25, step_times=measured)
+
 
 class TestPropose:
     def test_a_precision_that_all_nodes_certify_is_proposed(self) -> None:
@@ -72,3 +92,20 @@ class TestPropose:
         record = quality_record(Precision.BF16, 0.25)
 
         assert {p.settings.pruning_threshold for p in propose(NOW, Policy(), (_node("a", record),))} == {0.0}
+
+    def test_pruning_that_all_nodes_timed_with_its_gain_at_the_proposed_batch(self) -> None:
+        node = _node("a", _timed((NOW.max_batch_size, 0.7), (10 * NOW.max_batch_size, 0.9)))
+        found = propose(NOW, Policy(), (node,))
+        pruned = {p.settings.max_batch_size: p.step_time_ratio for p in found if p.settings.pruning_threshold == 0.25}
+
+        assert pruned[NOW.max_batch_size] == 0.7
+        larger = {ratio for batch, ratio in pruned.items() if batch > NOW.max_batch_size}
+        assert larger == {0.9}
+
+    def test_from_pruned_back_to_full_precision_at_what_it_costs(self) -> None:
+        now = NOW.replace(precision="bf16", pruning_threshold=0.25)
+        node = _node("a", _timed((1, 0.8), (64, 0.8)))
+        back = [p for p in propose(now, Policy(), (node,)) if p.settings.pruning_threshold == 0]
+
+        assert back
+        assert {p.step_time_ratio for p in back} == {1 / 0.8}

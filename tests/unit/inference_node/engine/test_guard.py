@@ -6,13 +6,14 @@ from typing import cast
 import pytest
 
 from inference_node.contract.messages import RejectCode
+from inference_node.contract.quality import StepTimeRatio
 from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.engine.errors import SettingsRefused
 from inference_node.engine.guard import QualityGuard
 from inference_node.model.backend import Store
 from inference_node.model.runner import Numerics
 from inference_node.quality.ceiling import Ceiling
-from inference_node.quality.divergence import NotMeasurable
+from inference_node.quality.divergence import NotMeasurable, Progress
 from inference_node.quality.laboratory import Laboratory
 from inference_node.quality.records import QualityRecords
 from tests.support.quality_records import quality_record
@@ -85,6 +86,26 @@ class TestMeasure:
         _measure(guard, INT8)
 
         assert bench.asked == ["refer bf16", "measure 0.3", "measure 0.0"]
+
+    def test_a_pruned_level_that_holds_is_timed_too(self, tmp_path: Path) -> None:
+        times = (StepTimeRatio(rows=1, ratio=0.7),)
+        told: list[float] = []
+
+        def stopwatch(numerics: Numerics, progress: Progress) -> tuple[StepTimeRatio, ...]:
+            progress(1.0)
+            return times
+
+        def measured(kept: str, ceiling: Ceiling, settings: EngineSettings) -> tuple[StepTimeRatio, ...]:
+            records = QualityRecords(tmp_path / kept, model="model-1", arithmetic="code-1")
+            guard = QualityGuard(ceiling, records, cast(Laboratory, Bench()), stopwatch)
+            guard.measure(settings, cast(Numerics, None), lambda: cast(Store, "bf16"), told.append)
+            (record,) = QualityRecords(tmp_path / kept, model="model-1", arithmetic="code-1").all
+            return record.step_times
+
+        assert measured("pruned", Ceiling(1.15, 0.3), PRUNED) == times
+        assert told == [1.0]
+        assert measured("dense", Ceiling(1.15, 0.3), INT8) == ()
+        assert measured("bad", Ceiling(1.15, 1e-6), PRUNED) == ()
 
     def test_what_cannot_be_compared_is_refused(self, tmp_path: Path) -> None:
         bench = Bench(has_reference=True)
