@@ -74,7 +74,7 @@ def probe(
     is stopped after twice the budget.
     """
     began = time.perf_counter()
-    blocks = _Blocks(runner)
+    blocks = StepBlocks(runner)
     possible = [step for step in steps if blocks.fit(step, max_model_len)]
     warmed: set[ProbedStep] = set()
     measured: list[Measured] = []
@@ -85,21 +85,21 @@ def probe(
             if spent > 2 * budget_s or (spent > budget_s and len(warmed) == len(possible)):
                 return measured
             if step not in warmed:
-                _run(runner, blocks.runs(step))
+                run_once(runner, blocks.runs(step))
                 warmed.add(step)
             runs = blocks.runs(step)
             start = time.perf_counter()
-            _run(runner, runs)
+            run_once(runner, runs)
             measured.append(Measured(step.shape, time.perf_counter() - start))
     return measured
 
 
-def _run(runner: ModelRunner | SideRunner, runs: list[TokenRun]) -> None:
+def run_once(runner: ModelRunner | SideRunner, runs: list[TokenRun]) -> None:
     """As the engine's own step: logits, then tokens."""
     sample(runner.logits(runs), [SampleRequest(_GREEDY, (), seed=row) for row in range(len(runs))])
 
 
-class _Blocks:
+class StepBlocks:
     """Hands out the blocks of a small part of the cache in turn, over and over: rows may share some."""
 
     def __init__(self, runner: ModelRunner | SideRunner) -> None:
