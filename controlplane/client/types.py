@@ -105,8 +105,8 @@ class CandidateOut(TypedDict):
 
 class CertifiedVariant(TypedDict):
     """A precision and pruning level whose quality was measured for this model. Nothing else is ever proposed but
-    what all nodes of the pool have measured themselves and found good; of pruned levels only those listed here
-    with their step time.
+    what all nodes of the pool have measured themselves and found good; of pruned levels only those with a step
+    time, listed here or measured by all nodes.
     """
 
     precision: Precision
@@ -614,6 +614,7 @@ class QualityRecord(TypedDict):
     top1_agreement: float
     kept_ratio: NotRequired[float]
     weight_bytes: int
+    step_times: NotRequired[list[StepTimeRatio]]
     model: str
     arithmetic: str
     made_at: str
@@ -781,6 +782,15 @@ class SloOut(TypedDict):
     ttft_p95_s: float
     itl_p95_s: float
     error_rate: float
+
+
+class StepTimeRatio(TypedDict):
+    """How long one pruned step of `rows` one-token rows, with its share of a prompt, takes against the unpruned
+    one.
+    """
+
+    rows: int
+    ratio: float
 
 
 class SystemOut(TypedDict):

@@ -11,6 +11,8 @@ from inference_node.engine import async_engine
 from inference_node.engine.async_engine import AsyncEngine
 from inference_node.engine.errors import SettingsRefused
 from inference_node.engine.pruning_speed import ROWS
+from inference_node.kernels.native.build import NativeUnavailable
+from inference_node.kernels.native.library import load
 from tests.support.engines import ask, running_engine
 from tests.support.models import save_tiny_model
 
@@ -39,10 +41,10 @@ class TestGuard:
             assert 0 < record.kl_mean < 0.05
             assert record.tokens > 1000
 
-    async def test_a_pruned_level_is_timed_against_its_dense_form_while_the_engine_serves(
-        self, tiny: Path, tmp_path: Path
-    ) -> None:
-        async with running_engine(tiny, tmp_path, max_kl=10.0, max_perplexity_ratio=100.0) as engine:
+    @pytest.mark.skipif(isinstance(load(), NativeUnavailable), reason=f"no native kernels here: {load()}")
+    async def test_a_pruned_level_is_timed_against_its_dense_form_while_the_engine_serves(self, tmp_path: Path) -> None:
+        native = save_tiny_model(tmp_path / "model", "llama-native")
+        async with running_engine(native, tmp_path, max_kl=10.0, max_perplexity_ratio=100.0) as engine:
             alone = await ask(engine, "alone", [1, 2, 3], max_tokens=40, ignore_eos=True)
             beside = asyncio.create_task(ask(engine, "beside", [1, 2, 3], max_tokens=40, ignore_eos=True))
             await engine.apply(PRUNED.replace(pruning_threshold=0.2))
@@ -51,8 +53,14 @@ class TestGuard:
             assert [time.rows for time in record.step_times] == list(ROWS)
             assert all(time.ratio > 0 for time in record.step_times)
             assert len((await beside).tokens) == len(alone.tokens) == 40
-        async with running_engine(tiny, tmp_path) as engine:
+        async with running_engine(native, tmp_path) as engine:
             assert engine.quality().records == (record,)
+
+    async def test_where_no_kernel_spares_what_was_cut_nothing_is_promised(self, tiny: Path, tmp_path: Path) -> None:
+        async with running_engine(tiny, tmp_path, max_kl=10.0, max_perplexity_ratio=100.0) as engine:
+            await engine.apply(PRUNED.replace(pruning_threshold=0.2))
+
+            assert [record.step_times for record in engine.quality().records] == [()]
 
     async def test_a_record_survives_a_restart_and_spares_the_measurement(self, tiny: Path, tmp_path: Path) -> None:
         async with running_engine(tiny, tmp_path) as engine:
