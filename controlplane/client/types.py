@@ -335,6 +335,7 @@ class MeasurementOut(TypedDict):
     samples_canary: int
     samples_baseline: int
     detail: str
+    power: NotRequired[float | None]
 
 
 class NodeCapabilities(TypedDict):
