@@ -114,8 +114,11 @@ class TestServerProcess:
         port = str(free_port())
         serving = (sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1", "--directory", str(tmp_path))
         (tmp_path / "health").write_text("well")
+        in_background = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")  # as a shell starts it
         with subprocess.Popen(
-            [sys.executable, "-c", measuring, port, str(tmp_path / "log"), *serving], stdout=subprocess.PIPE, text=True
+            [*in_background, sys.executable, "-c", measuring, port, str(tmp_path / "log"), *serving],
+            stdout=subprocess.PIPE,
+            text=True,
         ) as benchmark:
             assert benchmark.stdout is not None
             server = psutil.Process(int(benchmark.stdout.readline()))
