@@ -75,7 +75,8 @@ def configure_logs(level: str = "INFO", *, as_json: bool = False, stream: TextIO
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        # Logging is set up again once the settings are read; a cached logger would keep to the first set-up.
+        cache_logger_on_first_use=False,
     )
 
 

@@ -40,5 +40,6 @@ def configure_logs(level: str, *, as_json: bool) -> None:
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        # Logging is set up again once the settings are read; a cached logger would keep to the first set-up.
+        cache_logger_on_first_use=False,
     )

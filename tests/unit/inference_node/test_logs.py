@@ -53,3 +53,15 @@ class TestConfigureLogs:
         configure_logs("WARNING", as_json=as_json)
         structlog.get_logger("node").info("quiet")
         assert capsys.readouterr().err == ""
+
+    def test_a_logger_follows_when_logging_is_set_up_again(
+        self, capsys: pytest.CaptureFixture[str], as_json: bool
+    ) -> None:
+        configure_logs("INFO", as_json=not as_json)
+        log = structlog.get_logger("node")
+        log.info("before the settings were read")
+        first = capsys.readouterr().err
+        configure_logs("INFO", as_json=as_json)
+        log.info("after")
+        second = capsys.readouterr().err
+        assert first.startswith("{") != as_json and second.startswith("{") == as_json
