@@ -9,6 +9,7 @@ from controlplane.events import endpoints as events
 from controlplane.fleets import agent_endpoints, membership_endpoints, profile_endpoints, sd_endpoints
 from controlplane.fleets import endpoints as fleets
 from controlplane.forecasting import endpoints as forecasting
+from controlplane.mesh import endpoints as mesh
 from controlplane.rollouts import approval_endpoints
 from controlplane.rollouts import endpoints as rollouts
 from controlplane.telemetry import endpoints as telemetry
@@ -24,6 +25,7 @@ ROUTERS = (
     decisions.router,
     rollouts.router,
     approval_endpoints.router,
+    mesh.router,
     events.router,
     agent_endpoints.router,
     sd_endpoints.router,

@@ -24,6 +24,7 @@ from controlplane.errors import Conflict, ControlPlaneError, Fenced
 from controlplane.fleets import service as fleets
 from controlplane.fleets.intake import read_intake
 from controlplane.leadership import Leadership
+from controlplane.mesh.keeper import MeshKeeper
 from controlplane.processes import lease
 from controlplane.processes import service as processes
 from controlplane.rollouts import convergence, stuck
@@ -79,6 +80,7 @@ class Controller:
         collectors = [Collector(client, scrape_interval_s=settings.scrape_interval_s) for client in self._clients]
         self._ticker = Ticker(engine, settings, clock, collectors[0])
         self._driver = Driver(engine, clock, collectors[1], heartbeat_timeout_s=settings.heartbeat_timeout_s)
+        self._mesh = MeshKeeper(engine, clock, settings)
         self._stop = threading.Event()
         self._troubles = Changes()
         self._tick_s: float | None = None
@@ -159,6 +161,7 @@ class Controller:
         for rollout_id in active:
             self._round_at["reconcile"] = time.monotonic()
             self._drive(rollout_id, epoch)
+        self._keep_mesh(epoch)
         for about in self._troubles.current():
             if about.startswith("rollout ") and about.removeprefix("rollout ") not in active:
                 self._troubles.set(about, None)
@@ -177,6 +180,18 @@ class Controller:
             self._failed(about, error)
         else:
             self._troubles.set(about, None)
+
+    def _keep_mesh(self, epoch: int) -> None:
+        try:
+            owed = self._mesh.keep(epoch)
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001 (traffic's trouble must not stop the rollouts)
+            self._failed("mesh routes", error)
+        else:
+            self._troubles.set("mesh routes", None)
+            if owed:
+                log.info("mesh_routes_owed", routes=owed)
 
     def _note_silence(self, epoch: int) -> None:
         now, timeout_s = self._clock.now(), self._settings.heartbeat_timeout_s

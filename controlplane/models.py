@@ -7,9 +7,10 @@ from controlplane.events import models as events
 from controlplane.fleets import models as fleets
 from controlplane.forecasting import models as forecasting
 from controlplane.idempotency import models as idempotency
+from controlplane.mesh import models as mesh
 from controlplane.processes import models as processes
 from controlplane.rollouts import models as rollouts
 from controlplane.telemetry import models as telemetry
 
-ROOMS = (accounts, decisions, events, fleets, forecasting, idempotency, processes, rollouts, telemetry)
+ROOMS = (accounts, decisions, events, fleets, forecasting, idempotency, mesh, processes, rollouts, telemetry)
 metadata = Base.metadata

@@ -41,6 +41,17 @@ class ControlPlaneSettings(BaseSettings):
     )
     push_timeout_s: float = Field(default=5.0, gt=0)
 
+    mesh_dir: Path | None = Field(
+        default=None, description="folder in which the controller keeps each pool's mesh route as a file"
+    )
+    kubernetes_url: str | None = Field(
+        default=None,
+        description="the Kubernetes API that mesh routes are applied through; in a cluster https://kubernetes.default.svc",
+    )
+    kubernetes_token: SecretStr | None = Field(default=None, description="bearer token; by default the one in the file")
+    kubernetes_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+    kubernetes_ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+
     log_level: str = "INFO"
     log_json: bool = False
     data_dir: Path | None = None

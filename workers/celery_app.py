@@ -5,8 +5,8 @@ from kombu import Queue
 
 from controlplane.settings import ControlPlaneSettings
 
-PUSH, WEBHOOK, HOUSEKEEPING = "push", "webhook", "housekeeping"
-QUEUES = (PUSH, WEBHOOK, HOUSEKEEPING)
+PUSH, WEBHOOK, MESH, HOUSEKEEPING = "push", "webhook", "mesh", "housekeeping"
+QUEUES = (PUSH, WEBHOOK, MESH, HOUSEKEEPING)
 
 # A task takes at most TIME_LIMIT_S, which is less than VISIBILITY_S: past that Redis hands it to another worker.
 SOFT_TIME_LIMIT_S = 45

@@ -18,7 +18,7 @@ from controlplane.db import session_scope
 from controlplane.events import outbox
 from controlplane.processes import service as processes
 from controlplane.processes.models import ProcessHeartbeat
-from workers.celery_app import HOUSEKEEPING, PUSH
+from workers.celery_app import HOUSEKEEPING, MESH, PUSH
 from workers.context import WorkerContext
 
 log = structlog.get_logger()
@@ -28,7 +28,7 @@ BEAT_S = 15.0
 TIDY_S = 60.0
 STALLED_AFTER_S = 60.0
 # Outbox kinds, and who handles them: task name and queue.
-HANDLERS = {"push": ("trimtab.push", PUSH)}
+HANDLERS = {"push": ("trimtab.push", PUSH), "mesh": ("trimtab.mesh", MESH)}
 
 
 class Relay(threading.Thread):

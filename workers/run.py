@@ -22,6 +22,7 @@ from workers.celery_app import QUEUES, make_celery
 from workers.context import WorkerContext, die_with_parent
 from workers.relay import Relay, own_queue
 from workers.tasks import housekeeping
+from workers.tasks.mesh import apply_route
 from workers.tasks.push import push
 
 log = structlog.get_logger()
@@ -90,6 +91,10 @@ def bind_tasks(app: Celery, context: WorkerContext) -> None:
     @app.task(name="trimtab.push")
     def _push(item_id: int) -> None:
         push(context, item_id)
+
+    @app.task(name="trimtab.mesh")
+    def _mesh(item_id: int) -> None:
+        apply_route(context, item_id)
 
     @app.task(name="trimtab.beat")
     def _beat(started_at: str) -> None:

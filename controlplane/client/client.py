@@ -136,6 +136,13 @@ class Client(Http):
         body = {"revision": revision, "reason": reason}
         return cast(t.RolloutOut, self.post(f"/pools/{pool_id}/rollback", body))
 
+    def pool_mesh(self, pool_id: str, *, kind: t.MeshKind | None = None) -> t.MeshOut:
+        """How requests are shared out now, as Kubernetes objects. kind: another than the policy's."""
+        return cast(t.MeshOut, self.get(f"/pools/{pool_id}/mesh", format=kind))
+
+    def rollout_mesh(self, rollout_id: str, *, kind: t.MeshKind | None = None) -> t.MeshOut:
+        return cast(t.MeshOut, self.get(f"/rollouts/{rollout_id}/mesh", format=kind))
+
     def wait_for_rollout(self, rollout_id: str, *, timeout_s: float = 600.0) -> t.RolloutOut:
         """The rollout once it has ended, well or not. Raises WaitTimeout."""
         deadline = time.monotonic() + timeout_s

@@ -8,6 +8,7 @@ ApplyMode = Literal["live", "background", "drain"]
 Autonomy = Literal["off", "observe", "advise", "approve", "auto"]
 ForecastMetric = Literal["offered_rps", "ttft_p95_s", "itl_p95_s"]
 KvPrecision = Literal["model", "int8", "fp8"]
+MeshKind = Literal["istio", "gateway_api"]
 NodeHealth = Literal["ready", "starting", "draining", "failed", "unreachable"]
 NodeStateOutput = Literal[
     "PENDING",
@@ -336,6 +337,48 @@ class MeasurementOut(TypedDict):
     samples_baseline: int
     detail: str
     power: NotRequired[float | None]
+
+
+class MeshAppliedOut(TypedDict):
+    """What is known of the object in the cluster, where Trimtab applies it."""
+
+    generation: int
+    applied_generation: int
+    applied_at: str | None
+    error: str | None
+
+
+class MeshArmOut(TypedDict):
+    service: str
+    weight: int
+    nodes: list[str]
+
+
+class MeshOut(TypedDict):
+    pool: str
+    rollout_id: str | None
+    kind: MeshKind
+    baseline: MeshArmOut
+    canary: MeshArmOut
+    why: str
+    manifest: dict[str, Any]
+    applied: MeshAppliedOut | None
+
+
+class MeshPolicy(TypedDict):
+    """The route object belongs to Trimtab as a whole: it holds one rule, with two services and their weights."""
+
+    kind: MeshKind
+    namespace: NotRequired[str]
+    route: str
+    baseline_service: str
+    canary_service: str
+    port: int
+    hosts: NotRequired[list[str]]
+    gateways: NotRequired[list[str]]
+    step_weights: NotRequired[list[int]]
+    abort_baseline_ratio: NotRequired[float]
+    label_pods: NotRequired[bool]
 
 
 class NodeCapabilities(TypedDict):
@@ -746,6 +789,7 @@ class RolloutPolicy(TypedDict):
     start_within_s: NotRequired[float]
     pause_limit_s: NotRequired[float]
     quarantine_s: NotRequired[float]
+    mesh: NotRequired[MeshPolicy | None]
 
 
 class RolloutRef(TypedDict):

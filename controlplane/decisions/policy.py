@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from controlplane.calendars import MAX_DURATION_S, parse_cron
+from controlplane.decisions.mesh_policy import MeshPolicy
 from inference_node.contract.settings import KNOBS, KnobBounds, Precision
 
 
@@ -165,6 +166,7 @@ class RolloutPolicy(_Document):
         default=1800.0,
         description="how long a node that crashed under a change, or refused three, is left out; 0: never",
     )
+    mesh: MeshPolicy | None = Field(default=None, description="the route that shifts traffic with the rollout, if any")
 
 
 class FreezeWindow(_Document):

@@ -51,6 +51,9 @@ class EventKind(StrEnum):
     NODE_RELEASED = "node.released"
     NODE_REMOVED = "node.removed"
 
+    MESH_APPLIED = "mesh.applied"
+    MESH_FAILED = "mesh.failed"
+
     OUTBOX_DEAD = "outbox.dead"
 
     CONTROL_LEADER_CHANGED = "control.leader_changed"

@@ -43,6 +43,8 @@ export const STREAM_KINDS = [
   "node.quarantined",
   "node.released",
   "node.removed",
+  "mesh.applied",
+  "mesh.failed",
   "outbox.dead",
   "control.leader_changed",
   "pool.created",

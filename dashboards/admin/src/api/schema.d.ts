@@ -763,6 +763,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pools/{pool_id}/mesh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Pool Mesh
+         * @description How the pool's requests are shared out between old and new settings now, as an Istio VirtualService or a Gateway API
+         *     HTTPRoute. 404 when its policy names no mesh route.
+         */
+        get: operations["get_pool_mesh"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/{rollout_id}/mesh": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Rollout Mesh
+         * @description The same for one rollout; after its end the baseline has all requests.
+         */
+        get: operations["get_rollout_mesh"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/events": {
         parameters: {
             query?: never;
@@ -1618,6 +1659,135 @@ export interface components {
              * @description chance that an effect of twice the margin would have been found out; latencies only
              */
             power?: number | null;
+        };
+        /**
+         * MeshAppliedOut
+         * @description What is known of the object in the cluster, where Trimtab applies it.
+         */
+        MeshAppliedOut: {
+            /**
+             * Generation
+             * @description of what it should say; only grows
+             */
+            generation: number;
+            /**
+             * Applied Generation
+             * @description of what it is known to say; 0: nothing of ours yet
+             */
+            applied_generation: number;
+            /** Applied At */
+            applied_at: string | null;
+            /**
+             * Error
+             * @description why the last try failed
+             */
+            error: string | null;
+        };
+        /** MeshArmOut */
+        MeshArmOut: {
+            /** Service */
+            service: string;
+            /**
+             * Weight
+             * @description percent of the requests
+             */
+            weight: number;
+            /** Nodes */
+            nodes: string[];
+        };
+        /**
+         * MeshKind
+         * @description istio: a VirtualService. gateway_api: an HTTPRoute.
+         * @enum {string}
+         */
+        MeshKind: "istio" | "gateway_api";
+        /** MeshOut */
+        MeshOut: {
+            /**
+             * Pool
+             * @description fleet/pool
+             */
+            pool: string;
+            /** Rollout Id */
+            rollout_id: string | null;
+            kind: components["schemas"]["MeshKind"];
+            baseline: components["schemas"]["MeshArmOut"];
+            canary: components["schemas"]["MeshArmOut"];
+            /** Why */
+            why: string;
+            /**
+             * Manifest
+             * @description a List for `kubectl apply --server-side -f`
+             */
+            manifest: {
+                [key: string]: unknown;
+            };
+            /** @description null unless Trimtab applies it through the Kubernetes API */
+            applied: components["schemas"]["MeshAppliedOut"] | null;
+        };
+        /**
+         * MeshPolicy
+         * @description The route object belongs to Trimtab as a whole: it holds one rule, with two services and their weights.
+         */
+        MeshPolicy: {
+            /** @description what is written: an Istio VirtualService or a Gateway API HTTPRoute */
+            kind: components["schemas"]["MeshKind"];
+            /**
+             * Namespace
+             * @description of the route, the services and the pods
+             * @default default
+             */
+            namespace: string;
+            /**
+             * Route
+             * @description name of the VirtualService or HTTPRoute
+             */
+            route: string;
+            /**
+             * Baseline Service
+             * @description Service of the nodes on the settings from before
+             */
+            baseline_service: string;
+            /**
+             * Canary Service
+             * @description Service of the nodes on the new settings
+             */
+            canary_service: string;
+            /**
+             * Port
+             * @description of both services
+             */
+            port: number;
+            /**
+             * Hosts
+             * @description whose requests are shared out; none: those to the baseline service
+             * @default []
+             */
+            hosts: string[];
+            /**
+             * Gateways
+             * @description names, or namespace/name, of the gateways that let requests in; none: requests inside the mesh
+             * @default []
+             */
+            gateways: string[];
+            /**
+             * Step Weights
+             * @description percent of requests for the new settings once the canary has them, then once each wave has; none: as many as there are nodes with them, so that each node keeps its load
+             * @default []
+             */
+            step_weights: number[];
+            /**
+             * Abort Baseline Ratio
+             * @description share of nodes on the old settings from which an abort sends them all requests at once; below it requests follow the nodes as they go back, or the few would drown
+             * @default 0.5
+             */
+            abort_baseline_ratio: number;
+            /**
+             * Label Pods
+             * @description keep the label trimtab.dev/arm on the pods that are named as the nodes
+             * @default false
+             */
+            label_pods: boolean;
         };
         /**
          * NodeCapabilities
@@ -2842,6 +3012,8 @@ export interface components {
              * @default 1800
              */
             quarantine_s: number;
+            /** @description the route that shifts traffic with the rollout, if any */
+            mesh?: components["schemas"]["MeshPolicy"] | null;
         };
         /** RolloutRef */
         RolloutRef: {
@@ -6252,6 +6424,128 @@ export interface operations {
             };
             /** @description Unavailable */
             503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_pool_mesh: {
+        parameters: {
+            query?: {
+                /** @description another kind of route than the policy names */
+                format?: components["schemas"]["MeshKind"] | null;
+            };
+            header?: never;
+            path: {
+                pool_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MeshOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_rollout_mesh: {
+        parameters: {
+            query?: {
+                /** @description another kind of route than the policy names */
+                format?: components["schemas"]["MeshKind"] | null;
+            };
+            header?: never;
+            path: {
+                rollout_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MeshOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
