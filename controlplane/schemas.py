@@ -17,6 +17,8 @@ def _rfc3339(value: datetime) -> str:
 UtcTime = Annotated[datetime, PlainSerializer(_rfc3339, return_type=str, when_used="json")]
 T = TypeVar("T")
 
+NOT_OURS = "the cursor is not one of ours: pass on `next_cursor` of the page before as it is"
+
 Limit = Annotated[int, Query(ge=1, le=200, description="how many items at most")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before")]
 
@@ -49,7 +51,31 @@ def decode_cursor(cursor: str) -> str:
     try:
         return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except ValueError as error:  # not base64, not ASCII, or not UTF-8 inside
-        raise Invalid("the cursor is not one of ours: pass on `next_cursor` of the page before as it is") from error
+        raise Invalid(NOT_OURS) from error
+
+
+def decode_pair_cursor(cursor: str | None) -> tuple[str, str] | None:
+    """The two texts without spaces in a cursor made of `a b`, None for no cursor. Raises Invalid."""
+    if cursor is None:
+        return None
+    first, space, second = decode_cursor(cursor).partition(" ")
+    if not (space and first and second) or "\x00" in first + second:
+        raise Invalid(NOT_OURS)
+    return first, second
+
+
+def decode_time_cursor(cursor: str | None) -> tuple[datetime, str] | None:
+    """The aware time and the id in a cursor, None for no cursor. Raises Invalid."""
+    pair = decode_pair_cursor(cursor)
+    if pair is None:
+        return None
+    try:
+        when = datetime.fromisoformat(pair[0])
+    except ValueError:
+        when = None
+    if when is None or when.tzinfo is None:
+        raise Invalid(NOT_OURS)
+    return when, pair[1]
 
 
 def decode_int_cursor(cursor: str | None) -> int | None:
@@ -58,5 +84,5 @@ def decode_int_cursor(cursor: str | None) -> int | None:
         return None
     text = decode_cursor(cursor)
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise Invalid("the cursor is not one of ours: pass on `next_cursor` of the page before as it is")
+        raise Invalid(NOT_OURS)
     return int(text)

@@ -38,7 +38,7 @@ class Client(Http):
         return cast(t.FleetOut, self.get("/fleet"))
 
     def pools(self) -> list[t.PoolOut]:
-        return cast(list[t.PoolOut], self.get("/pools")["items"])
+        return list(self.pages("/pools"))
 
     def pool(self, pool_id: str) -> t.PoolOut:
         return cast(t.PoolOut, self.get(f"/pools/{pool_id}"))
@@ -51,7 +51,7 @@ class Client(Http):
         self.delete(f"/pools/{pool_id}/freeze")
 
     def nodes(self, pool_id: str | None = None) -> list[t.NodeDetail]:
-        return cast(list[t.NodeDetail], self.get("/nodes", pool_id=pool_id)["items"])
+        return list(self.pages("/nodes", pool_id=pool_id))
 
     def node(self, node_id: str) -> t.NodeDetail:
         return cast(t.NodeDetail, self.get(f"/nodes/{node_id}"))
@@ -103,6 +103,10 @@ class Client(Http):
 
     def rollout(self, rollout_id: str) -> t.RolloutOut:
         return cast(t.RolloutOut, self.get(f"/rollouts/{rollout_id}"))
+
+    def analysis(self, rollout_id: str) -> t.RolloutAnalysisOut:
+        """What its verdicts rest on, window by window."""
+        return cast(t.RolloutAnalysisOut, self.get(f"/rollouts/{rollout_id}/analysis"))
 
     def plan_rollout(self, pool_id: str, settings: Knobs, reason: str) -> t.PlanOut:
         """What `create_rollout` would do and which nodes it would reach; changes nothing."""

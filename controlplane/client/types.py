@@ -95,6 +95,19 @@ class ApprovalOut(TypedDict):
     comment: str
 
 
+class ArmWindowOut(TypedDict):
+    """Latencies in seconds, the geometric mean over the arm's nodes, null when no request finished; counts are
+    sums.
+    """
+
+    ttft_p95_s: float | None
+    itl_p95_s: float | None
+    requests: int
+    errors: int
+    rejected: int
+    offered_rps: float
+
+
 class CandidateOut(TypedDict):
     settings: EngineSettings
     changes: dict[str, list[bool | int | float | str]]
@@ -507,6 +520,14 @@ class OutsideOut(TypedDict):
     detail: str
 
 
+class PairOut(TypedDict):
+    """One window of both arms; `control` is null in a pool without one."""
+
+    end: str
+    canary: ArmWindowOut
+    control: ArmWindowOut | None
+
+
 class PlanOut(TypedDict):
     """What a rollout would do."""
 
@@ -721,6 +742,24 @@ class RevisionShort(TypedDict):
 class RollbackIn(TypedDict):
     revision: int
     reason: str
+
+
+class RolloutAnalysisOut(TypedDict):
+    """`before` and `after` are compared with each other, difference by difference; `watched` is the new settings
+    by themselves, once the control has them, too.
+    """
+
+    canary: list[str]
+    control: list[str]
+    window_s: float
+    windows_wanted: int
+    margin: float
+    min_requests: int
+    judged_from: str | None
+    before: list[PairOut]
+    after: list[PairOut]
+    watched: list[PairOut]
+    analyses: list[AnalysisOut]
 
 
 class RolloutIn(TypedDict):

@@ -1,7 +1,6 @@
 """Decisions with their reasons, their replay, and the policy of a pool."""
 
 import re
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Response
@@ -16,8 +15,9 @@ from controlplane.dependencies import Now, ReadSession, WriteSession
 from controlplane.errors import Invalid, PreconditionMissing
 from controlplane.fleets import service as fleets
 from controlplane.idempotency.route import IdempotentRoute
+from controlplane.paging import Paged
 from controlplane.problem import declared
-from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_cursor
+from controlplane.schemas import Cursor, Limit, Page, decode_time_cursor, encode_cursor
 
 router = APIRouter(tags=["decisions"], route_class=IdempotentRoute)
 
@@ -28,6 +28,7 @@ _READ = declared(401, 403, 404, 422)
 @router.get("/decisions", dependencies=_VIEWER, responses=_READ)
 def list_decisions(
     session: ReadSession,
+    paged: Paged,
     pool_id: str | None = None,
     outcome: Outcome | None = None,
     cursor: Cursor = None,
@@ -37,10 +38,12 @@ def list_decisions(
     pools = {pool.id: pool.name for pool in fleets.list_pools(session)}
     if pool_id is not None:
         fleets.get_pool(session, pool_id)
-    rows = service.list_decisions(session, limit=limit + 1, pool_id=pool_id, outcome=outcome, before=_position(cursor))
+    rows = service.list_decisions(
+        session, limit=limit + 1, pool_id=pool_id, outcome=outcome, before=decode_time_cursor(cursor)
+    )
     page = [DecisionOut.of(row, pools[row.pool_id]) for row in rows[:limit]]
     more = rows[limit - 1] if len(rows) > limit else None
-    return Page(items=page, next_cursor=None if more is None else encode_cursor(f"{more.at.isoformat()} {more.id}"))
+    return paged.page(page, None if more is None else encode_cursor(f"{more.at.isoformat()} {more.id}"))
 
 
 @router.get("/decisions/{decision_id}", dependencies=_VIEWER, responses=_READ)
@@ -99,16 +102,3 @@ def _version(if_match: str) -> int:
     if found is None:
         raise Invalid(f'`If-Match` must be the ETag that GET handed out, like "3"; got {if_match[:40]}')
     return int(found.group(1))
-
-
-def _position(cursor: str | None) -> tuple[datetime, str] | None:
-    if cursor is None:
-        return None
-    at, _, row_id = decode_cursor(cursor).partition(" ")
-    try:
-        when = datetime.fromisoformat(at)
-    except ValueError:
-        when = None
-    if when is None or when.tzinfo is None or not row_id:
-        raise Invalid("the cursor is not one of ours: pass on `next_cursor` of the page before as it is")
-    return when, row_id

@@ -12,6 +12,7 @@ from controlplane.dependencies import ReadSession
 from controlplane.events import service
 from controlplane.events.schemas import EventOut
 from controlplane.events.stream import EventFanOut, Listener, Message
+from controlplane.paging import Paged
 from controlplane.problem import declared
 from controlplane.schemas import Cursor, Limit, Page, decode_int_cursor, encode_cursor
 
@@ -21,6 +22,7 @@ router = APIRouter(tags=["events"], dependencies=[require(Role.VIEWER)])
 @router.get("/events", responses=declared(401, 403, 422))
 def list_events(
     session: ReadSession,
+    paged: Paged,
     pool_id: str | None = None,
     node_id: str | None = None,
     rollout_id: str | None = None,
@@ -39,7 +41,7 @@ def list_events(
         kind=kind,
     )
     page = [EventOut.model_validate(row) for row in rows[:limit]]
-    return Page(items=page, next_cursor=encode_cursor(page[-1].id) if len(rows) > limit else None)
+    return paged.page(page, encode_cursor(page[-1].id) if len(rows) > limit else None)
 
 
 def _fan_out(request: Request) -> EventFanOut:

@@ -8,8 +8,11 @@ from controlplane.accounts.dependencies import Operator, require
 from controlplane.accounts.roles import Role
 from controlplane.dependencies import Now, ReadSession, WriteSession
 from controlplane.fleets import service
+from controlplane.fleets.etags import pool_etag
 from controlplane.fleets.schemas import FreezeIn, FrozenOut, KnobOut, RevisionOut
 from controlplane.idempotency.route import IdempotentRoute
+from controlplane.paging import Paged
+from controlplane.preconditions import IfMatch, check
 from controlplane.problem import declared
 from controlplane.schemas import Cursor, Limit, Page, decode_int_cursor, encode_cursor
 from inference_node.contract.settings import KNOBS
@@ -17,27 +20,34 @@ from inference_node.contract.settings import KNOBS
 router = APIRouter(tags=["fleet"], route_class=IdempotentRoute)
 
 
-@router.post("/pools/{pool_id}/freeze", status_code=201, responses=declared(401, 403, 404, 409, 422))
-def freeze_pool(pool_id: str, body: FreezeIn, who: Operator, session: WriteSession, now: Now) -> FrozenOut:
+@router.post("/pools/{pool_id}/freeze", status_code=201, responses=declared(401, 403, 404, 409, 412, 422))
+def freeze_pool(
+    pool_id: str, body: FreezeIn, who: Operator, session: WriteSession, now: Now, if_match: IfMatch = None
+) -> FrozenOut:
     """Stops new changes to the pool, from the next tick on. Rollbacks stay possible."""
-    pool = service.get_pool(session, pool_id)
+    pool = service.lock_pool(session, pool_id)
+    check(if_match, pool_etag(pool), what=f"pool {pool.name}")
     service.freeze_pool(session, pool, reason=body.reason, actor=who.name, now=now)
     return FrozenOut(at=now, reason=body.reason)
 
 
-@router.delete("/pools/{pool_id}/freeze", status_code=204, responses=declared(401, 403, 404))
-def unfreeze_pool(pool_id: str, who: Operator, session: WriteSession, now: Now) -> None:
+@router.delete("/pools/{pool_id}/freeze", status_code=204, responses=declared(401, 403, 404, 412, 422))
+def unfreeze_pool(pool_id: str, who: Operator, session: WriteSession, now: Now, if_match: IfMatch = None) -> None:
     """Lets changes to the pool happen again."""
-    service.unfreeze_pool(session, service.get_pool(session, pool_id), actor=who.name, now=now)
+    pool = service.lock_pool(session, pool_id)
+    check(if_match, pool_etag(pool), what=f"pool {pool.name}")
+    service.unfreeze_pool(session, pool, actor=who.name, now=now)
 
 
 @router.get("/revisions", dependencies=[require(Role.VIEWER)], responses=declared(401, 403, 404, 422))
-def list_revisions(pool_id: str, session: ReadSession, cursor: Cursor = None, limit: Limit = 50) -> Page[RevisionOut]:
+def list_revisions(
+    pool_id: str, session: ReadSession, paged: Paged, cursor: Cursor = None, limit: Limit = 50
+) -> Page[RevisionOut]:
     """A pool's settings revisions, newest first."""
     pool = service.get_pool(session, pool_id)
     rows = service.list_revisions(session, pool.id, limit=limit + 1, before_number=decode_int_cursor(cursor))
     page = [RevisionOut.model_validate(row) for row in rows[:limit]]
-    return Page(items=page, next_cursor=encode_cursor(page[-1].number) if len(rows) > limit else None)
+    return paged.page(page, encode_cursor(page[-1].number) if len(rows) > limit else None)
 
 
 @router.get("/knobs", dependencies=[require(Role.VIEWER)], responses=declared(401, 403))

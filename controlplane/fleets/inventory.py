@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from controlplane.errors import Conflict, NotFound
@@ -18,8 +18,19 @@ def get_pool(session: Session, pool_id: str) -> Pool:
     return pool
 
 
-def list_pools(session: Session) -> list[Pool]:
-    return list(session.scalars(select(Pool).order_by(Pool.created_at, Pool.id)))
+def list_pools(session: Session, *, after: tuple[datetime, str] | None = None, limit: int | None = None) -> list[Pool]:
+    """Oldest first. after: created_at and id of the last one that was seen."""
+    query = select(Pool).order_by(Pool.created_at, Pool.id).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(Pool.created_at, Pool.id) > after)
+    return list(session.scalars(query))
+
+
+def lock_pool(session: Session, pool_id: str) -> Pool:
+    """The pool as it stands now, held against other writers until the transaction ends."""
+    query = select(Pool).where(Pool.id == pool_id).with_for_update(of=Pool)
+    pool = session.scalar(query.execution_options(populate_existing=True))
+    return pool if pool is not None else get_pool(session, pool_id)
 
 
 def get_node(session: Session, node_id: str) -> Node:
@@ -36,9 +47,13 @@ def lock_node(session: Session, node_id: str) -> Node:
     return node if node is not None else get_node(session, node_id)
 
 
-def list_nodes(session: Session, pool_id: str | None = None) -> list[Node]:
-    """Nodes of a pool, or of all, by name; removed ones are not among them."""
-    query = select(Node).where(Node.is_there).order_by(Node.name, Node.id)
+def list_nodes(
+    session: Session, pool_id: str | None = None, *, after: tuple[str, str] | None = None, limit: int | None = None
+) -> list[Node]:
+    """Nodes of a pool, or of all, by name; removed ones are not among them. after: name and id of the last one that was seen."""
+    query = select(Node).where(Node.is_there).order_by(Node.name, Node.id).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(Node.name, Node.id) > after)
     if pool_id is not None:
         query = query.where(Node.pool_id == pool_id)
     return list(session.scalars(query))

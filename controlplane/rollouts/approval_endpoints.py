@@ -8,17 +8,19 @@ from controlplane.accounts.roles import Role
 from controlplane.decisions.service import current_policy
 from controlplane.dependencies import Now, ReadSession, WriteSession
 from controlplane.fleets import service as fleets
+from controlplane.fleets.etags import pool_etag
 from controlplane.fleets.schemas import RevisionOut
 from controlplane.idempotency.route import IdempotentRoute
+from controlplane.preconditions import IfMatch, check
 from controlplane.problem import declared
 from controlplane.processes import lease
 from controlplane.rollouts import approvals, service
 from controlplane.rollouts.requests import roll_back_to
-from controlplane.rollouts.schemas import RolloutOut, rollout_out
+from controlplane.rollouts.schemas import RolloutOut, rollout_etag, rollout_out
 from controlplane.schemas import Body, Page
 
 router = APIRouter(tags=["rollouts"], route_class=IdempotentRoute)
-_CHANGE = declared(401, 403, 404, 409, 422)
+_CHANGE = declared(401, 403, 404, 409, 412, 422)
 
 
 class ApprovalIn(Body):
@@ -34,8 +36,11 @@ class RollbackIn(Body):
 
 
 @router.post("/rollouts/{rollout_id}/approve", responses=_CHANGE)
-def approve_rollout(rollout_id: str, body: ApprovalIn, who: Operator, session: WriteSession, now: Now) -> RolloutOut:
+def approve_rollout(
+    rollout_id: str, body: ApprovalIn, who: Operator, session: WriteSession, now: Now, if_match: IfMatch = None
+) -> RolloutOut:
     """Agrees to the settings that the rollout brings. Nobody approves what they asked for; twice is once."""
+    check(if_match, rollout_etag(session, service.lock_rollout(session, rollout_id)), what="the rollout")
     row = approvals.approve(
         session, rollout_id, who.name, settings_hash=body.settings_hash, now=now, comment=body.comment
     )
@@ -43,8 +48,11 @@ def approve_rollout(rollout_id: str, body: ApprovalIn, who: Operator, session: W
 
 
 @router.post("/rollouts/{rollout_id}/refuse", responses=_CHANGE)
-def refuse_rollout(rollout_id: str, body: ApprovalIn, who: Operator, session: WriteSession, now: Now) -> RolloutOut:
+def refuse_rollout(
+    rollout_id: str, body: ApprovalIn, who: Operator, session: WriteSession, now: Now, if_match: IfMatch = None
+) -> RolloutOut:
     """Ends a rollout that has not begun, whoever has approved it."""
+    check(if_match, rollout_etag(session, service.lock_rollout(session, rollout_id)), what="the rollout")
     row = approvals.refuse(
         session, rollout_id, who.name, settings_hash=body.settings_hash, now=now, comment=body.comment
     )
@@ -60,10 +68,17 @@ def list_good_revisions(pool_id: str, session: ReadSession) -> Page[RevisionOut]
 
 @router.post("/pools/{pool_id}/rollback", status_code=201, responses=_CHANGE | declared(503))
 def roll_back_pool(
-    pool_id: str, body: RollbackIn, who: Operator, session: WriteSession, now: Now, response: Response
+    pool_id: str,
+    body: RollbackIn,
+    who: Operator,
+    session: WriteSession,
+    now: Now,
+    response: Response,
+    if_match: IfMatch = None,
 ) -> RolloutOut:
     """Straight back to a good revision, on all nodes at once, also while the pool is frozen."""
-    pool = fleets.get_pool(session, pool_id)
+    pool = fleets.lock_pool(session, pool_id)
+    check(if_match, pool_etag(pool), what=f"pool {pool.name}")
     policy, _ = current_policy(session, pool.id)
     held = lease.current(session, lease.CONTROLLER)
     rollout = roll_back_to(

@@ -15,10 +15,14 @@ from controlplane.errors import Invalid
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool, SettingsRevision
 from controlplane.idempotency.route import IdempotentRoute
+from controlplane.paging import Paged
+from controlplane.preconditions import IfMatch, check
 from controlplane.problem import declared
 from controlplane.processes import lease
 from controlplane.rollouts import service
+from controlplane.rollouts.analysis_schemas import RolloutAnalysisOut, analysis_out
 from controlplane.rollouts.ladder import ladder
+from controlplane.rollouts.loading import load_snapshot
 from controlplane.rollouts.phases import RolloutPhase, Verb
 from controlplane.rollouts.plan import RolloutPlan
 from controlplane.rollouts.requests import request
@@ -30,6 +34,7 @@ from controlplane.rollouts.schemas import (
     RolloutOut,
     RungOut,
     revision_short,
+    rollout_etag,
     rollout_out,
 )
 from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_cursor
@@ -50,6 +55,7 @@ class InvalidSettings(Invalid):
 @router.get("/rollouts", dependencies=_VIEWER, responses=_READ)
 def list_rollouts(
     session: ReadSession,
+    paged: Paged,
     pool_id: str | None = None,
     active: bool | None = None,
     cursor: Cursor = None,
@@ -61,13 +67,26 @@ def list_rollouts(
     before = None if cursor is None else decode_cursor(cursor)
     rows = service.list_rollouts(session, limit=limit + 1, pool_id=pool_id, active=active, before_id=before)
     page = [rollout_out(session, row, whole=False) for row in rows[:limit]]
-    return Page(items=page, next_cursor=encode_cursor(page[-1].id) if len(rows) > limit else None)
+    return paged.page(page, encode_cursor(page[-1].id) if len(rows) > limit else None)
 
 
 @router.get("/rollouts/{rollout_id}", dependencies=_VIEWER, responses=_READ)
-def get_rollout(rollout_id: str, session: ReadSession) -> RolloutOut:
-    """One rollout, with its analyses and its timeline."""
-    return rollout_out(session, service.get_rollout(session, rollout_id), whole=True)
+def get_rollout(rollout_id: str, session: ReadSession, response: Response) -> RolloutOut:
+    """One rollout, with its analyses and its timeline. The ETag changes with each move, request and vote."""
+    row = service.get_rollout(session, rollout_id)
+    response.headers["ETag"] = rollout_etag(session, row)
+    return rollout_out(session, row, whole=True)
+
+
+@router.get("/rollouts/{rollout_id}/analysis", dependencies=_VIEWER, responses=_READ)
+def get_rollout_analysis(
+    rollout_id: str, session: ReadSession, settings: ProcessSettings, now: Now
+) -> RolloutAnalysisOut:
+    """What the verdicts rest on: canary and control, window by window, and each look's samples, intervals, margins and power."""
+    service.get_rollout(session, rollout_id)
+    seen = load_snapshot(session, rollout_id, now=now, heartbeat_timeout_s=settings.heartbeat_timeout_s)
+    assert seen is not None, "the rollout was there a moment ago, in the same snapshot"
+    return analysis_out(session, seen)
 
 
 @router.post("/rollouts", status_code=201, responses=_CHANGE)
@@ -96,19 +115,27 @@ def create_rollout(
 
 def _verb_route(verb: Verb, summary: str) -> None:
     def ask(
-        rollout_id: str, who: Operator, session: WriteSession, now: Now, body: RequestIn | None = None
+        rollout_id: str,
+        who: Operator,
+        session: WriteSession,
+        now: Now,
+        response: Response,
+        body: RequestIn | None = None,
+        if_match: IfMatch = None,
     ) -> RolloutOut:
-        row = service.get_rollout(session, rollout_id)
+        row = service.lock_rollout(session, rollout_id)
+        check(if_match, rollout_etag(session, row), what="the rollout")
         policy, _ = current_policy(session, row.pool_id)
         reason = "" if body is None else body.reason
         asked = request(
             session, rollout_id, verb, who.name, now=now, reason=reason, policy=policy, epoch=_epoch(session)
         )
+        response.headers["ETag"] = rollout_etag(session, asked)
         return rollout_out(session, asked, whole=True)
 
     ask.__doc__ = summary
     ask.__name__ = f"{verb.value}_rollout"
-    router.post(f"/rollouts/{{rollout_id}}/{verb.value}", status_code=202, responses=_CHANGE)(ask)
+    router.post(f"/rollouts/{{rollout_id}}/{verb.value}", status_code=202, responses=_CHANGE | declared(412))(ask)
 
 
 _verb_route(Verb.PAUSE, "Stops where it is, until it is resumed. Hard guards go on and may roll back.")

@@ -13,6 +13,7 @@ from controlplane.events.models import Event
 from controlplane.events.schemas import EventOut
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node, SettingsRevision
+from controlplane.preconditions import etag
 from controlplane.rollouts.analysis import Verdict
 from controlplane.rollouts.approvals import list_approvals
 from controlplane.rollouts.ladder import ladder
@@ -197,9 +198,15 @@ def rollout_out(session: Session, row: Rollout, *, whole: bool) -> RolloutOut:
         approvals_needed=row.approvals_needed,
         approvals=[ApprovalOut.model_validate(vote) for vote in list_approvals(session, row.id)],
         ended_at=row.ended_at,
-        analyses=_analyses(session, row.id) if whole else [],
+        analyses=list_analyses(session, row.id) if whole else [],
         timeline=_timeline(session, row.id) if whole else [],
     )
+
+
+def rollout_etag(session: Session, row: Rollout) -> str:
+    """Changes with each move, request and vote; not with what nodes and windows report meanwhile."""
+    votes = [(vote.actor, vote.agrees) for vote in list_approvals(session, row.id)]
+    return etag(row.id, row.phase, row.step, row.request, row.request_actor, votes)
 
 
 def revision_short(revision: SettingsRevision) -> RevisionShort:
@@ -208,7 +215,8 @@ def revision_short(revision: SettingsRevision) -> RevisionShort:
     )
 
 
-def _analyses(session: Session, rollout_id: str) -> list[AnalysisOut]:
+def list_analyses(session: Session, rollout_id: str) -> list[AnalysisOut]:
+    """Newest first."""
     rows = session.scalars(select(Analysis).where(Analysis.rollout_id == rollout_id).order_by(Analysis.id.desc()))
     return [AnalysisOut.model_validate(row) for row in rows]
 

@@ -16,7 +16,7 @@ PAGE = ROOT / "docs" / "api.md"
 
 def test_every_example_of_the_page_runs(tmp_path: Path) -> None:
     examples = re.findall(r"```(bash|python)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert [language for language, _ in examples] == ["bash", "python", "bash"]
+    assert [language for language, _ in examples] == ["bash", "bash", "python", "bash"]
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, module in (("trimtab", " -m trimtab"), ("python", "")):
@@ -39,4 +39,4 @@ def test_every_example_of_the_page_runs(tmp_path: Path) -> None:
             )
             assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
         frozen = api.client.get("/api/v1/events?kind=pool.frozen").json()["items"]
-        assert len(frozen) == 3  # by the command, by Python, and by two requests that are one
+        assert len(frozen) == 4  # by the command, by Python, on condition, and by two requests that are one

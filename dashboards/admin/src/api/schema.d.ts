@@ -53,7 +53,7 @@ export interface paths {
         };
         /**
          * List Pools
-         * @description All pools, oldest first.
+         * @description Pools, oldest first.
          */
         get: operations["list_pools"];
         put?: never;
@@ -73,7 +73,8 @@ export interface paths {
         };
         /**
          * Get Pool
-         * @description One pool: its nodes in numbers, its newest window, SLO, rollout and last decision.
+         * @description One pool: its nodes in numbers, its newest window, SLO, rollout and last decision. The ETag changes with its freeze and
+         *     its settings.
          */
         get: operations["get_pool"];
         put?: never;
@@ -113,7 +114,7 @@ export interface paths {
         };
         /**
          * Get Node
-         * @description One node.
+         * @description One node. The ETag changes with its process, its desired settings and its quarantine.
          */
         get: operations["get_node"];
         put?: never;
@@ -572,9 +573,29 @@ export interface paths {
         };
         /**
          * Get Rollout
-         * @description One rollout, with its analyses and its timeline.
+         * @description One rollout, with its analyses and its timeline. The ETag changes with each move, request and vote.
          */
         get: operations["get_rollout"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rollouts/{rollout_id}/analysis": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Rollout Analysis
+         * @description What the verdicts rest on: canary and control, window by window, and each look's samples, intervals, margins and power.
+         */
+        get: operations["get_rollout_analysis"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1031,6 +1052,27 @@ export interface components {
             agrees: boolean;
             /** Comment */
             comment: string;
+        };
+        /**
+         * ArmWindowOut
+         * @description Latencies in seconds, the geometric mean over the arm's nodes, null when no request finished; counts are sums.
+         */
+        ArmWindowOut: {
+            /** Ttft P95 S */
+            ttft_p95_s: number | null;
+            /** Itl P95 S */
+            itl_p95_s: number | null;
+            /** Requests */
+            requests: number;
+            /** Errors */
+            errors: number;
+            /** Rejected */
+            rejected: number;
+            /**
+             * Offered Rps
+             * @description per node
+             */
+            offered_rps: number;
         };
         /**
          * Autonomy
@@ -2275,6 +2317,16 @@ export interface components {
             next_cursor?: string | null;
         };
         /**
+         * PairOut
+         * @description One window of both arms; `control` is null in a pool without one.
+         */
+        PairOut: {
+            /** End */
+            end: string;
+            canary: components["schemas"]["ArmWindowOut"];
+            control: components["schemas"]["ArmWindowOut"] | null;
+        };
+        /**
          * PausedBy
          * @description What a pause waits for: a person (resume, promote or abort), or the end of the freeze.
          * @enum {string}
@@ -2809,6 +2861,59 @@ export interface components {
              * @description why; it stands in the timeline
              */
             reason: string;
+        };
+        /**
+         * RolloutAnalysisOut
+         * @description `before` and `after` are compared with each other, difference by difference; `watched` is the new settings by themselves,
+         *     once the control has them, too.
+         */
+        RolloutAnalysisOut: {
+            /**
+             * Canary
+             * @description names of the nodes that change first
+             */
+            canary: string[];
+            /**
+             * Control
+             * @description names of those they are compared with
+             */
+            control: string[];
+            /** Window S */
+            window_s: number;
+            /**
+             * Windows Wanted
+             * @description before, and again after, for a planned look
+             */
+            windows_wanted: number;
+            /**
+             * Margin
+             * @description share by which a latency may get worse before it counts as worse
+             */
+            margin: number;
+            /**
+             * Min Requests
+             * @description per arm, without which there is no verdict
+             */
+            min_requests: number;
+            /**
+             * Judged From
+             * @description when the canary's new settings had settled
+             */
+            judged_from: string | null;
+            /**
+             * Before
+             * @description oldest first
+             */
+            before: components["schemas"]["PairOut"][];
+            /** After */
+            after: components["schemas"]["PairOut"][];
+            /** Watched */
+            watched: components["schemas"]["PairOut"][];
+            /**
+             * Analyses
+             * @description newest first
+             */
+            analyses: components["schemas"]["AnalysisOut"][];
         };
         /**
          * RolloutIn
@@ -3553,7 +3658,12 @@ export interface operations {
     };
     list_pools: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `next_cursor` of the page before */
+                cursor?: string | null;
+                /** @description how many items at most; absent: all there are */
+                limit?: number | null;
+            };
             header?: never;
             path?: never;
             cookie?: never;
@@ -3580,6 +3690,15 @@ export interface operations {
             };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3651,6 +3770,10 @@ export interface operations {
         parameters: {
             query?: {
                 pool_id?: string | null;
+                /** @description `next_cursor` of the page before */
+                cursor?: string | null;
+                /** @description how many items at most; absent: all there are */
+                limit?: number | null;
             };
             header?: never;
             path?: never;
@@ -3770,6 +3893,8 @@ export interface operations {
                 force?: boolean;
             };
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -3816,6 +3941,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4133,6 +4267,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -4192,6 +4328,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Changed in the meantime */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Body too large */
             413: {
                 headers: {
@@ -4216,6 +4361,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -4253,6 +4400,15 @@ export interface operations {
             };
             /** @description Not found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4375,6 +4531,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -4412,6 +4570,15 @@ export interface operations {
             };
             /** @description Not found */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5657,10 +5824,70 @@ export interface operations {
             };
         };
     };
+    get_rollout_analysis: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                rollout_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RolloutAnalysisOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     pause_rollout: {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -5713,6 +5940,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5753,6 +5989,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -5805,6 +6043,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5845,6 +6092,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -5897,6 +6146,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5937,6 +6195,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -5989,6 +6249,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6029,6 +6298,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -6088,6 +6359,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Changed in the meantime */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description Body too large */
             413: {
                 headers: {
@@ -6121,6 +6401,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -6173,6 +6455,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6204,6 +6495,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -6256,6 +6549,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6345,6 +6647,8 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
                 /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
                 "Idempotency-Key"?: string | null;
             };
@@ -6397,6 +6701,15 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
                 headers: {
                     [name: string]: unknown;
                 };
