@@ -7,9 +7,10 @@ import httpx2
 
 from controlplane.client import Client, StreamEvent
 from controlplane.client import errors as e
+from controlplane.client import types as t
 from controlplane.client.http import Json, Query
 from trimtab.connection import TOKEN_VARIABLE, URL_VARIABLE, Connection
-from trimtab.errors import CommandError, UsageError
+from trimtab.errors import CommandError, OutOfTime, UsageError
 
 __all__ = ["ApiClient", "ApiError", "Json"]
 
@@ -46,6 +47,12 @@ class ApiClient(Client):
             return super().request(method, path, query=query, body=body, headers=headers, once=once)
         except e.ClientError as error:
             raise _for_people(error, self.url) from None
+
+    def wait_for_rollout(self, rollout_id: str, *, timeout_s: float = 600.0) -> t.RolloutOut:
+        try:
+            return super().wait_for_rollout(rollout_id, timeout_s=timeout_s)
+        except e.WaitTimeout as error:
+            raise OutOfTime(f"{error} (it goes on; `trimtab rollouts show` tells how)") from None
 
     def follow(self, last_event_id: int | None = None) -> Iterator[StreamEvent]:
         try:

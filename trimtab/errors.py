@@ -7,6 +7,12 @@ class CommandError(Exception):
     exit_code = 1
 
 
+class OutOfTime(CommandError):
+    """What was waited for has not come in time, and may still come; exit code 3."""
+
+    exit_code = 3
+
+
 class UsageError(CommandError):
     """The input is wrong, and the same input fails again; exit code 2."""
 

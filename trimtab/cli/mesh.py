@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from controlplane.client.types import MeshKind, MeshOut
+from trimtab.cli import completion
 from trimtab.cli.output import (
     AsJson,
     DataDir,
@@ -24,7 +25,10 @@ from trimtab.errors import CommandError, UsageError
 
 app = typer.Typer(help="Traffic beside settings: Istio and Gateway API routes.", no_args_is_help=True)
 Rollout = Annotated[
-    str | None, typer.Argument(help="Id of a rollout; without it the pool's state now.", show_default=False)
+    str | None,
+    typer.Argument(
+        help="Id of a rollout; without it the pool's state now.", show_default=False, autocompletion=completion.rollouts
+    ),
 ]
 Format = Annotated[
     str | None,
@@ -65,9 +69,10 @@ def export(
     out: Annotated[
         Path | None, typer.Option("--out", help="A file; by default standard output.", show_default=False)
     ] = None,
+    as_json: AsJson = True,
     data_dir: DataDir = None,
 ) -> None:
-    """The route as a document for `kubectl apply --server-side -f -`; always JSON."""
+    """The route as a document for `kubectl apply --server-side -f -`: JSON, with and without --json."""
     if kind is not None and kind not in _KINDS:
         raise UsageError(f"--format {kind}: there are istio and gateway-api")
     with client(data_dir) as api:

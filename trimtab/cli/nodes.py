@@ -1,9 +1,13 @@
 """`trimtab nodes`: what serves, under which settings."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from controlplane.client.types import NodeDetail
+from trimtab.cli import completion
 from trimtab.cli.output import (
     AsJson,
     DataDir,
@@ -17,50 +21,98 @@ from trimtab.cli.output import (
     print_table,
     seconds,
 )
-from trimtab.client import Json
+from trimtab.client import ApiClient
 from trimtab.errors import UsageError
 
 
-def nodes(
-    node: Annotated[str | None, typer.Argument(help="Name or id of one node.", show_default=False)] = None,
+class NamesAsVerbs(TyperGroup):
+    """`trimtab nodes NAME` is `trimtab nodes show NAME`."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = not args or args[0] in self.commands or args[0].startswith("-")
+        return super().resolve_command(ctx, args if known else ["show", *args])
+
+
+app = typer.Typer(cls=NamesAsVerbs, help="What serves, under which settings.", no_args_is_help=False)
+NodeName = Annotated[str, typer.Argument(help="Name or id.", show_default=False, autocompletion=completion.nodes)]
+
+
+@app.callback(invoke_without_command=True)
+def nodes(context: typer.Context, pool: PoolName = None, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """Lists nodes when no name and no verb is given."""
+    if context.invoked_subcommand is not None:
+        context.obj = (pool, as_json, data_dir)
+        return
+    with client(data_dir) as api:
+        rows = api.nodes(pool_id(api, pool))
+    if as_json:
+        print_json({"items": rows})
+        return
+    columns = ("name", "pool", "health", "in sync", "load", "running", "waiting", "ITL p95", "batch", "heartbeat")
+    empty = "no node yet: start one with `trimtab node --model DIR`"
+    print_table("", columns, [_row(row) for row in rows], empty)
+
+
+@app.command("show")
+def show(
+    context: typer.Context, node: NodeName, pool: PoolName = None, as_json: AsJson = False, data_dir: DataDir = None
+) -> None:
+    """One node in detail."""
+    before = context.obj or (None, False, None)
+    with client(data_dir or before[2]) as api:
+        found = _find(api, node, pool or before[0])
+    if as_json or before[1]:
+        print_json(found)
+    else:
+        print_facts(_facts(found))
+
+
+@app.command("remove")
+def remove(
+    node: NodeName,
     pool: PoolName = None,
+    force: Annotated[bool, typer.Option("--force", help="Also one that is still heard of.")] = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
-    """All nodes, or one in detail."""
+    """Take a node out of its pool for good; its history stays. One of its name that joins again is let in."""
     with client(data_dir) as api:
-        rows = api.items("/nodes", limit=1000, pool_id=pool_id(api, pool))
-    if node is None:
-        if as_json:
-            print_json({"items": rows})
-        else:
-            columns = (
-                "name",
-                "pool",
-                "health",
-                "in sync",
-                "load",
-                "running",
-                "waiting",
-                "ITL p95",
-                "batch",
-                "heartbeat",
-            )
-            print_table(
-                "", columns, [_row(row) for row in rows], "no node yet: start one with `trimtab node --model DIR`"
-            )
-        return
+        found = _find(api, node, pool)
+        api.remove_node(found["id"], force=force)
+    _say({"id": found["id"], "name": found["name"], "removed": True}, as_json)
+
+
+@app.command("release")
+def release(node: NodeName, pool: PoolName = None, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """End a node's quarantine: changes reach it again."""
+    with client(data_dir) as api:
+        found = _find(api, node, pool)
+        api.release_node(found["id"])
+    _say({"id": found["id"], "name": found["name"], "quarantined": False}, as_json)
+
+
+def _find(api: ApiClient, node: str, pool: str | None) -> NodeDetail:
+    """By name or id. Raises UsageError, also when several pools have a node of that name."""
+    rows = api.nodes(pool_id(api, pool))
     found = [row for row in rows if node in (row["name"], row["id"])]
     if not found:
         known = ", ".join(row["name"] for row in rows) or "none"
         raise UsageError(f"no node {node!r} here; there are: {known}")
+    if len(found) > 1:
+        raise UsageError(f"several pools have a node {node!r}: name one with --pool, or give its id")
+    return found[0]
+
+
+def _say(document: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print_json(found[0])
+        print_json(document)
     else:
-        print_facts(_facts(found[0]))
+        print_facts(
+            [(name, str(value).lower() if isinstance(value, bool) else value) for name, value in document.items()]
+        )
 
 
-def _row(node: Json) -> tuple[object, ...]:
+def _row(node: Mapping[str, Any]) -> tuple[object, ...]:
     latest, observed = node["latest"] or {}, node["observed"] or {}
     return (
         node["name"],
@@ -76,7 +128,7 @@ def _row(node: Json) -> tuple[object, ...]:
     )
 
 
-def _facts(node: Json) -> list[tuple[str, object]]:
+def _facts(node: Mapping[str, Any]) -> list[tuple[str, object]]:
     desired, observed = node["desired"] or {}, node["observed"] or {}
     wished, has = desired.get("settings") or {}, observed.get("settings") or {}
     facts: list[tuple[str, object]] = [

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.cli import completion
 from trimtab.client import ApiClient
 from trimtab.connection import resolve
 from trimtab.errors import UsageError
@@ -20,7 +21,9 @@ DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Data folder of a running `trimtab up`.", show_default=False)
 ]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many rows.")]
-PoolName = Annotated[str | None, typer.Option("--pool", help="Name of a pool.", show_default=False)]
+PoolName = Annotated[
+    str | None, typer.Option("--pool", help="Name of a pool.", show_default=False, autocompletion=completion.pools)
+]
 
 NOTHING = "-"
 _COLOURS = {

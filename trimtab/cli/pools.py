@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from trimtab.cli import completion
 from trimtab.cli.output import (
     AsJson,
     DataDir,
@@ -20,11 +21,17 @@ from trimtab.cli.output import (
     print_table,
     seconds,
 )
+from trimtab.cli.waiting import DONE, Timeout, Wait, check_end
 from trimtab.client import ApiClient
 from trimtab.errors import UsageError
 
 app = typer.Typer(help="Pools: the freeze, policies, revisions and the way back.", no_args_is_help=False)
-Pool = Annotated[str | None, typer.Argument(help="Name or id; may be left out when there is one.", show_default=False)]
+Pool = Annotated[
+    str | None,
+    typer.Argument(
+        help="Name or id; may be left out when there is one.", show_default=False, autocompletion=completion.pools
+    ),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -104,16 +111,21 @@ def rollback(
     revision: Annotated[int, typer.Option(help="Number of a good revision.", show_default=False)],
     reason: Annotated[str, typer.Option(help="Why; it stands in the timeline.", show_default=False)],
     pool: Pool = None,
+    wait: Wait = False,
+    timeout: Timeout = 600.0,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Straight back to a good revision on all nodes, also in a frozen pool; `trimtab rollouts show` tells how it goes."""
     with client(data_dir) as api:
         begun = api.roll_back_pool(_id(api, pool), revision, reason)
+        if wait:
+            begun = api.wait_for_rollout(begun["id"], timeout_s=timeout)
     if as_json:
         print_json(begun)
     else:
         print_facts([("rollout", begun["id"]), ("phase", begun["phase"])])
+    check_end(begun, wait, DONE)
 
 
 @app.command("policy")

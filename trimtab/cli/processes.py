@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from trimtab.cli.output import AsJson, print_json
 from trimtab.errors import CommandError, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def node(context: typer.Context) -> None:
     raise typer.Exit(main(context.args))
 
 
-def migrate() -> None:
+def migrate(as_json: AsJson = False) -> None:
     """Bring the database to the newest schema (CONTROLPLANE_DATABASE_URL, by default ./trimtab.sqlite3)."""
     from sqlalchemy.exc import ArgumentError, OperationalError  # noqa: PLC0415 (lazy, see above)
 
@@ -67,7 +68,9 @@ def migrate() -> None:
         raise CommandError(f"the database does not answer: {error.orig}. Check CONTROLPLANE_DATABASE_URL") from None
     finally:
         engine.dispose()
-    if migrated.before == migrated.after:
+    if as_json:
+        print_json({"before": migrated.before, "after": migrated.after})
+    elif migrated.before == migrated.after:
         typer.echo(f"the database is at the newest schema already ({migrated.after})")
     else:
         typer.echo(f"database migrated from {migrated.before or 'nothing'} to {migrated.after}")

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from controlplane.client.types import PlanOut, RolloutOut, Verb
+from controlplane.client.types import MeasurementOut, PlanOut, RolloutOut, Verb
 from inference_node.contract.settings import KNOBS, EngineSettings
+from trimtab.cli import completion
 from trimtab.cli.output import (
     AsJson,
     DataDir,
@@ -17,19 +18,21 @@ from trimtab.cli.output import (
     changes,
     client,
     first_sentence,
+    number,
     only_pool,
     pool_id,
     print_facts,
     print_json,
     print_table,
+    seconds,
 )
-from trimtab.errors import CommandError, UsageError
+from trimtab.cli.waiting import BACK, DONE, Timeout, Wait, check_end
+from trimtab.errors import UsageError
 
 app = typer.Typer(help="Changes of settings on their way.", no_args_is_help=False)
-RolloutId = Annotated[str, typer.Argument(help="Id of the rollout.", show_default=False)]
-Wait = Annotated[bool, typer.Option("--wait", help="Until it has ended; fails if it ends otherwise than asked for.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Of --wait, in seconds.", min=1)]
-_BACK = ("ROLLED_BACK", "CANCELLED")
+RolloutId = Annotated[
+    str, typer.Argument(help="Id of the rollout.", show_default=False, autocompletion=completion.rollouts)
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -75,10 +78,48 @@ def show(rollout: RolloutId, as_json: AsJson = False, data_dir: DataDir = None) 
     _print(document, as_json)
 
 
+@app.command("analysis")
+def analysis(rollout: RolloutId, as_json: AsJson = False, data_dir: DataDir = None) -> None:
+    """What its verdicts rest on: canary and control by window, and each measurement with interval, margin and power."""
+    with client(data_dir) as api:
+        found = api.analysis(rollout)
+    if as_json:
+        print_json(found)
+        return
+    print_facts([
+        ("canary", ", ".join(found["canary"])),
+        ("control", ", ".join(found["control"]) or None),
+        ("windows", f"{len(found['before'])} before, {len(found['after'])} after, of {found['windows_wanted']} wanted"),
+    ])  # fmt: skip
+    latest = found["analyses"][0] if found["analyses"] else None
+    rows = [
+        (m["metric"], m["verdict"], _effect(m), f"{m['samples_canary']}, {m['samples_baseline']}", number(m["power"]))
+        for m in (latest["measurements"] if latest else [])
+    ]
+    title = f"\n{latest['verdict']}: {latest['explanation']}" if latest else ""
+    print_table(title, ("metric", "verdict", "effect (interval)", "samples", "power"), rows, "no verdict yet")
+    pairs = [("before", pair) for pair in found["before"]] + [("after", pair) for pair in found["after"]]
+    table = [
+        (
+            age(pair["end"]),
+            part,
+            *(seconds(arm["itl_p95_s"]) if arm else None for arm in (pair["canary"], pair["control"])),
+        )
+        for part, pair in pairs
+    ]
+    print_table("\nWindows", ("end", "part", "canary ITL p95", "control ITL p95"), table, "no window yet")
+
+
 @app.command("create")
 def create(
     settings: Annotated[
-        list[str], typer.Option("--set", help="KNOB=VALUE, as often as there are knobs to turn.", show_default=False)
+        list[str],
+        typer.Option(
+            "--set",
+            help="KNOB=VALUE, as often as there are knobs to turn.",
+            show_default=False,
+            autocompletion=completion.knobs,
+        ),
     ],
     reason: Annotated[str, typer.Option(help="Why; it stands in the timeline.", show_default=False)],
     pool: PoolName = None,
@@ -102,7 +143,7 @@ def create(
         if wait:
             document = api.wait_for_rollout(document["id"], timeout_s=timeout)
     _print(document, as_json)
-    _check_end(document, wait, ("COMPLETED",))
+    check_end(document, wait, DONE)
 
 
 def _verb(name: Verb, says: str, ends: tuple[str, ...]) -> None:
@@ -121,13 +162,13 @@ def _verb(name: Verb, says: str, ends: tuple[str, ...]) -> None:
             if wait:
                 document = api.wait_for_rollout(document["id"], timeout_s=timeout)
         _print(document, as_json)
-        _check_end(document, wait, ("COMPLETED",) if document["id"] != rollout else ends)
+        check_end(document, wait, DONE if document["id"] != rollout else ends)
 
 
-_verb("resume", "Go on after a pause.", ("COMPLETED",))
-_verb("promote", "Skip what is left of the analysis and go to all nodes.", ("COMPLETED",))
-_verb("abort", "Give up and return the touched nodes to the old settings.", _BACK)
-_verb("rollback", "Return to the settings from before, also after it has completed.", _BACK)
+_verb("resume", "Go on after a pause.", DONE)
+_verb("promote", "Skip what is left of the analysis and go to all nodes.", DONE)
+_verb("abort", "Give up and return the touched nodes to the old settings.", BACK)
+_verb("rollback", "Return to the settings from before, also after it has completed.", BACK)
 
 
 @app.command("pause")
@@ -205,10 +246,12 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return {name: typed[name] for name in knobs}
 
 
-def _check_end(rollout: RolloutOut, waited: bool, wanted: tuple[str, ...]) -> None:
-    """Raises CommandError when it was waited for and ended otherwise."""
-    if waited and rollout["phase"] not in wanted:
-        raise CommandError(f"the rollout ended as {rollout['phase']}: {rollout['outcome'] or rollout['reason']}")
+def _effect(measured: MeasurementOut) -> str | None:
+    if measured["effect_ratio"] is None:
+        return None
+    low, high = measured["ci_low"], measured["ci_high"]
+    inside = "" if low is None or high is None else f" ({low - 1:+.1%} to {high - 1:+.1%})"
+    return f"{measured['effect_ratio'] - 1:+.1%}{inside}"
 
 
 def _print_plan(plan: PlanOut, as_json: bool) -> None:
