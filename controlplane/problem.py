@@ -105,10 +105,13 @@ _UNREADABLE_BODY = (400, "There was an error parsing the body")
 
 
 def describe(api: dict[str, Any]) -> dict[str, Any]:
-    """Puts problem documents in the place of FastAPI's own errors in an API description, in place."""
+    """Puts problem documents in the place of FastAPI's own errors in an API description, and says that the database may be
+    away, in place."""
     refused = declared(422)[422]
-    for operations in api["paths"].values():
+    for path, operations in api["paths"].items():
         for operation in operations.values():
+            if path.startswith("/api/"):
+                operation["responses"].setdefault("503", declared(503)[503])
             if "requestBody" in operation:
                 operation["responses"] |= {str(status): answer for status, answer in declared(413, 422).items()}
             for status, answer in operation["responses"].items():

@@ -13,6 +13,7 @@ from controlplane.accounts.dependencies import Admin, require
 from controlplane.accounts.roles import Role
 from controlplane.db import session_scope
 from controlplane.dependencies import DatabaseEngine, Now
+from controlplane.errors import NotFound
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind
 from controlplane.fleets import service
@@ -94,6 +95,8 @@ def _profiles(engine: Engine, node_id: str) -> NodeProfiles:
     """Read and let go: no transaction stays open while the node is asked."""
     with session_scope(engine, read_only=True) as session:
         node = service.get_node(session, node_id)
+        if not node.is_there:
+            raise NotFound(f"node {node.name!r} was removed from its pool, and its recordings with it")
         return NodeProfiles(node.url, node.admin_token)
 
 

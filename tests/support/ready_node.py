@@ -1,14 +1,16 @@
 """A node that has joined over HTTP and reported itself ready, so that its pool takes changes."""
 
+from typing import Any
+
 from inference_node.contract.messages import Heartbeat, NodeRegistered, NodeState
 from inference_node.contract.settings import EngineSettings
 from tests.support.api import ENROLMENT_TOKEN, Api
 from tests.support.registrations import registration
 
 
-def join_ready_node(api: Api, name: str = "node-1") -> str:
-    """Id of the pool that the node is in. Nothing answers at the node's own address."""
-    body = registration(name).model_dump(mode="json")
+def join_ready_node(api: Api, name: str = "node-1", **changes: Any) -> str:
+    """Id of the pool that the node is in. Nothing answers at the node's own address, unless `changes` give it another."""
+    body = registration(name, **changes).model_dump(mode="json")
     enrolled = {"Authorization": f"Bearer {ENROLMENT_TOKEN}"}
     answer = api.anonymous.post("/api/v1/agents/register", json=body, headers=enrolled)
     joined = NodeRegistered.model_validate_json(answer.raise_for_status().content)
