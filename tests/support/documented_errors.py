@@ -26,9 +26,10 @@ WRONG_HEADERS = {"If-Match": "3", "Last-Event-ID": "-1"}
 
 @dataclass(slots=True)
 class World:
-    """What the ways work on. `broken` is an API whose tables are gone, `closed` one that lets no node join.
+    """What the ways work on.
 
-    `viewer` is a token, `cookie` a browser's that was opened with it. `ids` are of things that are there, by the name of their path parameter; `bodies` fit, by operation.
+    `broken` is an API whose tables are gone, `closed` one that lets no node join. `viewer` is a token, `cookie` a browser's that
+    was opened with it. `ids` are of things that are there, by the name of their path parameter; `bodies` fit, by operation.
     """
 
     api: Api
