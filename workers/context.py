@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import sys
+from datetime import datetime
 
 from sqlalchemy import Engine
 
@@ -21,6 +22,7 @@ class WorkerContext:
         self.settings = settings
         self.name = name
         self.clock = clock or SystemClock()
+        self.away: dict[str, datetime] = {}  # addresses that did not answer, and until when they are not asked again
         self._engines: dict[int, Engine] = {}
 
     @property

@@ -17,6 +17,7 @@ from controlplane.mesh.manifests import GENERATION, Manifest
 from controlplane.settings import ControlPlaneSettings
 
 FIELD_MANAGER = "trimtab"
+CONNECT_S = 2.0
 _APPLY = {"fieldManager": FIELD_MANAGER, "force": "true", "fieldValidation": "Strict"}
 _PLURALS = {"VirtualService": "virtualservices", "HTTPRoute": "httproutes", "Pod": "pods"}
 
@@ -25,6 +26,10 @@ class KubernetesUnavailable(Unavailable):
     """No answer, or one that says nothing of the request: the same again may go through."""
 
     title = "Kubernetes API does not answer"
+
+
+class KubernetesSilent(KubernetesUnavailable):
+    """Nobody answered at all, and asking took its time."""
 
 
 class KubernetesRefused(ControlPlaneError):
@@ -50,9 +55,10 @@ class Kubernetes:
         headers = {"Accept": "application/json"}
         if token is not None:
             headers["Authorization"] = f"Bearer {token}"
+        patience = httpx2.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s))
         # trust_env: a proxy of the environment is for the world outside, the cluster is ours.
         self._http = httpx2.Client(
-            base_url=url.rstrip("/"), headers=headers, timeout=timeout_s, trust_env=False, follow_redirects=False,
+            base_url=url.rstrip("/"), headers=headers, timeout=patience, trust_env=False, follow_redirects=False,
             verify=_trust(ca_file),
         )  # fmt: skip
 
@@ -112,7 +118,7 @@ class Kubernetes:
             answer = self._http.request(method, path, **options)
         except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:  # the last two: an address that is none
             where = str(self._http.base_url)
-            raise KubernetesUnavailable(
+            raise KubernetesSilent(
                 f"the Kubernetes API at {where} does not answer: {error or type(error).__name__}"
             ) from None
         if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR or answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:

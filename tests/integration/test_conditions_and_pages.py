@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -15,6 +16,7 @@ from controlplane.fleets.models import Fleet, Pool
 from controlplane.openapi import COMMITTED
 from controlplane.rollouts.phases import RolloutPhase
 from tests.support.api import ADMIN_TOKEN, Api, api_server
+from tests.support.database import sqlite_url
 from tests.support.ready_node import join_ready_node
 from tests.support.registrations import registration
 from tests.support.rollouts_in_sql import NOW, drive, lab
@@ -25,6 +27,13 @@ V1 = "/api/v1"
 @pytest.fixture
 def api(database_url: str) -> Iterator[Api]:
     with api_server(database_url, heartbeat_timeout_s=3600) as running:
+        yield running
+
+
+@pytest.fixture
+def api_on_sqlite(tmp_path: Path) -> Iterator[Api]:
+    """For what does not depend on the database."""
+    with api_server(sqlite_url(tmp_path), heartbeat_timeout_s=3600) as running:
         yield running
 
 
@@ -62,7 +71,27 @@ def test_every_change_of_one_thing_takes_a_condition() -> None:
     assert [row for row in without if "/profiles" not in row and "dry-run" not in row] == []
 
 
+class TestRaces:
+    def test_of_two_with_one_tag_one_gets_through(self, api: Api, pool_id: str) -> None:
+        path = f"{V1}/pools/{pool_id}"
+        seen = tag(api, path)
+
+        def freeze(who: str) -> int:
+            with httpx2.Client(
+                base_url=api.url, headers=dict(api.client.headers), timeout=60, trust_env=False
+            ) as client:
+                headers = {"If-Match": seen}
+                return client.post(f"{path}/freeze", json={"reason": who}, headers=headers).status_code
+
+        with ThreadPoolExecutor(2) as threads:
+            assert sorted(threads.map(freeze, ("alice", "bob"))) == [201, 412]
+
+
 class TestConditions:
+    @pytest.fixture
+    def api(self, api_on_sqlite: Api) -> Api:
+        return api_on_sqlite
+
     def test_an_abort_meant_for_what_was_seen_is_refused_after_a_move(self, api: Api, pool_id: str) -> None:
         path = f"{V1}/rollouts/{begin(api, pool_id)}"
         seen = tag(api, path)
@@ -78,20 +107,6 @@ class TestConditions:
         path = f"{V1}/rollouts/{begin(api, pool_id)}"
         assert api.client.post(f"{path}/pause").status_code == 202
         assert api.client.post(f"{path}/abort").status_code == 202
-
-    def test_of_two_with_one_tag_one_gets_through(self, api: Api, pool_id: str) -> None:
-        path = f"{V1}/pools/{pool_id}"
-        seen = tag(api, path)
-
-        def freeze(who: str) -> int:
-            with httpx2.Client(
-                base_url=api.url, headers=dict(api.client.headers), timeout=60, trust_env=False
-            ) as client:
-                headers = {"If-Match": seen}
-                return client.post(f"{path}/freeze", json={"reason": who}, headers=headers).status_code
-
-        with ThreadPoolExecutor(2) as threads:
-            assert sorted(threads.map(freeze, ("alice", "bob"))) == [201, 412]
 
     def test_a_freeze_and_its_end(self, api: Api, pool_id: str) -> None:
         path = f"{V1}/pools/{pool_id}"
@@ -183,6 +198,10 @@ class TestPages:
 
 
 class TestAnalysis:
+    @pytest.fixture
+    def api(self, api_on_sqlite: Api) -> Api:
+        return api_on_sqlite
+
     def test_shows_what_the_verdict_rests_on(self, api: Api) -> None:
         engine = make_engine(api.settings.database_url)
         with session_scope(engine) as session:

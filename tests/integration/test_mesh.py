@@ -11,6 +11,8 @@ from sqlalchemy import Engine
 from controlplane.db import session_scope
 from controlplane.errors import Fenced
 from controlplane.events import service as events
+from controlplane.mesh.kubernetes import Kubernetes
+from controlplane.mesh.manifests import Manifest
 from controlplane.processes import lease
 from controlplane.processes.models import ControllerLease
 from controlplane.rollouts.phases import RolloutPhase
@@ -233,6 +235,33 @@ class TestRefusals:
         lab.settle()
         assert "does not answer" in lab.told("mesh.failed")[0]
         assert cluster.weights("chat") is None
+
+
+class TestASilentApi:
+    def test_is_asked_by_one_task_and_then_left_alone_for_a_while(
+        self, engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A port that nobody listens at. Its tasks must not take the workers from those that bring nodes their settings."""
+        lab = mesh_lab(
+            engine, ControlPlaneSettings(kubernetes_url="https://127.0.0.1:1", kubernetes_ca_file=tmp_path / "none")
+        )
+        asked: list[str] = []
+        ask = Kubernetes.apply
+
+        def apply(api: Kubernetes, manifest: Manifest) -> None:
+            asked.append("once")
+            ask(api, manifest)
+
+        monkeypatch.setattr(Kubernetes, "apply", apply)
+        lab.settle()
+        for _ in range(5):
+            lab.wait(2)
+            lab.work()
+        assert asked == ["once"]
+        lab.wait(16)
+        lab.settle()
+        assert asked == ["once", "once"]
+        assert len(lab.told("mesh.failed")) == 1
 
 
 class TestFiles:

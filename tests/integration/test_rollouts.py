@@ -5,14 +5,33 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import fake_node
-from tests.support.live_fleet import LiveFleet, live_fleet
+from tests.support.fleet import until
+from tests.support.kubernetes_api import TOKEN, Cluster, kubernetes_api
+from tests.support.live_fleet import POLICY, LiveFleet, live_fleet
+from tests.support.mesh import MESH
 
 pytestmark = pytest.mark.prometheus
 
 
+OLD_ONLY, BOTH = {"chat-old": 100, "chat-new": 0}, {"chat-old": 50, "chat-new": 50}
+
+
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveFleet]:
-    with live_fleet(tmp_path_factory.mktemp("rollouts")) as running:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with kubernetes_api(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, cluster: Cluster) -> Iterator[LiveFleet]:
+    """Its traffic goes through a mesh, too."""
+    environment = {
+        "CONTROLPLANE_KUBERNETES_URL": cluster.url,
+        "CONTROLPLANE_KUBERNETES_TOKEN": TOKEN,
+        "CONTROLPLANE_KUBERNETES_CA_FILE": str(cluster.ca_file),
+    }
+    policy = POLICY.model_copy(update={"rollout": POLICY.rollout.model_copy(update={"mesh": MESH})})
+    with live_fleet(tmp_path_factory.mktemp("rollouts"), policy=policy, environment=environment) as running:
         yield running
 
 
@@ -24,8 +43,12 @@ def kinds(rollout: dict[str, list[dict[str, str]]]) -> list[str]:
     return [event["kind"] for event in rollout["timeline"]]
 
 
-def test_a_good_change_reaches_every_node_canary_first(fleet: LiveFleet) -> None:
-    done = fleet.wait_end(fleet.begin(fake_node.HARMLESS))
+def test_a_good_change_reaches_every_node_canary_first_and_traffic_follows(fleet: LiveFleet, cluster: Cluster) -> None:
+    until(lambda: cluster.weights("chat") == OLD_ONLY, 60, "the route of a pool at rest")
+    rollout_id = fleet.begin(fake_node.HARMLESS)
+    until(lambda: cluster.weights("chat") == BOTH, 60, "half of the requests for one of two nodes")
+    done = fleet.wait_end(rollout_id)
+    until(lambda: cluster.weights("chat") == OLD_ONLY, 60, "everything at the baseline service again")
     assert done["phase"] == "COMPLETED", done["outcome"]
     assert set(batch_sizes(fleet).values()) == {fake_node.HARMLESS}
     assert fleet.pool["current_revision"]["settings"]["max_batch_size"] == fake_node.HARMLESS
@@ -52,11 +75,15 @@ def test_a_good_change_reaches_every_node_canary_first(fleet: LiveFleet) -> None
 @pytest.mark.parametrize(
     ("batch", "why"), [(fake_node.FAILING, "error"), (fake_node.SLOW, "p95")], ids=["errors", "latency"]
 )
-def test_a_bad_change_is_taken_back_by_itself_and_says_why(fleet: LiveFleet, batch: int, why: str) -> None:
+def test_a_bad_change_is_taken_back_by_itself_and_says_why(
+    fleet: LiveFleet, cluster: Cluster, batch: int, why: str
+) -> None:
     before = fleet.nodes()
     started = batch_sizes(fleet)
     done = fleet.wait_end(fleet.begin(batch))
     assert done["phase"] == "ROLLED_BACK", done["outcome"]
+    assert "mesh.applied" in kinds(done)
+    until(lambda: cluster.weights("chat") == OLD_ONLY, 60, "no request for the settings that were bad")
     assert why in done["outcome"]
     assert any(why in event["message"] for event in done["timeline"] if event["kind"] == "rollout.rolling_back")
     assert done["analyses"][0]["verdict"] == "FAIL"

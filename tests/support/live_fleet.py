@@ -224,8 +224,10 @@ class LiveFleet:
 
 
 @contextmanager
-def live_fleet(folder: Path, *, nodes: int = 2) -> Iterator[LiveFleet]:
-    """Everything up, the policy set, and enough metrics for a baseline."""
+def live_fleet(
+    folder: Path, *, nodes: int = 2, policy: Policy = POLICY, environment: Mapping[str, str] | None = None
+) -> Iterator[LiveFleet]:
+    """Everything up, the policy set, and enough metrics for a baseline. environment: besides what every part gets."""
     with ExitStack() as stack:
         redis = RedisServer(folder / "redis")
         stack.callback(redis.close)
@@ -235,13 +237,14 @@ def live_fleet(folder: Path, *, nodes: int = 2) -> Iterator[LiveFleet]:
             prometheus_server(folder / "prometheus", scrape_interval_s=SCRAPE_S, http_sd=sd)
         )
         fleet = LiveFleet(folder, redis, prometheus.url, port, stack)
+        fleet.environment |= environment or {}
         fleet.add("api", "-P", "-m", "trimtab", "api")
         for name in ("controller", "worker"):
             fleet.add(name, "-P", "-m", "trimtab", name)
         for number in range(1, nodes + 1):
             fleet.add_node(f"node-{number}")
         until(lambda: _is_up(fleet, nodes), READY_WITHIN_S, "the fleet to be up")
-        _set_policy(fleet)
+        _set_policy(fleet, policy)
         supervisor = threading.Thread(target=fleet.supervise, name="supervisor", daemon=True)
         supervisor.start()
         try:
@@ -262,10 +265,10 @@ def _is_up(fleet: LiveFleet, nodes: int) -> bool:
     return kinds >= {"api", "controller", "worker"} and len(ready) == nodes
 
 
-def _set_policy(fleet: LiveFleet) -> None:
+def _set_policy(fleet: LiveFleet, policy: Policy) -> None:
     path = f"/pools/{fleet.pool['id']}/policy"
     etag = fleet.client.get(path).headers["etag"]
-    fleet.client.put(path, json=POLICY.to_json(), headers={"If-Match": etag}).raise_for_status()
+    fleet.client.put(path, json=policy.to_json(), headers={"If-Match": etag}).raise_for_status()
 
 
 def let_pass(seconds: float) -> None:

@@ -1,17 +1,22 @@
 """One pool's route, one write. Told the outbox row only; what the route should say by now is read from SQL."""
 
+from datetime import timedelta
+
 import structlog
 
 from controlplane.db import session_scope
 from controlplane.errors import ControlPlaneError
 from controlplane.events import outbox
 from controlplane.mesh import service
-from controlplane.mesh.kubernetes import Kubernetes, Overtaken
+from controlplane.mesh.kubernetes import Kubernetes, KubernetesSilent, Overtaken
 from controlplane.mesh.models import MeshRoute
 from controlplane.mesh.wish import Wish
 from workers.context import WorkerContext
 
 log = structlog.get_logger()
+
+# An API that is silent costs each task seconds, and the same workers bring nodes their settings: a pause after each silence.
+PAUSE = timedelta(seconds=15)
 
 
 def apply_route(context: WorkerContext, item_id: int) -> None:
@@ -54,7 +59,11 @@ def _apply(context: WorkerContext, wish: Wish, before: Wish | None, generation: 
 
     On the way up the arm has its pods before it gets requests; on the way down it gets none before it loses its pods.
     """
-    pods = wish.pods()
+    pods, url, now = wish.pods(), context.settings.kubernetes_url or "", context.clock.now()
+    if context.away.get(url, now) > now:
+        return KubernetesSilent(
+            f"the Kubernetes API at {url} did not answer a moment ago: it is left alone for a while"
+        )
     falls = before is not None and wish.canary_weight < before.canary_weight
     try:
         with Kubernetes.of(context.settings) as api:
@@ -64,5 +73,7 @@ def _apply(context: WorkerContext, wish: Wish, before: Wish | None, generation: 
             if not falls:
                 api.apply(wish.route(generation))
     except ControlPlaneError as error:
+        if isinstance(error, KubernetesSilent):
+            context.away[url] = context.clock.now() + PAUSE
         return error
     return missing
