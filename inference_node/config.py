@@ -45,7 +45,12 @@ class NodeConfig(BaseSettings):
         description="where to compute: auto (one NUMA node, where there are several), off, numa:0, or CPUs as in 0-7,16",
     )
     max_model_len: int = Field(default=2048, ge=16, description="longest prompt plus answer, in tokens")
-    kv_tokens: int = Field(default=65_536, ge=64, description="tokens in the KV cache; less if memory is short")
+    kv_tokens: int | None = Field(
+        default=None,
+        ge=64,
+        description="tokens in the KV cache; by default 24576 on the CPU, 65536 on a GPU, at least max_model_len, "
+        "less if memory is short",
+    )
     block_size: Literal[16, 32] = 32
     settings_json: str | None = Field(default=None, description="first EngineSettings, as JSON; the rest is default")
     precision: Literal["auto"] | Precision | None = Field(

@@ -13,6 +13,7 @@ from inference_node.contract.messages import NodeCapabilities, NodeHardware
 from inference_node.contract.settings import KNOBS, EngineSettings, Precision
 from inference_node.engine import hardware
 from inference_node.engine.auto_precision import candidates, choose_precision
+from inference_node.engine.cache_size import cache_tokens
 from inference_node.engine.engine import Change, Engine
 from inference_node.engine.guard import QualityGuard
 from inference_node.engine.hardware_table import hardware_class
@@ -31,7 +32,6 @@ from inference_node.model.backend import (
     describe,
     estimate_bytes,
     most_tokens,
-    on_gpu,
     supported_precisions,
     why_not_native,
 )
@@ -39,20 +39,11 @@ from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelInvalid
 from inference_node.model.runners import make_runner
 from inference_node.model.spec import ModelSpec
-from inference_node.model.weights import ARITHMETIC
 from inference_node.pruning.text import MOST_TOKENS, TEXT
 
 log = structlog.get_logger("engine")
 
 Progress = Callable[[str, float], None]
-
-# Of the memory that is free before loading, the KV cache may take this share, counted in the widest precision.
-_KV_SHARE = 0.4
-# Of a GPU's memory, what activations, graphs and libraries may take.
-_GPU_STEPS = 0.08
-# And what may be kept free for a second format of weights.
-_GPU_SECOND = 0.2
-_OWN_CACHE = (Precision.FP32, Precision.BF16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +94,7 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     hardware.keep_freed_memory()
 
     max_model_len = min(config.max_model_len, spec.max_positions)
-    num_blocks = _num_blocks(config, spec, max_model_len, settings.precision)
+    num_blocks = cache_tokens(config, spec, max_model_len, settings.precision) // config.block_size
     capabilities = NodeCapabilities(
         precisions=supported_precisions(spec),
         max_batch_size=int(KNOBS["max_batch_size"].maximum or 1),
@@ -189,27 +180,3 @@ def _gpu_for(config: NodeConfig, spec: ModelSpec) -> device.Gpu | None:
         return None
     log.info("runs_on_gpu", gpu=gpu.name, memory_bytes=gpu.memory_bytes)
     return gpu
-
-
-def _num_blocks(config: NodeConfig, spec: ModelSpec, max_model_len: int, precision: Precision) -> int:
-    # Of those that are offered fp32 has the widest cache; all others keep theirs in bf16.
-    widest = max(spec.kv_bytes_per_token(ARITHMETIC[p].kv) for p in supported_precisions(spec) if p in _OWN_CACHE)
-    free = hardware.available_bytes()
-    room = _KV_SHARE * free
-    if on_gpu(spec):
-        # A GPU is the engine's alone: all but its weights, a second format beside them and room for steps may be cache.
-        second = min(estimate_bytes(spec, Precision.INT8), _GPU_SECOND * free)
-        room = free - estimate_bytes(spec, precision) - second - _GPU_STEPS * free
-    affordable = max(0, int(room)) // widest
-    num_tokens = min(config.kv_tokens, affordable)
-    if num_tokens < max_model_len:
-        why = (
-            f"kv_tokens={config.kv_tokens}"
-            if config.kv_tokens <= affordable
-            else f"the free memory, {affordable} tokens,"
-        )
-        raise ConfigInvalid(
-            f"max_model_len={max_model_len} does not fit into the KV cache: {why} is less. "
-            "Lower NODE_MAX_MODEL_LEN, raise NODE_KV_TOKENS, or free memory."
-        )
-    return num_tokens // config.block_size

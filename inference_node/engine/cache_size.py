@@ -1,0 +1,47 @@
+"""How many tokens a node's KV cache holds, by configuration and free memory."""
+
+from inference_node.config import ConfigInvalid, NodeConfig
+from inference_node.contract.settings import Precision
+from inference_node.engine import hardware
+from inference_node.model.backend import estimate_bytes, on_gpu, supported_precisions
+from inference_node.model.spec import ModelSpec
+from inference_node.model.weights import ARITHMETIC
+
+# Of the memory that is free before loading, the KV cache may take this share, counted in the widest precision.
+_KV_SHARE = 0.4
+# Prefix caching keeps what it has until the pool is full, so the pool's size is what a busy node comes to hold.
+# 24,576 tokens are 128 answers of 192 tokens or 12 of 2,048; 0.57 GB for the demo model.
+_KV_TOKENS_CPU = 24_576
+_KV_TOKENS_GPU = 65_536
+# Of a GPU's memory, what activations, graphs and libraries may take.
+_GPU_STEPS = 0.08
+# And what may be kept free for a second format of weights.
+_GPU_SECOND = 0.2
+_OWN_CACHE = (Precision.FP32, Precision.BF16)
+
+
+def cache_tokens(config: NodeConfig, spec: ModelSpec, max_model_len: int, precision: Precision) -> int:
+    """
+    Tokens that the node's KV cache is to hold: what is configured or usual, or as many as the free memory affords.
+
+    precision is the one that the node starts in. Raises ConfigInvalid when one request of max_model_len does not fit.
+    """
+    # Of those that are offered fp32 has the widest cache; all others keep theirs in bf16.
+    widest = max(spec.kv_bytes_per_token(ARITHMETIC[p].kv) for p in supported_precisions(spec) if p in _OWN_CACHE)
+    free = hardware.available_bytes()
+    room = _KV_SHARE * free
+    if on_gpu(spec):
+        # A GPU is the engine's alone: all but its weights, a second format beside them and room for steps may be cache.
+        second = min(estimate_bytes(spec, Precision.INT8), _GPU_SECOND * free)
+        room = free - estimate_bytes(spec, precision) - second - _GPU_STEPS * free
+    affordable = max(0, int(room)) // widest
+    usual = max(_KV_TOKENS_GPU if on_gpu(spec) else _KV_TOKENS_CPU, max_model_len)
+    wanted = usual if config.kv_tokens is None else config.kv_tokens
+    num_tokens = min(wanted, affordable)
+    if num_tokens < max_model_len:
+        why = f"kv_tokens={wanted}" if wanted <= affordable else f"the free memory, {affordable} tokens,"
+        raise ConfigInvalid(
+            f"max_model_len={max_model_len} does not fit into the KV cache: {why} is less. "
+            "Lower NODE_MAX_MODEL_LEN, raise NODE_KV_TOKENS, or free memory."
+        )
+    return num_tokens
