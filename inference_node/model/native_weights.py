@@ -94,7 +94,9 @@ class QuantizedMatrix:
     ) -> None:
         self.outputs, self.inputs = weight.shape
         depth, num_panels = -(-self.inputs // GROUP) * GROUP, -(-len(order) // _PANEL_QUANTIZED)
-        plane, scales = (num_panels, depth, 64), (2, num_panels, depth // GROUP, _PANEL_QUANTIZED)
+        # A last panel that is at most half full has lines of half the length.
+        halves = -(-len(order) // (_PANEL_QUANTIZED // 2))
+        plane, scales = (depth, halves * 32), (2, num_panels, depth // GROUP, _PANEL_QUANTIZED)
         self.high, self.low = pages.empty(plane, torch.uint8), pages.empty(plane, torch.uint8)
         self.factor, self.zero = pages.empty(scales, torch.uint8), pages.empty(scales, torch.uint8)
         self.column = torch.empty(2, num_panels * _PANEL_QUANTIZED)

@@ -126,7 +126,7 @@ class TestRowsStandAlone:
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_nor_do_they_where_weights_lie_to_one_side(self, precision: Precision, tmp_path: Path) -> None:
-        """Zeros and factors take other values there, and one row is summed without cutting four bits."""
+        """Zeros, factors and steps take other values there."""
         folder = save_tiny_model(tmp_path, "llama-native")
         file = folder / "model.safetensors"
         draw = torch.Generator().manual_seed(5)
@@ -237,3 +237,15 @@ def zero_model(folder: Path, head: float) -> Path:
     tensors["lm_head.weight"].fill_(head)
     save_file(tensors, file, metadata={"format": "pt"})
     return folder
+
+
+@pytest.mark.parametrize("precision", [Precision.INT8, Precision.INT4])
+def test_what_no_grid_can_hold_is_no_number_in_any_company(precision: Precision, tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path, "llama-native")
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    weights["model.norm.weight"] = weights["model.norm.weight"].float() * 1e32
+    save_file(weights, file, metadata={"format": "pt"})
+    native = Native(folder, precision)
+    alone, together = native.logits([1] * len(TOKENS)), native.logits([len(TOKENS)])
+    assert alone.isnan().all() and together.isnan().all()

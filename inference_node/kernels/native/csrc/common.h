@@ -36,6 +36,22 @@ inline float from_bf16(bf16 value) {
   return result;
 }
 
+// 2^exponent and floor(log2 x), for normal numbers. The library's own take a call each.
+inline float power_of_two(int exponent) {
+  const uint32_t bits = static_cast<uint32_t>(exponent + 127) << 23;
+  float value;
+  std::memcpy(&value, &bits, 4);
+  return value;
+}
+
+inline int floor_log2(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return static_cast<int>(bits >> 23 & 255) - 127;
+}
+
+inline float nearest(float x) { return _mm_cvtss_f32(_mm_round_ss(_mm_set_ss(x), _mm_set_ss(x), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)); }
+
 // 16 floats to 16 bf16, rounded to nearest even.
 inline __m256i to_bf16(__m512 value) {
 #ifdef __AVX512BF16__

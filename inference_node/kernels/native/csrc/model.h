@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "linear_bf16.h"
-#include "linear_q.h"
+#include "product_q.h"
 
 namespace trimtab {
 

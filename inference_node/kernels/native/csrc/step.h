@@ -9,26 +9,49 @@
 
 namespace trimtab {
 
-// Rows on their way into a product.
+// Rows on their way into a product; into a quantized one, on a grid, one as whole numbers, more as bf16.
 class Rows {
  public:
-  void resize(int rows, int inputs) {
-    width = round_up(inputs, kChannels);
-    data = buffer_.get<bf16>(static_cast<size_t>(padded_rows(rows)) * width);
+  enum Form { kExact, kGridded, kWhole };
+
+  void resize(int rows, int inputs, Form form) {
+    form_ = form;
+    whole.width = width = round_up(inputs, kChannels);
+    const size_t size = static_cast<size_t>(padded_rows(rows)) * width;
+    if (form == kWhole) {
+      whole.first = first_buffer_.get<int8_t>(size);
+      whole.second = second_buffer_.get<int8_t>(size);
+      whole.grids = grids_buffer_.get<float>(size / kGridGroup);
+      whole.sums = sums_buffer_.get<float>(size / kGridGroup);
+    } else {
+      data = buffer_.get<bf16>(size);
+    }
   }
 
   // 16 * kParts activations of a row, at inputs `at` and on.
   template <int kParts>
-  void put(int row, int at, const __m512 (&x)[kParts]) {
+  void put(int row, int at, __m512 (&x)[kParts]) {
+    for (int i = 0; form_ != kExact && i + 1 < kParts; i += 2) {
+      const Whole32 numbers = to_grid(x[i], x[i + 1]);
+      if (form_ == kWhole) {
+        whole.put(row, at + i * 16, numbers);
+      } else {
+        x[i] = _mm512_mul_ps(numbers.low, _mm512_set1_ps(numbers.grid));
+        x[i + 1] = _mm512_mul_ps(numbers.high, _mm512_set1_ps(numbers.grid));
+      }
+    }
+    if (form_ == kWhole) return;
     bf16* to = data + static_cast<size_t>(row) * width + at;
     for (int i = 0; i < kParts; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * 16), to_bf16(x[i]));
   }
 
   bf16* data = nullptr;
+  GridRows whole;
   int width = 0;
 
  private:
-  Buffer buffer_;
+  Form form_ = kExact;
+  Buffer buffer_, first_buffer_, second_buffer_, grids_buffer_, sums_buffer_;
 };
 
 class Forward {
@@ -51,6 +74,8 @@ class Forward {
   }
 
  private:
+  static constexpr size_t kAskedFor = 8192;  // bytes of each plane
+
   enum Adder { kOutput, kDown };  // matrices whose products go onto the rows
 
   struct Local {
@@ -72,12 +97,15 @@ class Forward {
     for (int i = 0; i < 2; ++i) rest_[i] = rest_buffer_[i].get<float>(static_cast<size_t>(rows_) * hidden_);
     qkv_ = qkv_buffer_.get<float>(static_cast<size_t>(rows_) * qkv_width_);
     q_ = q_buffer_.get<bf16>(static_cast<size_t>(rows_) * attention_);
-    into_.resize(rows_, hidden_);
-    mixed_.resize(rows_, attention_);
-    middle_.resize(rows_, m.layers[0].gate_up.panels() * m.layers[0].gate_up.panel() / 2);
-    head_.resize(static_cast<int>(step_->sampled_rows), hidden_);
+    const auto form = [&](int rows) {
+      return !m.head.quantized ? Rows::kExact : rows == 1 ? Rows::kWhole : Rows::kGridded;
+    };
+    into_.resize(rows_, hidden_, form(rows_));
+    mixed_.resize(rows_, attention_, form(rows_));
+    middle_.resize(rows_, m.layers[0].gate_up.panels() * m.layers[0].gate_up.panel() / 2, form(rows_));
+    head_.resize(static_cast<int>(step_->sampled_rows), hidden_, form(static_cast<int>(step_->sampled_rows)));
     for (auto& local : local_) {
-      local->into.resize(1, hidden_);
+      local->into.resize(1, hidden_, form(1));
       local->best_logit.assign(step_->sampled_rows, -INFINITY);
       local->best.assign(step_->sampled_rows, 0);
       local->kept.assign(m.layers.size() * kSites, 0);
@@ -105,7 +133,7 @@ class Forward {
       const Layer& w = m.layers[layer];
       const float* rest = layer ? rest_of(m.layers[layer - 1].down, kDown) : nullptr;
       const Rows& attending = enter(id, local, layer, w.attention_norm, kAttentionIn, rest);
-      multiply(id, local, w.qkv, attending, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
+      multiply(id, local, w.qkv, w.output, attending, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
         keep(w.qkv, panel, row, rows, tiles, qkv_, qkv_width_);
       });
       team_.barrier();
@@ -115,17 +143,17 @@ class Forward {
       }
       attend(id, local, layer);
       team_.barrier();
-      multiply(id, local, w.output, mixed_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
+      multiply(id, local, w.output, w.gate_up, mixed_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
         add(w.output, kOutput, rest, panel, split, row, rows, tiles);
       });
       team_.barrier();
       rest = rest_of(w.output, kOutput);
       const Rows& thinking = enter(id, local, layer, w.mlp_norm, kMlpIn, rest);
-      multiply(id, local, w.gate_up, thinking, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
+      multiply(id, local, w.gate_up, w.down, thinking, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
         gate(local, layer, panel, row, rows, tiles);
       });
       team_.barrier();
-      multiply(id, local, w.down, middle_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
+      multiply(id, local, w.down, layer + 1 < static_cast<int>(m.layers.size()) ? m.layers[layer + 1].qkv : m.head, middle_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
         add(w.down, kDown, rest, panel, split, row, rows, tiles);
       });
       team_.barrier();
@@ -134,10 +162,10 @@ class Forward {
     if (sampled == 0) return leave();
     each_row(id, sampled, [&](int row) {
       if (const float* rest = rest_of(m.layers.back().down, kDown)) complete(step_->sampled[row], rest);
-      normalize(x_ + step_->sampled[row] * hidden_, m.norm, [&](int at, const __m512 (&x)[4]) { head_.put(row, at, x); });
+      normalize(x_ + step_->sampled[row] * hidden_, m.norm, [&](int at, __m512 (&x)[4]) { head_.put(row, at, x); });
     });
     team_.barrier();
-    multiply(id, local, m.head, head_, sampled, [&](int panel, int, int row, int rows, const float* tiles) {
+    multiply(id, local, m.head, m.layers[0].qkv, head_, sampled, [&](int panel, int, int row, int rows, const float* tiles) {
       score(local, panel, row, rows, tiles);
     });
     leave();
@@ -252,10 +280,11 @@ class Forward {
     return into_;
   }
 
+  // next: the matrix that this thread multiplies by after w.
   template <typename Emit>
-  void multiply(int id, Local& local, const Linear& w, const Rows& in, int rows, Emit&& emit) {
+  void multiply(int id, Local& local, const Linear& w, const Linear& next, const Rows& in, int rows, Emit&& emit) {
     if (amx_) configure_tiles(std::min(rows, kTileRows), 64);
-    if (w.quantized) prepare_q(w.packed, in.data, rows, local.scratch);
+    if (w.quantized) prepare_q(w.packed, in.whole, rows, local.scratch);
     for (int piece; (piece = team_.take(id, w.panels() * w.splits())) >= 0;) {
       const int panel = piece / w.splits(), split = piece % w.splits();
       const auto here = [&](int row, int count, const float* tiles) { emit(panel, split, row, count, tiles); };
@@ -265,6 +294,23 @@ class Forward {
         product(amx_, w.exact, in.data, in.width, rows, panel, here);
       }
     }
+    ask_for(id, next);
+  }
+
+  // Memory is slow to start. What a thread reads first of its next matrix is asked for while it waits for the others.
+  void ask_for(int id, const Linear& w) const {
+    const int piece = w.panels() * w.splits() * id / team_.size(), panel = piece / w.splits();
+    if (w.quantized) {
+      const size_t at = w.packed.line_at(panel, w.packed.split_at(piece % w.splits()) * kWeightGroup);
+      ask_for(w.packed.high + at);
+      if (w.packed.low) ask_for(w.packed.low + at);
+    } else {
+      ask_for(reinterpret_cast<const uint8_t*>(w.exact.weights + panel * w.exact.panel_size()));
+    }
+  }
+
+  static void ask_for(const uint8_t* bytes) {
+    for (size_t line = 0; line < kAskedFor; line += 64) _mm_prefetch(bytes + line, _MM_HINT_T1);
   }
 
   static __m512 result(const Linear& w, int column, const float* tile, int row) {
@@ -274,9 +320,7 @@ class Forward {
 
   static __m512 part_of_result(const Linear& w, int column, const float* tile, int row) {
     const __m512 value = _mm512_loadu_ps(tile + row * 16);
-    if (!w.quantized) return value;
-    const __m512 scale = _mm512_loadu_ps(w.packed.column + column);
-    return _mm512_mul_ps(value, w.packed.low ? _mm512_mul_ps(scale, _mm512_set1_ps(kUncut)) : scale);
+    return w.quantized ? _mm512_mul_ps(value, _mm512_loadu_ps(w.packed.column + column)) : value;
   }
 
   void keep(const Linear& w, int panel, int row, int rows, const float* tiles, float* out, int width) {

@@ -9,7 +9,7 @@
 namespace trimtab {
 
 struct CpuFeatures {
-  bool avx512 = false;  // F, BW, DQ, VL, VNNI: the least that anything here runs on
+  bool avx512 = false;  // F, BW, DQ, VL, VBMI, VBMI2, VNNI: the least that anything here runs on
   bool amx = false;     // tiles in bf16 and int8, and the kernel's leave to use them
 };
 
@@ -17,7 +17,8 @@ inline CpuFeatures detect_cpu() {
   CpuFeatures found;
   __builtin_cpu_init();
   found.avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2");
+                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vbmi2") &&
+                 __builtin_cpu_supports("avx512vnni");
   unsigned eax = 7, ebx, ecx = 0, edx;
   __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
   const bool tiles = (edx >> 22 & 1) && (edx >> 24 & 1) && (edx >> 25 & 1);
