@@ -19,8 +19,8 @@ _FLAGS = (
     "-fPIC",
     "-shared",
     "-pthread",
-    *(f"-m{f}" for f in ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2", "avx512vnni")),
-    *(f"-m{f}" for f in ("amx-tile", "amx-bf16", "amx-int8")),
+    *(f"-m{f}" for f in ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vbmi", "avx512vbmi2")),
+    *(f"-m{f}" for f in ("avx512vnni", "amx-tile", "amx-bf16", "amx-int8")),
 )
 # Instructions that are used where this machine has them, by their names in /proc/cpuinfo.
 _OPTIONAL = {"avx512_bf16": "-mavx512bf16"}
