@@ -28,6 +28,7 @@ PACE = {"CONTROLPLANE_TICK_S": "5", "CONTROLPLANE_WINDOW_S": "5", "CONTROLPLANE_
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 KV_TOKENS = 16_384  # 64 sequences of 256 tokens, about 0.4 GB for the demo model
 NODE_DRAIN_S = 4.0
+MESH = ("CONTROLPLANE_MESH_", "CONTROLPLANE_KUBERNETES_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,12 @@ class Fleet:
     http: httpx2.AsyncClient  # for the signs of readiness
 
     def controlplane_env(self) -> dict[str, str]:
-        """Environment of API, controller, worker and migration. What the user set of `PACE` or the database stays."""
+        """Environment of API, controller, worker and migration. What the user set of `PACE`, the database or the
+        mesh stays."""
         defaults = {**PACE, "CONTROLPLANE_DATABASE_URL": self.folder.database_url}
         return {
             **_base_env(),
+            **{name: value for name, value in os.environ.items() if name.startswith(MESH)},
             **{name: os.environ.get(name, value) for name, value in defaults.items()},
             "CONTROLPLANE_REDIS_URL": self.addresses.redis,
             "CONTROLPLANE_PROMETHEUS_URL": self.addresses.prometheus,

@@ -67,6 +67,8 @@ export function staleAfter(kind: string): QueryKey[] {
       return [keys.decisions, keys.fleet, keys.pools, keys.events];
     case "rollout":
       return [keys.rollouts, keys.fleet, keys.pools, keys.nodes, keys.events, ["revisions"]];
+    case "mesh":
+      return [keys.rollouts, keys.events];
     case "node":
       return [keys.nodes, keys.fleet, keys.pools, keys.rollouts, keys.events];
     case "pool":
