@@ -35,10 +35,9 @@ class MeshKeeper:
             return 0
         now = self._clock.now()
         with session_scope(self._engine, read_only=True) as session:
-            pools = self._pools(session)
-            wishes = [wish for wish in (find_wish(session, pool) for pool in pools) if wish is not None]
-            due = service.find_due(session, pools, now) if self._applies else []
-        written = self._write(wishes)
+            wishes = {pool.id: find_wish(session, pool) for pool in self._pools(session)}
+            due = service.find_due(session, wishes, now) if self._applies else []
+        written = self._write([wish for wish in wishes.values() if wish is not None])
         if not due:
             return written
         with session_scope(self._engine) as session:

@@ -4,6 +4,7 @@ Level-triggered, as the nodes' settings are: what should be is worked out afresh
 that a lost debt, a crash or an edit by hand is healed by the next look.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -14,7 +15,6 @@ from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.events.models import OutboxItem
 from controlplane.fleets import service as fleets
-from controlplane.fleets.models import Pool
 from controlplane.mesh.models import MeshRoute
 from controlplane.mesh.wish import Wish, find_wish
 from controlplane.processes import lease
@@ -24,9 +24,9 @@ OUTBOX_KIND = "mesh"
 RETRY_S, RESYNC_S = 15.0, 60.0
 
 
-def find_due(session: Session, pools: list[Pool], now: datetime) -> list[str]:
-    """Ids of the pools whose route is to be written. Reads only, so that a fleet in order costs no write."""
-    return [pool.id for pool in pools if _is_due(session, pool, find_wish(session, pool), now)]
+def find_due(session: Session, wishes: Mapping[str, Wish | None], now: datetime) -> list[str]:
+    """Ids of the pools whose route is to be written; wishes: by pool. Reads only, so that a fleet in order costs no write."""
+    return [pool_id for pool_id, wish in wishes.items() if _is_due(session, pool_id, wish, now)]
 
 
 def owe_routes(session: Session, pool_ids: list[str], *, epoch: int, now: datetime) -> int:
@@ -36,15 +36,15 @@ def owe_routes(session: Session, pool_ids: list[str], *, epoch: int, now: dateti
     for pool_id in pool_ids:
         pool = fleets.get_pool(session, pool_id)
         wish = find_wish(session, pool)
-        if _is_due(session, pool, wish, now):
-            owed += _owe(session, pool, wish, now)
+        if _is_due(session, pool_id, wish, now):
+            owed += _owe(session, pool_id, wish, now)
     return owed
 
 
 def record_applied(session: Session, pool_id: str, generation: int, now: datetime, *, missing: list[str]) -> None:
     """The route of this generation is in force. missing: pods that there are none of. Tells it once, of each generation."""
-    row = session.get_one(MeshRoute, pool_id, populate_existing=True, with_for_update=True)
-    if generation != row.generation:
+    row = session.get(MeshRoute, pool_id, populate_existing=True, with_for_update=True)
+    if row is None or generation != row.generation:
         return  # a newer one is on its way, and tells for itself
     is_news, row.error = row.applied_generation < generation, None
     row.applied_generation, row.applied, row.applied_at = generation, row.desired, now
@@ -60,8 +60,8 @@ def record_applied(session: Session, pool_id: str, generation: int, now: datetim
 
 def record_failure(session: Session, pool_id: str, generation: int, now: datetime, *, error: str) -> None:
     """A try failed; more follow. Tells it once, of each generation."""
-    row = session.get_one(MeshRoute, pool_id, populate_existing=True, with_for_update=True)
-    if generation != row.generation:
+    row = session.get(MeshRoute, pool_id, populate_existing=True, with_for_update=True)
+    if row is None or generation != row.generation:
         return
     if row.error is None:
         wish = Wish.model_validate(row.desired)
@@ -73,14 +73,14 @@ def record_failure(session: Session, pool_id: str, generation: int, now: datetim
 
 def overtake(session: Session, pool_id: str, found: int, now: datetime) -> None:
     """The object carries a generation above all of ours, as after a database was restored: ours goes on above that."""
-    row = session.get_one(MeshRoute, pool_id, populate_existing=True, with_for_update=True)
-    if found >= row.generation:
+    row = session.get(MeshRoute, pool_id, populate_existing=True, with_for_update=True)
+    if row is not None and found >= row.generation:
         row.generation, row.applied_generation, row.applied = found + 1, 0, None
         _owe_debt(session, row, now)
 
 
-def _is_due(session: Session, pool: Pool, wish: Wish | None, now: datetime) -> bool:
-    row = session.get(MeshRoute, pool.id)
+def _is_due(session: Session, pool_id: str, wish: Wish | None, now: datetime) -> bool:
+    row = session.get(MeshRoute, pool_id)
     if wish is None:
         return row is not None
     if row is None or not Wish.model_validate(row.desired).says_the_same(wish):
@@ -89,18 +89,18 @@ def _is_due(session: Session, pool: Pool, wish: Wish | None, now: datetime) -> b
     return now - row.owed_at >= timedelta(seconds=patience_s)
 
 
-def _owe(session: Session, pool: Pool, wish: Wish | None, now: datetime) -> int:
-    row = session.get(MeshRoute, pool.id, with_for_update=True)
+def _owe(session: Session, pool_id: str, wish: Wish | None, now: datetime) -> int:
+    row = session.get(MeshRoute, pool_id, with_for_update=True)
     if wish is None:
         if row is not None:  # the route itself stays: without it the clients had none
             session.delete(row)
         return 0
     if row is None:
         insert_if_absent(
-            session, MeshRoute, pool_id=pool.id, rollout_id=wish.rollout_id, generation=1, desired=wish.to_json(),
+            session, MeshRoute, pool_id=pool_id, rollout_id=wish.rollout_id, generation=1, desired=wish.to_json(),
             desired_at=now, owed_at=now, applied_generation=0,
         )  # fmt: skip
-        row = session.get_one(MeshRoute, pool.id)
+        row = session.get_one(MeshRoute, pool_id)
     elif not Wish.model_validate(row.desired).says_the_same(wish):
         # The way back after a rollout's end is part of its timeline, too.
         row.rollout_id = wish.rollout_id or Wish.model_validate(row.desired).rollout_id

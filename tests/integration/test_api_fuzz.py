@@ -15,7 +15,7 @@ import pytest
 from inference_node.config import NodeConfig
 from inference_node.metrics import NodeMetrics
 from inference_node.server.app import Served, serve_in_background
-from tests.support.api import ADMIN_TOKEN, Api, api_server
+from tests.support.api import ADMIN_TOKEN, ENROLMENT_TOKEN, Api, api_server
 from tests.support.database import sqlite_url
 from tests.support.fake_engine import FakeEngine
 from tests.support.ready_node import join_ready_node
@@ -48,18 +48,23 @@ def node(tmp_path: Path) -> Iterator[Served]:
         yield served
 
 
-def cases(api: Api, folder: Path, phases: str, examples: int) -> int:
+def cases(
+    api: Api, folder: Path, phases: str, examples: int, *, token: str = ADMIN_TOKEN, only: str | None = None
+) -> int:
     """Number of requests made; fails with schemathesis' own report of what is wrong with an answer."""
     command = [
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{api.url}/openapi.json"),
-        *("--header", f"Authorization: Bearer {ADMIN_TOKEN}", "--checks", ",".join(CHECKS)),
+        *("--header", f"Authorization: Bearer {token}", "--checks", ",".join(CHECKS)),
         *("--exclude-path-regex", LEFT_OUT, "--phases", phases, "--max-examples", str(examples)),
         *("--seed", str(SEED), "--continue-on-failure", "--warnings", "off", "--no-color"),
     ]
+    if only is not None:
+        command += ["--include-path-regex", only]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
     found = re.search(r"(\d+) generated", done.stdout)
     assert found is not None, done.stdout[-2_000:]
+    (folder / "schemathesis.txt").write_text(done.stdout)
     return int(found.group(1))
 
 
@@ -74,4 +79,14 @@ def test_a_slice_of_requests_gets_described_answers(tmp_path: Path, node: Served
 def test_ten_thousand_requests_get_described_answers(tmp_path: Path, database_url: str, node: Served) -> None:
     with api_server(database_url) as api:
         join_ready_node(api, url=node.url, admin_token=node.admin_token)
-        assert cases(api, tmp_path, "coverage,fuzzing,stateful", 250) >= 10_000
+        assert cases(api, tmp_path, "coverage,fuzzing,stateful", 150) >= 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(660)
+def test_a_thousand_words_of_nodes_get_described_answers(tmp_path: Path) -> None:
+    """What only the enrolment token opens: joining, and Prometheus' discovery."""
+    with api_server(sqlite_url(tmp_path)) as api:
+        join_ready_node(api)
+        only = r"/agents/register$|/sd/"
+        assert cases(api, tmp_path, "coverage,fuzzing", 150, token=ENROLMENT_TOKEN, only=only) >= 1_000
