@@ -79,6 +79,8 @@ class SettingsKeeper:
         """count hears the outcome of each push and edit: an AckOutcome's or a RejectCode's word."""
         self.node_id: str | None = None
         self.rejected: Rejection | None = None
+        # Why the last edit was refused after all, when its answer had been that it is being prepared.
+        self.edit_refused: str | None = None
         self._engine, self._store, self._count = engine, store, count
         self._preparing_after_s = preparing_after_s
         self._desired = stored.desired if stored else None
@@ -159,6 +161,7 @@ class SettingsKeeper:
                 except ValidationError as error:
                     raise rejection_of(error.errors()) from None
                 check_offered(settings, self._engine.capabilities)
+                self.edit_refused = None
                 underway = self._start(_Change(settings, self._observed.bounds, force, None))
             outcome, forced = await self._outcome(underway)
         except PushRejected as rejection:
@@ -231,6 +234,9 @@ class SettingsKeeper:
                 overtaken = isinstance(error, Superseded)
                 if push is not None and push.generation >= self._observed.generation and not overtaken:
                     self.note_rejection(push.generation, rejection)
+                elif push is None and not overtaken:
+                    self.edit_refused = f"{rejection.code.value}: {rejection}"
+                    log.warning("edit_refused", code=rejection.code.value, reason=str(rejection))
             raise rejection from error
         async with self._lock:
             # On disk first: what was reported once must not be forgotten by a crash.

@@ -70,6 +70,8 @@ class AdminClient:
             # `applied_step` is still that of the change before.
             if shown["settings"][change.knob] == change.value and shown["applied_step"] > asked_step:
                 applied_step = shown["applied_step"]
+            elif refusal := shown.get("edit_refused"):
+                return Outcome(change, asked_s, time.perf_counter(), refusal=refusal)
             elif time.perf_counter() - asked_s > _PREPARED_WITHIN_S:
                 reason = f"not in force within {_PREPARED_WITHIN_S:g} s"
                 return Outcome(change, asked_s, time.perf_counter(), refusal=reason)

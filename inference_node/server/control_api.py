@@ -66,7 +66,8 @@ def control_router(node: Node) -> APIRouter:
     async def edit_settings(changes: dict[str, Any], force: bool = False) -> Response:
         """Change some knobs on this node by hand. It counts as drifted until the control plane's next push.
 
-        With `force` the quality guard lets it pass; bounds and memory it cannot skip.
+        With `force` the quality guard lets it pass; bounds and memory it cannot skip. What takes longer is answered with 202: GET shows when it
+        is in force, or in `edit_refused` why it never will be.
         """
         _, keeper = node.settled()
         if not changes:
@@ -91,6 +92,7 @@ def control_router(node: Node) -> APIRouter:
             "bounds": {name: bound.model_dump() for name, bound in observed.bounds.items()},
             "preparing": dataclasses.asdict(preparing) if preparing else None,
             "rejected": dataclasses.asdict(keeper.rejected) if keeper.rejected else None,
+            "edit_refused": keeper.edit_refused,
             "knobs": [dataclasses.asdict(knob) for knob in KNOBS.values()],
             "capabilities": engine.capabilities.model_dump(mode="json"),
         }

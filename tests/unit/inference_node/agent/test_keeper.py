@@ -182,6 +182,24 @@ class TestPreparing:
         await eventually(lambda: setup.keeper.rejected is not None)
         assert setup.keeper.preparing is None
 
+    async def test_a_late_refusal_of_an_edit_is_told_until_the_next(
+        self, setup: Setup, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def refuses(*_: object, **__: object) -> None:
+            await setup.engine.prepare.wait()
+            raise SettingsRefused(RejectCode.QUALITY, "precision", "too bad")
+
+        monkeypatch.setattr(setup.engine, "apply", refuses)
+        setup.engine.prepare.clear()
+        setup.keeper._preparing_after_s = 0.01
+        assert (await setup.keeper.edit({"precision": "int8"})).outcome is AckOutcome.PREPARING
+        setup.engine.prepare.set()
+        await eventually(lambda: setup.keeper.edit_refused is not None)
+        assert "too bad" in (setup.keeper.edit_refused or "")
+        monkeypatch.undo()
+        await setup.keeper.edit({"max_queue": 9})
+        assert setup.keeper.edit_refused is None
+
     async def test_overtaken_by_an_edit_it_is_not_refused_but_asked_for_again(self, setup: Setup) -> None:
         await setup.push_unprepared(push_of(INT8, 1))
         setup.keeper._preparing_after_s = 0.01

@@ -47,6 +47,13 @@ class TestChange:
             outcome = await admin.change(INT8)
         assert (outcome.refusal, outcome.steps) == ("needs 1 GB more", None)
 
+    async def test_so_is_one_that_comes_while_it_is_prepared(self) -> None:
+        refused = {"settings": {"precision": "bf16"}, "applied_step": 56, "edit_refused": "quality: too far from full"}
+        node = Node((202, {"asked_step": 70, "applied_step": None}), shown("bf16", 56), (200, refused))
+        async with node.client() as admin:
+            outcome = await admin.change(INT8)
+        assert (outcome.refusal, outcome.steps) == ("quality: too far from full", None)
+
 
 class TestSettings:
     async def test_a_wrong_token_says_where_the_right_one_lies(self) -> None:
