@@ -66,8 +66,8 @@ def control_router(node: Node) -> APIRouter:
     async def edit_settings(changes: dict[str, Any], force: bool = False) -> Response:
         """Change some knobs on this node by hand. It counts as drifted until the control plane's next push.
 
-        With `force` the quality guard lets it pass; bounds and memory it cannot skip. What takes longer is answered with 202: GET shows when it
-        is in force, or in `edit_refused` why it never will be.
+        With `force` the quality guard lets it pass; bounds and memory it cannot skip. What takes longer is answered
+        with 202: GET shows when it is in force, or in `edit_refused` why it never will be.
         """
         _, keeper = node.settled()
         if not changes:
