@@ -5,6 +5,9 @@ the part of the noise that all recorded nodes shared (their mean log level, from
 all nodes of a trial) and the part that was its own (the rest of a random recorded node, from another random place). Series are
 taken whole, so both keep their autocorrelation and their outliers. The rest is scaled by sqrt(n / (n - 1)), since the mean over n
 nodes has taken its share of it. Effects are laid upon the canary's windows after the change.
+
+A design that needs more windows than the recording holds begins the recording anew: some windows then stand both before and after
+the change, where a difference in differences cancels them, and the figures flatter. Reports tell how many (`repeated_windows`).
 """
 
 import math
@@ -55,7 +58,7 @@ EFFECTS = (
     Effect("errors +2 points", errors=0.02),
     Effect("errors +10 points", errors=0.10),
 )
-DESIGNS = (Design(1, 12), Design(1, 30), Design(1, 60), Design(3, 60))
+DESIGNS = (Design(1, 12), Design(1, 30), Design(1, 60), Design(3, 45), Design(3, 60))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,10 @@ class Noise:
     @property
     def length(self) -> int:
         return len(self.requests[0])
+
+    def repeated(self, design: Design) -> int:
+        """How many windows a trial of this design uses twice, before the change and after it."""
+        return max(0, 2 * design.windows - self.length)
 
 
 def take_apart(recording: Recording) -> Noise:
@@ -125,6 +132,7 @@ def run(
             found = [trial(noise, design, effect, f"{seed}/{design}/{effect}/{k}") for k in range(trials)]
             row = {
                 "nodes_per_arm": design.nodes, "windows": design.windows, "effect": effect.name, "trials": trials,
+                "repeated_windows": noise.repeated(design),
                 "guard": sum(guard is not None for _, guard in found) / trials,
             }  # fmt: skip
             row |= {v.value.lower(): sum(verdict is v for verdict, _ in found) / trials for v in Verdict}

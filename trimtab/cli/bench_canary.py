@@ -1,10 +1,11 @@
 """`trimtab bench canary`: how often the canary analysis is wrong, on noise that was recorded from real nodes."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from inference_node.bench.report import Table
 from trimtab.canary import operating
 from trimtab.canary.noise import Recording
 from trimtab.canary.record import RecordOptions
@@ -20,6 +21,7 @@ def run(
     recording: Annotated[Path, typer.Option(help="Made by `record`.", show_default="ours")] = RECORDED,
     trials: Annotated[int, typer.Option(help="Per design and effect.", min=1)] = 500,
     seed: int = 0,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As it goes into the documentation.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge simulated canaries with the analysis of real ones: shares of PASS, FAIL and INCONCLUSIVE for each effect."""
@@ -29,15 +31,38 @@ def run(
     if as_json:
         print_json(report)
         return
-    columns = ("nodes", "windows", "change", "FAIL", "of these by guard", "PASS", "INCONCLUSIVE")
-    rows = [
+    table = as_table(report)
+    if markdown:
+        typer.echo(table.markdown())
+        return
+    print_table(table.title, table.columns, table.rows, "none")
+    for note in table.notes:
+        typer.echo(note)
+
+
+def as_table(report: dict[str, Any]) -> Table:
+    """For a terminal and for docs/canary-analysis.md, which is this table and what must be known to read it."""
+    rows = tuple(
         (
-            f"{row['nodes_per_arm']}+{row['nodes_per_arm']}", row["windows"], row["effect"], f"{row['fail']:.1%}",
-            f"{row['guard']:.1%}", f"{row['pass']:.1%}", f"{row['inconclusive']:.1%}",
+            f"{row['nodes_per_arm']}+{row['nodes_per_arm']}", f"{row['windows']}", f"{row['repeated_windows']}", row["effect"],
+            *(f"{row[name]:.1%}" for name in ("fail", "guard", "pass", "inconclusive")),
         )
         for row in report["results"]
-    ]  # fmt: skip
-    print_table(f"{trials} trials each, windows of {report['window_s']:g} s, {report['about']}", columns, rows, "none")
+    )  # fmt: skip
+    spread = "; ".join(
+        f"{name} {deviation['shared_sd']:.2f} shared by all nodes and {deviation['own_sd']:.2f} of each alone"
+        for name, deviation in report["spread"].items()
+    )
+    return Table(
+        f"{report['results'][0]['trials']} trials each, windows of {report['window_s']:g} s, seed {report['seed']}",
+        ("nodes", "windows", "of these repeated", "change", "FAIL", "of these by guard", "PASS", "INCONCLUSIVE"),
+        rows,
+        (
+            f"Noise: {report['about']}; {report['recorded_windows']} undisturbed windows of {report['recorded_nodes']} nodes "
+            f"with {report['model']} at {report['rate_rps']:g} requests a second each, {report['recorded_at'][:10]}.",
+            f"Standard deviation of log latency: {spread}.",
+        ),
+    )
 
 
 @app.command("record")

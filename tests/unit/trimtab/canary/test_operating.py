@@ -4,8 +4,8 @@ import pytest
 
 from controlplane.rollouts.analysis import Verdict
 from trimtab.canary.noise import NoiseWindow, Recording
-from trimtab.canary.operating import Design, Effect, run, take_apart, trial
-from trimtab.cli.bench_canary import RECORDED
+from trimtab.canary.operating import DESIGNS, Design, Effect, run, take_apart, trial
+from trimtab.cli.bench_canary import RECORDED, as_table
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,17 @@ class TestTakeApart:
         assert noise.length == 2
 
 
+class TestRepeated:
+    def test_a_recording_too_short_for_a_design_is_told(self) -> None:
+        noise = take_apart(recording([window()] * 30, [window()] * 30))
+        assert [noise.repeated(Design(1, count)) for count in (12, 15, 20)] == [0, 0, 10]
+
+    def test_the_design_beside_the_longest_needs_no_window_twice(self, recorded: Recording) -> None:
+        """What is claimed of 3+3 nodes must rest on windows that are used once."""
+        noise = take_apart(recorded)
+        assert any(design.nodes == 3 and noise.repeated(design) == 0 for design in DESIGNS)
+
+
 class TestTrial:
     def test_the_same_seed_is_the_same_trial(self, recorded: Recording) -> None:
         noise = take_apart(recorded)
@@ -59,3 +70,11 @@ def test_the_report_tells_where_its_noise_is_from(recorded: Recording) -> None:
     report = run(recorded, trials=1, progress=lambda _: None, designs=(Design(1, 12),), effects=(Effect("A/A"),))
     assert report["about"] == recorded.about
     assert report["results"][0]["trials"] == 1
+
+
+def test_the_table_is_whole(recorded: Recording) -> None:
+    report = run(recorded, trials=1, progress=lambda _: None, designs=(Design(1, 60),), effects=(Effect("A/A"),))
+    table = as_table(report)
+    assert [len(row) for row in table.rows] == [len(table.columns)]
+    assert table.rows[0][2] == str(120 - take_apart(recorded).length)
+    assert recorded.about in table.notes[0]
