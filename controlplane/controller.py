@@ -157,7 +157,8 @@ class Controller:
         self._converge(epoch)
         self._tell_stuck(epoch)
         with session_scope(self._engine, read_only=True) as session:
-            active = [rollout.id for rollout in rollouts.active_rollouts(session)]
+            found = sorted(rollouts.active_rollouts(session), key=rollouts.is_urgent, reverse=True)
+        active = [rollout.id for rollout in found]
         for rollout_id in active:
             self._round_at["reconcile"] = time.monotonic()
             self._drive(rollout_id, epoch)
@@ -196,9 +197,8 @@ class Controller:
     def _note_silence(self, epoch: int) -> None:
         now, timeout_s = self._clock.now(), self._settings.heartbeat_timeout_s
         with session_scope(self._engine, read_only=True) as session:
-            intake = read_intake(session)
-            nodes = fleets.list_nodes(session)
-        if any(node.unreachable_since is None and intake.is_lost(node, timeout_s) for node in nodes):
+            is_anybody_lost = bool(read_intake(session).newly_lost(session, timeout_s))
+        if is_anybody_lost:
             with session_scope(self._engine) as session:
                 lease.assert_leads(session, lease.CONTROLLER, epoch)
                 fleets.mark_unreachable(session, now=now, timeout_s=timeout_s)

@@ -4,7 +4,7 @@ SQLite serves one machine, PostgreSQL many. On SQLite a writing transaction take
 (`BEGIN IMMEDIATE`), since a deferred one that upgrades later fails at once instead of waiting for its turn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -127,6 +127,13 @@ def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool
     # What comes back says whether there was a row to insert; drivers differ in what they count.
     statement = insert(table).values(**values).on_conflict_do_nothing().returning(*table.__table__.primary_key)
     return session.execute(statement).first() is not None
+
+
+def insert_all_if_absent(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:
+    """`insert_if_absent` of many rows with the same columns, in one statement."""
+    insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    session.flush()
+    session.execute(insert(table).on_conflict_do_nothing(), [dict(row) for row in rows])
 
 
 def rows_matched(result: Result[Any]) -> int:

@@ -5,7 +5,10 @@ import os
 import signal
 import sys
 from datetime import datetime
+from functools import cached_property
+from ssl import SSLContext
 
+import httpx2
 from sqlalchemy import Engine
 
 from controlplane.clock import Clock, SystemClock
@@ -32,6 +35,11 @@ class WorkerContext:
         if pid not in self._engines:
             self._engines[pid] = make_engine(self.settings.database_url)
         return self._engines[pid]
+
+    @cached_property
+    def tls(self) -> SSLContext:
+        """Whom a node at an https address is trusted by; read once, since that takes longer than a push."""
+        return httpx2.create_ssl_context(trust_env=False)
 
 
 def die_with_parent() -> None:

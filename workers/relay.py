@@ -5,7 +5,7 @@ It asks SQL, never Redis, what is to be done, so a queue that was wiped fills up
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -20,15 +20,18 @@ from controlplane.processes import service as processes
 from controlplane.processes.models import ProcessHeartbeat
 from workers.celery_app import HOUSEKEEPING, MESH, PUSH
 from workers.context import WorkerContext
+from workers.tasks.push import MOST_AT_ONCE
 
 log = structlog.get_logger()
 
-POLL_S = 0.5
+POLL_S = 0.25
 BEAT_S = 15.0
 TIDY_S = 60.0
 STALLED_AFTER_S = 60.0
 # Outbox kinds, and who handles them: task name and queue.
-HANDLERS = {"push": ("trimtab.push", PUSH), "mesh": ("trimtab.mesh", MESH)}
+PUSH_KIND = "push"
+HANDLERS = {PUSH_KIND: ("trimtab.push", PUSH), "mesh": ("trimtab.mesh", MESH)}
+PARTS = 8
 
 
 class Relay(threading.Thread):
@@ -50,7 +53,7 @@ class Relay(threading.Thread):
         self._ended.set()
 
     def run(self) -> None:
-        while not self._ended.wait(POLL_S if self._trouble is None else 4 * POLL_S):
+        while not self._ended.wait(POLL_S if self._trouble is None else 8 * POLL_S):
             try:
                 self._publish()
                 self._ring()
@@ -74,18 +77,13 @@ class Relay(threading.Thread):
                 return
         with session_scope(self._context.engine) as session:
             due = [(item.id, item.kind) for item in outbox.take_due(session, now)]
-        for position, (item_id, kind) in enumerate(due):
-            if (
-                kind not in HANDLERS
-            ):  # written by newer code: it waits for a worker that knows it, and holds up no other
-                log.warning("outbox_kind_unknown", kind=kind, outbox_id=item_id)
-                continue
-            task, queue = HANDLERS[kind]
+        hints = _hints(due)
+        for position, (task, queue, argument, _) in enumerate(hints):
             try:
-                self._send(task, queue, item_id)
+                self._send(task, queue, argument)
             except Exception:
                 with session_scope(self._context.engine) as session:
-                    outbox.not_published(session, [i for i, _ in due[position:]])
+                    outbox.not_published(session, [item_id for hint in hints[position:] for item_id in hint[3]])
                 raise
 
     def _ring(self) -> None:
@@ -100,7 +98,7 @@ class Relay(threading.Thread):
         if is_ours:
             self._send("trimtab.tidy", HOUSEKEEPING, expires_s=TIDY_S)
 
-    def _send(self, task: str, queue: str, *arguments: int | str, expires_s: float | None = None) -> None:
+    def _send(self, task: str, queue: str, *arguments: int | str | list[int], expires_s: float | None = None) -> None:
         self._app.send_task(task, args=arguments, queue=queue, expires=expires_s, retry=False)
 
     def _watch(self) -> None:
@@ -128,6 +126,25 @@ class Relay(threading.Thread):
             log.info("recovered", **{"from": self._trouble})
             self._trouble = None
             self._next_beat_s = 0.0
+
+
+def _hints(due: Sequence[tuple[int, str]]) -> list[tuple[str, str, int | list[int], list[int]]]:
+    """What to send for the rows (id, kind): task, queue, argument, and the rows that it stands for. Pushes travel together, but
+    in enough parts that all who work share them."""
+    hints: list[tuple[str, str, int | list[int], list[int]]] = []
+    pushes = [item_id for item_id, kind in due if kind == PUSH_KIND]
+    size = min(MOST_AT_ONCE, max(1, -(-len(pushes) // PARTS)))
+    for start in range(0, len(pushes), size):
+        part = pushes[start : start + size]
+        hints.append((*HANDLERS[PUSH_KIND], part, part))
+    for item_id, kind in due:
+        if kind == PUSH_KIND:
+            continue
+        if kind not in HANDLERS:  # written by newer code: it waits for a worker that knows it, and holds up no other
+            log.warning("outbox_kind_unknown", kind=kind, outbox_id=item_id)
+            continue
+        hints.append((*HANDLERS[kind], item_id, [item_id]))
+    return hints
 
 
 def own_queue(worker_name: str) -> str:

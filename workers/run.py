@@ -89,8 +89,8 @@ def bind_tasks(app: Celery, context: WorkerContext) -> None:
     """Registers every task under its name; the names are what the queue carries."""
 
     @app.task(name="trimtab.push")
-    def _push(item_id: int) -> None:
-        push(context, item_id)
+    def _push(item_ids: list[int] | int) -> None:
+        push(context, [item_ids] if isinstance(item_ids, int) else item_ids)  # one alone: a hint of older code
 
     @app.task(name="trimtab.mesh")
     def _mesh(item_id: int) -> None:

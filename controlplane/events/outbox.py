@@ -5,12 +5,12 @@ claim, which only one can hold, makes a second hint harmless.
 """
 
 import random
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Select, or_, select, update
 from sqlalchemy.orm import Session
 
-from controlplane.db import rows_matched
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.events.models import OutboxItem
@@ -26,12 +26,12 @@ def has_due(session: Session, now: datetime) -> bool:
     return session.scalars(_due(now).limit(1)).first() is not None
 
 
-def take_due(session: Session, now: datetime, *, limit: int = 100) -> list[OutboxItem]:
+def take_due(session: Session, now: datetime, *, limit: int = 500) -> list[OutboxItem]:
     """Rows whose hint is to be sent now, marked as published. Competing relays take different ones."""
     items = list(session.scalars(_due(now).order_by(OutboxItem.id).limit(limit).with_for_update(skip_locked=True)))
-    for item in items:
-        item.published_at = now
-    session.flush()
+    if items:
+        ids = [item.id for item in items]
+        session.execute(update(OutboxItem).where(OutboxItem.id.in_(ids)).values(published_at=now))
     return items
 
 
@@ -41,22 +41,30 @@ def not_published(session: Session, ids: list[int]) -> None:
 
 
 def claim(session: Session, item_id: int, now: datetime) -> OutboxItem | None:
-    """The row, held for CLAIM_S and counted as an attempt; None when it is finished, dead, not due or held by another.
+    """`claim_many` of one row; None when it is finished, dead, not due or held by another."""
+    return next(iter(claim_many(session, [item_id], now)), None)
+
+
+def claim_many(session: Session, item_ids: Sequence[int], now: datetime) -> list[OutboxItem]:
+    """Those of the rows that are ours now, held for CLAIM_S and counted as an attempt: without the finished, the dead, the ones
+    that are not due and the ones that another holds.
 
     Attempts whose worker died count, too: a row that kills whoever works on it is dead after MAX_ATTEMPTS, not tried for ever.
     """
-    claimed = session.execute(
-        update(OutboxItem)
-        .where(OutboxItem.id == item_id, *_open(now))
-        .values(claimed_until=now + timedelta(seconds=CLAIM_S), attempts=OutboxItem.attempts + 1)
+    wanted = select(OutboxItem.id).where(OutboxItem.id.in_(item_ids), *_open(now)).order_by(OutboxItem.id)
+    ids = list(session.scalars(wanted.with_for_update(skip_locked=True)))
+    if not ids:
+        return []
+    held = {"claimed_until": now + timedelta(seconds=CLAIM_S), "attempts": OutboxItem.attempts + 1}
+    session.execute(
+        update(OutboxItem).where(OutboxItem.id.in_(ids)).values(held).execution_options(synchronize_session=False)
     )
-    if not rows_matched(claimed):
-        return None
-    item = session.get_one(OutboxItem, item_id, populate_existing=True)
-    if item.attempts > MAX_ATTEMPTS:
-        _bury(session, item, now, item.last_error or "the workers that tried it died")
-        return None
-    return item
+    rows = select(OutboxItem).where(OutboxItem.id.in_(ids)).order_by(OutboxItem.id)
+    items = list(session.scalars(rows.execution_options(populate_existing=True)))
+    for item in items:
+        if item.attempts > MAX_ATTEMPTS:
+            _bury(session, item, now, item.last_error or "the workers that tried it died")
+    return [item for item in items if item.attempts <= MAX_ATTEMPTS]
 
 
 def finish(session: Session, item_id: int, now: datetime, *, note: str | None = None) -> None:
@@ -66,6 +74,17 @@ def finish(session: Session, item_id: int, now: datetime, *, note: str | None = 
         .where(OutboxItem.id == item_id, OutboxItem.done_at.is_(None))
         .values(done_at=now, claimed_until=None, last_error=note)
     )
+
+
+def finish_all(session: Session, item_ids: Sequence[int], now: datetime) -> None:
+    """`finish` for many that need no word."""
+    if item_ids:
+        session.execute(
+            update(OutboxItem)
+            .where(OutboxItem.id.in_(item_ids), OutboxItem.done_at.is_(None))
+            .values(done_at=now, claimed_until=None, last_error=None)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def fail(session: Session, item_id: int, now: datetime, *, error: str) -> None:

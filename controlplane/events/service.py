@@ -1,12 +1,13 @@
 """Writes history and debts in the caller's transaction: either both the change and its event stand, or neither."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane.db import insert_if_absent
+from controlplane.db import insert_all_if_absent, insert_if_absent
 from controlplane.events.models import Event, OutboxItem
 
 
@@ -24,7 +25,8 @@ def record(
     decision_id: str | None = None,
     data: dict[str, Any] | None = None,
 ) -> Event:
-    """Adds a row to the history. `kind` is an `EventKind`, `message` a sentence for people."""
+    """Adds a row to the history. `kind` is an `EventKind`, `message` a sentence for people. It gets its id when the session is
+    flushed, many in one statement."""
     event = Event(
         at=at,
         kind=str(kind),
@@ -38,7 +40,6 @@ def record(
         data=data or {},
     )
     session.add(event)
-    session.flush()
     return event
 
 
@@ -63,6 +64,16 @@ def owe(
         attempts=0,
     )
     return session.scalars(select(OutboxItem).where(OutboxItem.key == key)).one()
+
+
+def owe_all(session: Session, *, kind: str, payloads: Mapping[str, Mapping[str, Any]], at: datetime) -> None:
+    """`owe` for many at once: key to payload. A key that stands already stays as it is."""
+    if payloads:
+        rows = [
+            {"kind": kind, "key": key, "payload": dict(payload), "created_at": at, "available_at": at, "attempts": 0}
+            for key, payload in payloads.items()
+        ]
+        insert_all_if_absent(session, OutboxItem, rows)
 
 
 def list_events(

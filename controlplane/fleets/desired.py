@@ -1,5 +1,6 @@
 """What is wished for: a pool's revisions, and for each node a wish under a generation that only grows."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -72,18 +73,46 @@ def set_desired(
     return node.desired_generation
 
 
+def set_desired_of_all(
+    session: Session,
+    nodes: Sequence[Node],
+    revision: SettingsRevision,
+    *,
+    epoch: int,
+    now: datetime,
+    rollout_id: str | None = None,
+) -> dict[str, int]:
+    """`set_desired` for many nodes in a few statements. `nodes` are held by the caller (`lock_nodes`). Generations by node id."""
+    owed: dict[str, dict[str, Any]] = {}
+    for node in nodes:
+        node.desired_generation = max(node.desired_generation, node.observed_generation) + 1
+        node.desired_epoch, node.desired_since = epoch, now
+        node.desired_revision = revision
+        owed[_push_key(node)] = _push_payload(node, rollout_id)
+    session.flush()
+    events.owe_all(session, kind="push", payloads=owed, at=now)
+    return {node.id: node.desired_generation for node in nodes}
+
+
 def owe_push(
     session: Session, node: Node, *, now: datetime, rollout_id: str | None = None, again: str | None = None
 ) -> None:
     """Owes the push of the node's present wish. `again` tells a repetition from the first one: another key, another debt."""
-    key = f"push:{node.id}:{node.desired_generation}"
-    payload: dict[str, Any] = {
+    key = _push_key(node) if again is None else f"{_push_key(node)}:{again}"
+    events.owe(session, kind="push", key=key, payload=_push_payload(node, rollout_id), at=now)
+
+
+def _push_key(node: Node) -> str:
+    return f"push:{node.id}:{node.desired_generation}"
+
+
+def _push_payload(node: Node, rollout_id: str | None) -> dict[str, Any]:
+    return {
         "node_id": node.id,
         "generation": node.desired_generation,
         "epoch": node.desired_epoch,
         "rollout_id": rollout_id,
     }
-    events.owe(session, kind="push", key=key if again is None else f"{key}:{again}", payload=payload, at=now)
 
 
 def desired_push(session: Session, node: Node) -> SettingsPush | None:

@@ -34,6 +34,14 @@ class Intake:
             heard = max(heard, self.since + timedelta(seconds=max(0.0, GRACE_S - timeout_s)))
         return (self.listening_until - heard).total_seconds() > timeout_s
 
+    def newly_lost(self, session: Session, timeout_s: float) -> list[Node]:
+        """Those that are lost and not marked as unreachable yet. SQL leaves out whoever was heard of lately, which is most."""
+        if self.listening_until is None:
+            return []
+        is_quiet = Node.last_heartbeat_at < self.listening_until - timedelta(seconds=timeout_s)
+        query = select(Node).where(Node.is_there, Node.unreachable_since.is_(None), is_quiet)
+        return [node for node in session.scalars(query) if self.is_lost(node, timeout_s)]
+
 
 def read_intake(session: Session) -> Intake:
     """What SQL knows: the heartbeats of all nodes, and the signs of life of API processes."""

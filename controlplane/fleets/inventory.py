@@ -1,5 +1,6 @@
 """Which pools, nodes and revisions there are, and which pools may not change. Reads by id raise NotFound."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select, tuple_
@@ -47,6 +48,12 @@ def lock_node(session: Session, node_id: str) -> Node:
     return node if node is not None else get_node(session, node_id)
 
 
+def lock_nodes(session: Session, node_ids: Sequence[str]) -> list[Node]:
+    """`lock_node` of many, by id: every writer of several nodes takes them in this order, so that no two wait for each other."""
+    query = select(Node).where(Node.id.in_(node_ids)).order_by(Node.id).with_for_update(of=Node)
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
 def list_nodes(
     session: Session, pool_id: str | None = None, *, after: tuple[str, str] | None = None, limit: int | None = None
 ) -> list[Node]:
@@ -64,6 +71,14 @@ def get_revision(session: Session, revision_id: str) -> SettingsRevision:
     if revision is None:
         raise NotFound(f"there is no settings revision with id {revision_id!r}: GET /api/v1/revisions lists them")
     return revision
+
+
+def get_revisions(session: Session, revision_ids: Sequence[str]) -> dict[str, SettingsRevision]:
+    """By id, in one query. Raises NotFound."""
+    found = {
+        row.id: row for row in session.scalars(select(SettingsRevision).where(SettingsRevision.id.in_(revision_ids)))
+    }
+    return {revision_id: found.get(revision_id) or get_revision(session, revision_id) for revision_id in revision_ids}
 
 
 def list_revisions(

@@ -59,18 +59,21 @@ def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -
 
 def record_ack(session: Session, node_id: str, ack: SettingsAck, now: datetime) -> None:
     """Takes in a node's answer to a push. An answer that a later one has overtaken changes nothing."""
-    node = lock_node(session, node_id)
+    take_ack(session, lock_node(session, node_id), ack, now)
+    session.flush()
+
+
+def take_ack(session: Session, node: Node, ack: SettingsAck, now: datetime) -> None:
+    """`record_ack` for a node that the caller holds (`lock_nodes`)."""
     if ack.outcome is AckOutcome.PREPARING:
         if ack.generation > node.observed_generation:
             node.preparing_generation = ack.generation
-        session.flush()
         return
     if ack.generation < node.observed_generation:
         return
     note_applied(session, node, ack.generation, ack.epoch, ack.settings, ack.applied_step, now)
     if node.preparing_generation is not None and node.preparing_generation <= ack.generation:
         node.preparing_generation = None
-    session.flush()
 
 
 def record_reject(session: Session, node_id: str, generation: int, reject: SettingsReject, now: datetime) -> None:

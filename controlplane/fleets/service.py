@@ -5,6 +5,7 @@ from controlplane.fleets.desired import current_revision as current_revision
 from controlplane.fleets.desired import desired_push as desired_push
 from controlplane.fleets.desired import owe_push as owe_push
 from controlplane.fleets.desired import set_desired as set_desired
+from controlplane.fleets.desired import set_desired_of_all as set_desired_of_all
 from controlplane.fleets.desired import settings_of as settings_of
 from controlplane.fleets.health import NodeHealth as NodeHealth
 from controlplane.fleets.health import in_sync as in_sync
@@ -15,11 +16,13 @@ from controlplane.fleets.inventory import freeze_pool as freeze_pool
 from controlplane.fleets.inventory import get_node as get_node
 from controlplane.fleets.inventory import get_pool as get_pool
 from controlplane.fleets.inventory import get_revision as get_revision
+from controlplane.fleets.inventory import get_revisions as get_revisions
 from controlplane.fleets.inventory import list_nodes as list_nodes
 from controlplane.fleets.inventory import list_pools as list_pools
 from controlplane.fleets.inventory import list_revisions as list_revisions
 from controlplane.fleets.inventory import lock_node as lock_node
 from controlplane.fleets.inventory import lock_pool as lock_pool
+from controlplane.fleets.inventory import lock_nodes as lock_nodes
 from controlplane.fleets.inventory import unfreeze_pool as unfreeze_pool
 from controlplane.fleets.membership import quarantine_node as quarantine_node
 from controlplane.fleets.membership import release_node as release_node
@@ -28,5 +31,6 @@ from controlplane.fleets.observed import heartbeat as heartbeat
 from controlplane.fleets.observed import mark_unreachable as mark_unreachable
 from controlplane.fleets.observed import record_ack as record_ack
 from controlplane.fleets.observed import record_reject as record_reject
+from controlplane.fleets.observed import take_ack as take_ack
 from controlplane.fleets.registration import Registered as Registered
 from controlplane.fleets.registration import register_node as register_node

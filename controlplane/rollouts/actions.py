@@ -81,3 +81,8 @@ class Step:
     @property
     def move(self) -> Move | None:
         return next((action for action in self.actions if isinstance(action, Move)), None)
+
+    @property
+    def sends(self) -> bool:
+        """Whether settings go out to nodes with it."""
+        return any(isinstance(action, Dispatch) for action in self.actions)

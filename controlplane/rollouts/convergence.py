@@ -6,65 +6,95 @@ Level-triggered: it compares what is desired with what is observed, afresh each 
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from controlplane.events.models import OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.fleets.intake import read_intake
-from controlplane.fleets.models import Node
+from controlplane.fleets.models import Node, Pool, SettingsRevision
 from controlplane.processes import lease
 from controlplane.rollouts.models import Rollout
 
 PATIENCE_S = 5.0
 # A repeated push of the same wish gets its own key once in so many seconds: a node that never agrees costs two rows a minute.
 REPEAT_S = 30
+# A refused wish is tried again after so long, after twice as long the next time, and so on.
+AGAIN_S, AGAIN_MOST_S = 30.0, 900.0
+
+# Nodes that may be behind or astray: of a fleet in order none, so that a large one costs no more than a small one.
+_APART = (
+    select(Node)
+    .join(Pool, Pool.id == Node.pool_id)
+    .outerjoin(SettingsRevision, SettingsRevision.id == Node.desired_revision_id)
+    .where(
+        Node.is_there,
+        or_(
+            Node.desired_revision_id.is_distinct_from(Pool.current_revision_id),
+            Node.desired_generation != Node.observed_generation,
+            SettingsRevision.content_hash != Node.observed_hash,
+        ),
+    )
+    .order_by(Node.name, Node.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Strays:
-    """Ids of nodes that are behind their wish, and of nodes whose wish is not their pool's."""
+    """Ids of nodes: behind their wish, with another wish than their pool has, and such as refused it a while ago."""
 
     behind: tuple[str, ...]
     astray: tuple[str, ...]
+    refused: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.behind or self.astray)
+        return bool(self.behind or self.astray or self.refused)
 
 
 def find_strays(session: Session, *, now: datetime, heartbeat_timeout_s: float) -> Strays:
     """Reads only, so that a fleet in order costs no write."""
     busy = set(session.scalars(select(Rollout.active_pool_id).where(Rollout.active_pool_id.is_not(None))))
     intake = read_intake(session)
-    behind, astray = [], []
-    for node in fleets.list_nodes(session):
+    behind, astray, refused = [], [], []
+    for node in session.scalars(_APART):
         if fleets.is_quarantined(node, now):
             continue  # it keeps what it has until it is released
         if node.pool_id not in busy and node.desired_revision_id != node.pool.current_revision_id:
             astray.append(node.id)
+        elif node.pool_id not in busy and _may_try_again(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
+            refused.append(node.id)
         elif _is_behind(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
             behind.append(node.id)
-    return Strays(tuple(behind), tuple(astray))
+    return Strays(tuple(behind), tuple(astray), tuple(refused))
 
 
 def converge(session: Session, strays: Strays, *, epoch: int, now: datetime) -> int:
     """Owes what is missing; returns how much. Raises Fenced for a deposed leader."""
     lease.assert_leads(session, lease.CONTROLLER, epoch)
     owed = 0
-    for node_id in strays.astray:
+    for node_id in sorted((*strays.astray, *strays.refused)):
         node = fleets.get_node(session, node_id)
         target = fleets.current_revision(session, node.pool)
         busy = select(Rollout.id).where(Rollout.active_pool_id == node.pool_id)
-        if node.desired_revision_id != target.id and session.scalar(busy) is None:  # one may have begun meanwhile
+        is_due = node.desired_revision_id != target.id or _may_try_again(node, now)
+        if is_due and session.scalar(busy) is None:  # one may have begun meanwhile
             fleets.set_desired(session, node, target, epoch=epoch, now=now)
             owed += 1
-    for node_id in strays.behind:
+    for node_id in sorted(strays.behind):
         node = fleets.get_node(session, node_id)
         again = str(int(now.timestamp()) // REPEAT_S)
         if _is_behind(node, now) and not _is_owed(session, node, again):
             fleets.owe_push(session, node, now=now, again=again)
             owed += 1
     return owed
+
+
+def _may_try_again(node: Node, now: datetime) -> bool:
+    """Whether what it refused may be wished for anew, under another generation: memory that it had not then, it may have now."""
+    if node.rejected_generation != node.desired_generation or node.desired_since is None:
+        return False
+    pause_s = min(AGAIN_MOST_S, AGAIN_S * 2.0 ** max(0, node.refusals - 1))
+    return (now - node.desired_since).total_seconds() > pause_s
 
 
 def _is_behind(node: Node, now: datetime) -> bool:

@@ -46,7 +46,8 @@ class Driver:
             if step.actions:
                 with session_scope(self._engine) as session:
                     execute(session, snapshot, step, epoch=epoch, now=now)
-            if step.move is None or snapshot.phase.is_terminal:
+            # What was sent takes longer to come back than a round lasts: the other rollouts come first.
+            if step.move is None or snapshot.phase.is_terminal or step.sends:
                 break
         if unavailable is not None:
             raise unavailable

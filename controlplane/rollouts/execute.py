@@ -100,13 +100,15 @@ def _move(session: Session, rollout: Rollout, move: Move, now: datetime) -> None
 def _dispatch(session: Session, rollout: Rollout, dispatch: Dispatch, epoch: int, now: datetime) -> None:
     revision_id = rollout.from_revision_id if dispatch.back else rollout.to_revision_id
     revision = fleets.get_revision(session, revision_id)
+    nodes = fleets.lock_nodes(session, dispatch.node_ids)
+    generations = fleets.set_desired_of_all(session, nodes, revision, epoch=epoch, now=now, rollout_id=rollout.id)
+    instances = {node.id: node.instance_id for node in nodes}
     for row in _rows(session, rollout, dispatch.node_ids):
-        node = fleets.get_node(session, row.node_id)
-        row.generation = fleets.set_desired(session, node, revision, epoch=epoch, now=now, rollout_id=rollout.id)
+        row.generation = generations[row.node_id]
         row.dispatched_at = now
         row.state = NodeState.REVERTING if dispatch.back else NodeState.DISPATCHED
         if not dispatch.back:
-            row.instance_id, row.detail = node.instance_id, None
+            row.instance_id, row.detail = instances[row.node_id], None
 
 
 def _mark(session: Session, rollout: Rollout, mark: NodeMove, now: datetime) -> None:

@@ -13,7 +13,7 @@ from controlplane.rollouts import approvals, in_flight, windows
 from controlplane.rollouts.analysis import Verdict
 from controlplane.rollouts.models import Analysis, Rollout, RolloutNode
 from controlplane.rollouts.phases import NodeState, PausedBy, RolloutPhase, Verb
-from controlplane.rollouts.plan import Role, RolloutPlan
+from controlplane.rollouts.plan import Mode, Role, RolloutPlan
 from controlplane.rollouts.snapshot import NodeView, RolloutSnapshot
 from inference_node.contract.messages import NodeState as Lifecycle
 
@@ -32,7 +32,9 @@ def load_snapshot(
     pool = fleets.get_pool(session, row.pool_id)
     intake = read_intake(session)
     plan = RolloutPlan.from_json(row.plan)
-    old, new = (fleets.get_revision(session, id_) for id_ in (row.from_revision_id, row.to_revision_id))
+    revisions = fleets.get_revisions(session, (row.from_revision_id, row.to_revision_id))
+    old, new = revisions[row.from_revision_id], revisions[row.to_revision_id]
+    is_judged = plan.mode is not Mode.DIRECT  # the others go straight to all nodes: no windows, looks or limits
     parts = session.execute(
         select(RolloutNode, Node).join(Node, Node.id == RolloutNode.node_id).where(RolloutNode.rollout_id == row.id)
     ).all()
@@ -62,7 +64,7 @@ def load_snapshot(
         changes=fleets.settings_of(old).changed(fleets.settings_of(new)),
         nodes=views,
         steady_since=max(steady, default=row.created_at),
-        looks=_count_looks(session, row.id),
+        looks=_count_looks(session, row.id) if is_judged else 0,
         request=None if row.request is None else Verb(row.request),
         request_actor=row.request_actor or "",
         request_reason=row.request_reason or "",
@@ -76,8 +78,10 @@ def load_snapshot(
         refused_by=refused_by,
         not_before=row.not_before,
         expires_at=row.expires_at,
-        in_flight_free=in_flight.free(session, pool.fleet_id) if P(row.phase) in _SENDING else None,
+        in_flight_free=in_flight.free(session, pool.fleet_id) if is_judged and P(row.phase) in _SENDING else None,
     )
+    if not is_judged:
+        return snapshot
     found = windows.load(
         session, row.id, judged_from=snapshot.judged_from, now=now,
         window_s=plan.policy.window_s, windows=plan.policy.windows,

@@ -196,7 +196,13 @@ def active_rollout(session: Session, pool_id: str) -> Rollout | None:
 
 
 def active_rollouts(session: Session) -> list[Rollout]:
+    """Oldest first."""
     return list(session.scalars(select(Rollout).where(Rollout.active_pool_id.is_not(None)).order_by(Rollout.id)))
+
+
+def is_urgent(rollout: Rollout) -> bool:
+    """Whether others wait while it does: a person asked for something, or it leads back, or it is about to begin doing so."""
+    return rollout.request is not None or P(rollout.phase) in {P.ROLLING_BACK, P.VALIDATING}
 
 
 def last_good(session: Session, pool: Pool) -> list[SettingsRevision]:

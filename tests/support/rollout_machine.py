@@ -332,9 +332,11 @@ class RolloutMachine(RuleBasedStateMachine):
         assert self._active() is None, f"still {self._active().phase}"  # type: ignore[union-attr]
         for number in range(NODES):
             self.release(number)
-        for _ in range(8):
-            self._tick(5)
         wanted = fleets.current_revision(self.session, self.lab.pool)
+        for _ in range(int(convergence.AGAIN_MOST_S / 5) + 8):  # a node that refused is asked again later and later
+            self._tick(5)
+            if all(node.observed_hash == wanted.content_hash and fleets.in_sync(node) for node in self._nodes()):
+                break
         for node in self._nodes():
             assert node.desired_revision_id == wanted.id and node.observed_hash == wanted.content_hash
 

@@ -35,12 +35,12 @@ from trimtab.fleet_bench.nodes import NodeServer
 from trimtab.supervisor import redis as local_redis
 
 POLICY = Policy(rollout=RolloutPolicy(progress_deadline_s=120.0))
-POLL_S, BEAT_S = 0.25, 4.0
+POLL_S, BEAT_S, BEATS_AT_ONCE = 0.25, 4.0, 50
 
 
 @dataclass(frozen=True, slots=True)
 class FleetOptions:
-    """rounds: how often every pool changes, one after the other; then comes the rollback of all at once."""
+    """rounds: how often every pool changes; then comes the rollback of all at once."""
 
     nodes: int
     pools: int
@@ -50,6 +50,11 @@ class FleetOptions:
     database_url: str | None = None
     redis_url: str | None = None
     timeout_s: float = 300.0
+
+    @property
+    def pools_at_once(self) -> int:
+        """How many pools change at the same time: a tenth, which is what a fleet may have in flight. All go back at once."""
+        return max(1, self.pools // 10)
 
 
 def run(options: FleetOptions, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -71,9 +76,13 @@ async def _run(options: FleetOptions, folder: Path, progress: Callable[[str], No
     try:
         with _processes(options, url, folder):
             rounds = []
+            pools = await asyncio.to_thread(_pool_ids, engine)
             for number in range(1, options.rounds + 1):
-                ids = await asyncio.to_thread(_change_all, engine, 10 + number)
-                await _ended(engine, ids, options.timeout_s)
+                ids: list[str] = []
+                for some in _groups(pools, options.pools_at_once):
+                    begun = await asyncio.to_thread(_change, engine, some, 10 + number)
+                    await _ended(engine, begun, options.timeout_s)
+                    ids += begun
                 rounds.append(await asyncio.to_thread(_times, engine, ids))
                 progress(f"change {number} of {options.rounds}: {_words(rounds[-1])}")
             back = await asyncio.to_thread(_all_back, engine)
@@ -120,19 +129,32 @@ async def _keep_beating(engine: Engine) -> None:
     """All nodes are heard of: what is measured is the way of a change, not the intake of heartbeats."""
 
     def beat() -> None:
-        with session_scope(engine) as session:
-            session.execute(update(Node).values(last_heartbeat_at=datetime.now(UTC)))
+        with session_scope(engine, read_only=True) as session:
+            ids = sorted(session.scalars(select(Node.id)))
+        for start in range(0, len(ids), BEATS_AT_ONCE):
+            some = ids[start : start + BEATS_AT_ONCE]
+            with session_scope(engine) as session:
+                session.execute(select(Node.id).where(Node.id.in_(some)).order_by(Node.id).with_for_update())
+                session.execute(update(Node).where(Node.id.in_(some)).values(last_heartbeat_at=datetime.now(UTC)))
 
     while True:
         await asyncio.to_thread(beat)
         await asyncio.sleep(BEAT_S)
 
 
-def _change_all(engine: Engine, batch: int) -> list[str]:
-    """A direct rollout in every pool, each in a transaction of its own, as requests would bring them."""
-    ids = []
+def _pool_ids(engine: Engine) -> list[str]:
     with session_scope(engine, read_only=True) as session:
-        pool_ids = [pool.id for pool in fleets.list_pools(session)]
+        return [pool.id for pool in fleets.list_pools(session)]
+
+
+def _groups(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
+def _change(engine: Engine, pool_ids: Sequence[str], batch: int) -> list[str]:
+    """A direct rollout in each of the pools, each in a transaction of its own, as requests would bring them."""
+    ids = []
     for pool_id in pool_ids:
         with session_scope(engine) as session:
             pool, now = fleets.get_pool(session, pool_id), datetime.now(UTC)
@@ -148,9 +170,7 @@ def _change_all(engine: Engine, batch: int) -> list[str]:
 
 def _all_back(engine: Engine) -> list[str]:
     ids = []
-    with session_scope(engine, read_only=True) as session:
-        pool_ids = [pool.id for pool in fleets.list_pools(session)]
-    for pool_id in pool_ids:
+    for pool_id in _pool_ids(engine):
         with session_scope(engine) as session:
             pool = fleets.get_pool(session, pool_id)
             good = rollouts.last_good(session, pool)

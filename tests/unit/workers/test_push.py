@@ -3,17 +3,18 @@
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
 
-from controlplane.db import session_scope
+from controlplane.db import make_engine, session_scope
 from controlplane.events import outbox
 from controlplane.events.models import Event, OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.fleets.node_client import NodeUnreachable
 from controlplane.settings import ControlPlaneSettings
-from tests.support.database import memory_database
+from tests.support.database import sqlite_url
 from tests.support.rollouts_in_sql import NOW, Lab, lab
 from workers.context import WorkerContext
 from workers.tasks import push as pushes
@@ -29,9 +30,11 @@ class SteadyClock:
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    with memory_database() as engine:
-        yield engine
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A file, since nodes are asked in threads, and a database in memory is each thread's own."""
+    engine = make_engine(sqlite_url(tmp_path))
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture
@@ -71,10 +74,10 @@ def fetch(engine: Engine) -> None:
 def test_a_node_that_fetched_its_settings_itself_is_no_debt_any_more(
     engine: Engine, context: WorkerContext, owed: int
 ) -> None:
-    pushes.push(context, owed)
+    pushes.push(context, [owed])
     assert fate(engine, owed) == (False, False)
     fetch(engine)
-    pushes.push(context, owed)
+    pushes.push(context, [owed])
     assert fate(engine, owed) == (True, False)
 
 
@@ -82,20 +85,20 @@ def test_also_when_it_fetched_them_during_the_last_try(
     engine: Engine, context: WorkerContext, owed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _ in range(outbox.MAX_ATTEMPTS - 1):
-        pushes.push(context, owed)
+        pushes.push(context, [owed])
 
     def fetched_meanwhile(*_: object) -> NodeUnreachable:
         fetch(engine)
         return NodeUnreachable("no route to it")
 
     monkeypatch.setattr(pushes, "_ask", fetched_meanwhile)
-    pushes.push(context, owed)
+    pushes.push(context, [owed])
     assert fate(engine, owed) == (True, False)
 
 
 def test_one_that_nobody_can_reach_is_given_up_and_told_of(engine: Engine, context: WorkerContext, owed: int) -> None:
     for _ in range(outbox.MAX_ATTEMPTS):
-        pushes.push(context, owed)
+        pushes.push(context, [owed])
     assert fate(engine, owed) == (False, True)
     with session_scope(engine, read_only=True) as session:
         assert session.scalar(select(Event.id).where(Event.kind == "outbox.dead")) is not None
@@ -105,5 +108,5 @@ def test_a_removed_node_is_pushed_nothing(engine: Engine, context: WorkerContext
     with session_scope(engine) as session:
         node = session.get_one(OutboxItem, owed).payload["node_id"]
         fleets.remove_node(session, node, actor="alice", now=NOW, heartbeat_timeout_s=15, force=True)
-    pushes.push(context, owed)
+    pushes.push(context, [owed])
     assert fate(engine, owed) == (True, False)

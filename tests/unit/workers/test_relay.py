@@ -26,11 +26,11 @@ class Sent:
         self.troubles: list[Exception] = []
         self.relay: Relay | None = None
 
-    def send_task(self, name: str, *, args: tuple[int, ...], **_: object) -> None:
+    def send_task(self, name: str, *, args: tuple[list[int], ...], **_: object) -> None:
         if self.troubles:
             raise self.troubles.pop()
         if name == "trimtab.push":
-            self.pushes.append(args[0])
+            self.pushes += args[0]
             assert self.relay is not None
             self.relay.stop()
 

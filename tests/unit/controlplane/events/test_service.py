@@ -31,6 +31,8 @@ class TestListEvents:
         assert service.list_events(session, limit=9, kind="rollout%") == []
 
     def test_pages_by_id(self, session: Session) -> None:
-        made = [service.record(session, kind="k", message="", at=NOW).id for _ in range(5)]
+        events = [service.record(session, kind="k", message="", at=NOW) for _ in range(5)]
+        session.flush()
+        made = [event.id for event in events]
         assert [e.id for e in service.list_events(session, limit=2, before_id=made[3])] == [made[2], made[1]]
         assert [e.id for e in service.events_after(session, made[2], limit=9)] == made[3:]

@@ -29,7 +29,9 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 def write(engine: Engine, *kinds: str) -> list[int]:
     with session_scope(engine) as session:
-        return [service.record(session, kind=kind, message="", at=NOW).id for kind in kinds]
+        made = [service.record(session, kind=kind, message="", at=NOW) for kind in kinds]
+        session.flush()
+        return [event.id for event in made]
 
 
 async def heard(listener: Listener) -> list[str]:

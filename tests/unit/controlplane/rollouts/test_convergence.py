@@ -8,7 +8,7 @@ from controlplane.errors import Fenced
 from controlplane.events.models import OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node
-from controlplane.rollouts.convergence import PATIENCE_S, Strays, converge, find_strays
+from controlplane.rollouts.convergence import AGAIN_S, PATIENCE_S, Strays, converge, find_strays
 from tests.support.rollouts_in_sql import NOW, TIMEOUT_S, Lab, lab
 
 LATER = NOW + timedelta(seconds=PATIENCE_S + 1)
@@ -122,3 +122,40 @@ def test_a_fleet_in_order_has_no_strays(pool_lab: Lab) -> None:
 def test_a_deposed_leader_owes_nothing(pool_lab: Lab) -> None:
     with pytest.raises(Fenced):
         converge(pool_lab.session, Strays((), ()), epoch=pool_lab.epoch - 1, now=NOW)
+
+
+class TestRefused:
+    """A node that refused outside of any rollout (it was away while the others changed) must not stay so for ever."""
+
+    def refuse(self, lab: Lab) -> Node:
+        node = wish(lab)
+        lab.beat(node, NOW, rejected_generation=node.desired_generation, rejected_reason="no memory for it")
+        return node
+
+    def test_is_left_alone_at_first(self, pool_lab: Lab) -> None:
+        node = self.refuse(pool_lab)
+        assert node.id not in strays(pool_lab).refused
+
+    def test_is_asked_again_under_another_generation(self, pool_lab: Lab) -> None:
+        node = self.refuse(pool_lab)
+        before = node.desired_generation
+        later = NOW + timedelta(seconds=AGAIN_S + 1)
+        pool_lab.beat(node, later)
+        found = find_strays(pool_lab.session, now=later, heartbeat_timeout_s=TIMEOUT_S)
+        assert found.refused == (node.id,)
+        converge(pool_lab.session, found, epoch=pool_lab.epoch, now=later)
+        assert node.desired_generation == before + 1
+
+    def test_waits_longer_each_time(self, pool_lab: Lab) -> None:
+        node = self.refuse(pool_lab)
+        node.refusals = 3
+        later = NOW + timedelta(seconds=2 * AGAIN_S)
+        pool_lab.beat(node, later)
+        assert not find_strays(pool_lab.session, now=later, heartbeat_timeout_s=TIMEOUT_S).refused
+
+    def test_is_left_to_the_rollout_while_one_is_under_way(self, pool_lab: Lab) -> None:
+        node = self.refuse(pool_lab)
+        pool_lab.begin(24)
+        later = NOW + timedelta(seconds=AGAIN_S + 1)
+        pool_lab.beat(node, later)
+        assert not find_strays(pool_lab.session, now=later, heartbeat_timeout_s=TIMEOUT_S).refused
