@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from inference_node.config import NodeConfig
 from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware
@@ -41,6 +41,7 @@ _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 _IDLE_S = 30.0
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class AsyncEngine:
         self._reconfigurer = loaded.reconfigurer
         self._certifier = Certifier(loaded.guard, loaded.reconfigurer)
         self._certifying: asyncio.Task[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
         self._listener = listener
         self._inbox: deque[_Command] = deque()
         self._wake = threading.Condition()
@@ -167,8 +169,9 @@ class AsyncEngine:
             self._send(_Stop())
             await asyncio.to_thread(self._thread.join)
             await asyncio.sleep(0)  # lets the last deltas, posted by the thread, reach their streams
-        for task in (*self._applies, *([self._certifying] if self._certifying else [])):
-            task.cancel()
+        for task in (*self._applies, self._certifying, self._warming):
+            if task is not None:
+                task.cancel()
         self._preparer.shutdown(wait=False)
         await asyncio.to_thread(self._loaded.learner.stop)
 
@@ -317,15 +320,15 @@ class AsyncEngine:
             if self._preparing is settings:
                 self._preparing = None
 
-    async def _aside(self, work: Callable[[], None], name: str) -> None:
+    async def _aside(self, work: Callable[[], T], name: str) -> T:
         """One at a time, in a thread that ends with it: see own_thread."""
 
-        def placed() -> None:
+        def placed() -> T:
             self._loaded.placement.enter()  # what is written first from there lies in its memory
-            work()
+            return work()
 
         assert self._loop is not None
-        await self._loop.run_in_executor(self._preparer, in_own_thread, placed, name)
+        return await self._loop.run_in_executor(self._preparer, in_own_thread, placed, name)
 
     async def _certify_when_idle(self) -> None:
         """What runs without a record, since the node started with it or was forced to, gets one when there is time."""
@@ -350,9 +353,22 @@ class AsyncEngine:
         except SettingsRefused as error:
             log.warning("what runs would not pass the quality guard: %s", error)
 
+    async def _warm_up(self) -> None:
+        """The sizes of step that were left out so that weights came into force sooner. A preparation goes first."""
+        try:
+            while self._accepting and self._preparing is None:
+                if not await self._aside(lambda: self._reconfigurer.warm_next(self._engine.runner), "warm up"):
+                    return
+        except Exception as error:  # noqa: BLE001 - steps of other sizes stand in
+            log.warning(
+                "steps of some sizes could not be prepared and take longer: %s: %s", type(error).__name__, error
+            )
+
     def _forget_apply(self, task: asyncio.Task[Applied]) -> None:
         self._applies.discard(task)
         _see_exception(task)
+        if self._accepting and not self._applies and (self._warming is None or self._warming.done()):
+            self._warming = asyncio.create_task(self._warm_up(), name="warm up")
 
     def _deliver(self, deltas: list[TokenDelta]) -> None:
         for delta in deltas:

@@ -125,6 +125,7 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     reconfigurer.adopt(store)
     runner = make_runner(spec, store, num_blocks=num_blocks, block_size=config.block_size, max_model_len=max_model_len)
     runner.warm(store)
+    runner.compile(capabilities.precisions, lambda share: progress("compiling kernels", 0.7 + 0.02 * share))
     guard = QualityGuard.of(config, runner, checkpoint.fingerprint, encode, longest=max_model_len)
     if order:
         settings = choose_precision(

@@ -104,11 +104,16 @@ class Reconfigurer:
                     lambda share: stop_unless(is_wanted),
                     tuple(self._stores.values()),
                 )
-                runner.warm(store)
+                runner.begin(store)
                 self._stores[settings.precision] = store
             stop_unless(is_wanted)
             if settings.pruning_threshold > 0 and self._table is None:
                 self._table = self._learn(runner, self._stores[running], is_wanted)
+
+    def warm_next(self, runner: ModelRunner) -> bool:
+        """Prepares one more size of step with weights that are in memory. Returns whether more are to be prepared."""
+        # The latest came into force last.
+        return any(runner.warm_next(store) for store in reversed(tuple(self._stores.values())))
 
     def full_precision(self, running: Precision) -> Store:
         """bf16 weights: those in memory, or others that live as long as the caller holds them. Raises SettingsRefused."""

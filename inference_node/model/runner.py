@@ -1,6 +1,6 @@
 """ModelRunner: a ScheduledBatch in, sampled tokens out. Owns weights, KV tensors and pruning; decides nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from functools import partial
@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from inference_node.contract.settings import Precision
 from inference_node.model.backend import Store, kv_layout, make_cache, why_not_native
 from inference_node.model.foreign.store import ForeignStore
 from inference_node.model.forward import ActivationHook, Forward, StepInputs, TokenRun, plan_step
@@ -84,6 +85,16 @@ class ModelRunner:
 
     def warm(self, store: Store) -> None:
         """Prepares steps of all sizes with weights that do not run yet. May take seconds, beside steps."""
+
+    def compile(self, precisions: Iterable[Precision], progress: Callable[[float], None]) -> None:
+        """Compiles what steps in these formats run, without their weights, where that is done on this machine."""
+
+    def begin(self, store: Store) -> None:
+        """Prepares what weights need to come into force within a second; steps may be slower until they are warm."""
+
+    def warm_next(self, store: Store) -> bool:
+        """Prepares one more size of step, beside steps; tenths of a second. Returns whether more are to be prepared."""
+        return False
 
     def run(self, batch: ScheduledBatch, seeds: SequenceOf[int]) -> list[tuple[Sequence, SampledToken]]:
         """Computes the batch; `seeds` are the rows'. Returns a token for each row that samples, in row order."""

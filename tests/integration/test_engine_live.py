@@ -1,7 +1,7 @@
 """Whole requests through the engine's thread: what comes out, what is turned meanwhile, and what must never happen."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from inference_node.engine.errors import (
 )
 from inference_node.engine.listener import RequestRecord, SilentListener, StepRecord
 from inference_node.engine.requests import EngineRequest, FinishReason
+from inference_node.model.runner import ModelRunner
 from inference_node.scheduling.sampling_params import SamplingParams
 from tests.support.engines import Answered, ask, running_engine
 from tests.support.models import EOS, demo_model, save_tiny_model
@@ -66,6 +67,55 @@ def heard() -> Recorder:
 async def engine(tiny: Path, tmp_path: Path, heard: Recorder) -> AsyncIterator[AsyncEngine]:
     async with running_engine(tiny, tmp_path, listener=heard) as engine:
         yield engine
+
+
+class InParts:
+    """A runner's sizes of step as a GPU has them: some when weights come into force, the rest later."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
+        self.parts, self.begun, self.left = parts, 0, 0
+        self.failing: Exception | None = None
+        monkeypatch.setattr(ModelRunner, "begin", self.begin)
+        monkeypatch.setattr(ModelRunner, "warm_next", self.warm_next)
+
+    def begin(self, store: object) -> None:
+        self.begun, self.left = self.begun + 1, self.parts
+
+    def warm_next(self, store: object) -> bool:
+        if self.failing is not None:
+            raise self.failing
+        self.left -= self.left > 0
+        return self.left > 0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_weights_come_into_force_before_every_size_of_step_is_prepared(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = InParts(monkeypatch, parts=3)
+    applied = await engine.apply(engine.settings.replace(precision="fp32"), force=True)
+    assert (applied.settings.precision, runner.begun) == ("fp32", 1)
+    await until(lambda: runner.left == 0)
+
+
+async def test_sizes_that_cannot_be_prepared_hold_up_nothing(
+    engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = InParts(monkeypatch, parts=3)
+    runner.failing = RuntimeError("out of memory")
+    await engine.apply(engine.settings.replace(precision="fp32"), force=True)
+    await until(lambda: "out of memory" in caplog.text)
+    assert (await ask(engine, "after", prompts(1)[0], max_tokens=3)).tokens
+    runner.failing = None
+    await engine.apply(engine.settings.replace(precision="bf16"), force=True)
+    engine.drop_unused_formats()
+    await engine.apply(engine.settings.replace(precision="fp32"), force=True)
+    await until(lambda: runner.begun == 2 and runner.left == 0)
 
 
 def prompts(count: int, length: int = 20) -> list[list[int]]:

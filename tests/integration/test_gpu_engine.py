@@ -11,6 +11,13 @@ import torch
 
 from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.engine.async_engine import AsyncEngine
+from inference_node.model import device
+from inference_node.model.backend import build, describe
+from inference_node.model.checkpoint import Checkpoint
+from inference_node.model.forward import TokenRun
+from inference_node.model.gpu.store import GpuStore
+from inference_node.model.runner import Numerics
+from inference_node.model.runners import make_runner
 from tests.support.engines import Answered, ask, running_engine
 from tests.support.models import oracle_logits, save_tiny_model
 
@@ -93,6 +100,22 @@ async def test_no_answer_suffers_from_changes_of_every_knob(tmp_path: Path) -> N
         after = await ask(engine, "after", prompt(0, 30), max_tokens=20, ignore_eos=True)
     assert [len(answer.tokens) for answer in answers] == [200] * 12
     assert after.tokens == before.tokens
+
+
+def test_steps_are_captured_again_after_all_captured_ones_went(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model", dtype=torch.bfloat16)
+    device.use(device.find_gpu())
+    spec = describe(folder)
+    store = build(Checkpoint.open(folder), spec, Precision.BF16)
+    runner = make_runner(spec, store, num_blocks=16, block_size=16, max_model_len=128)
+    assert isinstance(store, GpuStore)
+    run = TokenRun(prompt(1, 20), 0, [3, 4], samples=True)
+    before = runner.logits([run])
+    # Keys and values of another format: no graph of the old addresses may live on.
+    for dtype in (torch.float8_e4m3fn, torch.bfloat16):
+        runner.switch(Numerics(store.with_kv(dtype), None), [])
+        found = runner.logits([run])
+    assert torch.equal(found, before)
 
 
 async def _one(engine: AsyncEngine, number: int) -> Answered:

@@ -1,7 +1,8 @@
-"""Triton kernels where there is no GPU: its interpreter, with one gap filled."""
+"""Triton kernels where there is no GPU: its interpreter, with two gaps filled."""
 
 import importlib.util
 import os
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ def enter_interpreter() -> None:
     os.environ["TRITON_INTERPRET"] = "1"
     import numpy as np
     import triton.language as tl
+    from triton.runtime import interpreter
     from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
 
     if getattr(InterpreterBuilder, "widens_bf16", False):
@@ -30,5 +32,13 @@ def enter_interpreter() -> None:
     def create_dot(self: object, a: TensorHandle, b: TensorHandle, *others: object) -> TensorHandle:
         return plain(self, widened(a), widened(b), *others)
 
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patched(tensor: type, scope: Any) -> None:
+        patch_tensor(tensor, scope)
+        # Scalars are arrays of one number there, which NumPy 2.4 no longer turns into a whole number by itself.
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
+
+    interpreter._patch_lang_tensor = patched
     InterpreterBuilder.create_dot = create_dot
     InterpreterBuilder.widens_bf16 = True

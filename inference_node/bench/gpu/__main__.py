@@ -51,7 +51,7 @@ class Report:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--parts", default="settle,decode,pruned,prefill,serve,changes,peers")
+    parser.add_argument("--parts", default="decode,pruned,prefill,serve,changes,peers")
     parser.add_argument("--out", type=Path, default=None)
     parser.add_argument("--kv-tokens", type=int, default=256 * 1056)
     parser.add_argument("--formats", default="bf16,fp8,int4,int8")

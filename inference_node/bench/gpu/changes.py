@@ -79,6 +79,9 @@ class _Load:
 def run(report: Any, runner: GpuRunner, stores: dict[Precision, GpuStore], taus: Mapping[float, torch.Tensor]) -> None:
     exact = stores[Precision.BF16]
     runner.warm(exact)
+    began = time.perf_counter()
+    runner.compile((Precision.FP8, Precision.INT8, Precision.INT4), lambda share: None)
+    report.add(what="compiled at the start", seconds=round(time.perf_counter() - began, 2))
     load = _Load(make_engine(runner, exact, batch=64))
     for _ in range(200):
         load.step()
@@ -89,12 +92,9 @@ def run(report: Any, runner: GpuRunner, stores: dict[Precision, GpuStore], taus:
     p99 = _p99(steady)
     report.add(what="steady", rows=_ROWS, itl_ms=_ms(statistics.median(steady)), itl_p99_ms=_ms(p99))
     for precision in (Precision.FP8, Precision.INT8):
-        stores.pop(precision, None)
-        taken, gaps = _beside(load, lambda p=precision: stores.__setitem__(p, _prepared(runner, exact, p)))  # type: ignore[misc]
-        report.add(
-            what="prepared beside load", format=precision.value, seconds=round(taken, 2), itl_ms=_ms(statistics.median(gaps)),
-            itl_p99_ms=_ms(_p99(gaps)), worst_ms=_ms(max(gaps)), over_steady_p99=round(_p99(gaps) / p99, 2),
-        )  # fmt: skip
+        for _ in range(3):
+            stores.pop(precision, None)
+            _swapped(report, load, runner, stores, precision, p99)
     stores[Precision.INT4] = stores[Precision.INT8].in_precision(Precision.INT4)
     runner.warm(stores[Precision.INT4])
     _random_changes(report, load, stores, taus, p99)
@@ -137,10 +137,45 @@ def _random_changes(
     )  # fmt: skip
 
 
-def _prepared(runner: GpuRunner, exact: GpuStore, precision: Precision) -> GpuStore:
-    store = convert(exact, precision)
-    runner.warm(store)
-    return store
+def _swapped(
+    report: Any,
+    load: _Load,
+    runner: GpuRunner,
+    stores: dict[Precision, GpuStore],
+    precision: Precision,
+    p99: float,
+) -> None:
+    """A format that is not resident: until its weights are in force, and until steps of every size are captured with them."""
+    exact, settings = stores[Precision.BF16], load.engine.settings
+
+    def prepare() -> None:
+        began = time.perf_counter()
+        store = convert(exact, precision)
+        report.add(what="converted", format=precision.value, seconds=round(time.perf_counter() - began, 3))
+        runner.begin(store)
+        stores[precision] = store
+
+    def complete() -> None:
+        while runner.warm_next(stores[precision]):
+            pass
+
+    until_ready, gaps = _beside(load, prepare)
+    load.engine.apply(Change(settings.replace(precision=precision), Numerics(stores[precision], None), None))
+    until_warm, later = _beside(load, complete)
+    load.take_gaps()
+    for _ in range(300):
+        load.step()
+    settled = _p99(load.take_gaps())
+    load.engine.apply(Change(settings, Numerics(exact, None), None))
+    for what, seconds, seen, steady in (
+        ("prepared", until_ready, gaps, p99),
+        ("completed", until_warm, later, settled),
+    ):
+        report.add(
+            what=f"{what} beside load", format=precision.value, seconds=round(seconds, 3),
+            itl_ms=_ms(statistics.median(seen)), itl_p99_ms=_ms(_p99(seen)), worst_ms=_ms(max(seen)),
+            over_steady_p99=round(_p99(seen) / steady, 2), captures=len(runner.steps_of(stores[precision])),
+        )  # fmt: skip
 
 
 def _beside(load: _Load, work: Callable[[], None]) -> tuple[float, list[float]]:

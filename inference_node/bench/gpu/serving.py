@@ -15,7 +15,7 @@ from inference_node.engine.listener import SilentListener
 from inference_node.engine.requests import EngineRequest, TokenDelta
 from inference_node.engine.step_model import StepModel
 from inference_node.model.gpu.runner import GpuRunner
-from inference_node.model.gpu.steps import EVERY_SHAPE
+from inference_node.model.gpu.shapes import EVERY_SHAPE
 from inference_node.model.gpu.store import GpuStore
 from inference_node.model.runner import Numerics
 from inference_node.scheduling.sampling_params import SamplingParams

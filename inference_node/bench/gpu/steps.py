@@ -9,7 +9,7 @@ import torch
 from inference_node.bench.gpu.limits import time_s
 from inference_node.model.gpu.kv_cache import bytes_per_token
 from inference_node.model.gpu.runner import GpuRunner
-from inference_node.model.gpu.steps import Run, shape_for
+from inference_node.model.gpu.shapes import Run, shape_for
 from inference_node.model.gpu.store import GpuStore
 from inference_node.pruning.thresholds import SITES, Site
 
@@ -83,10 +83,11 @@ class Bench:
 
     def graph(self, store: GpuStore, runs: Sequence[Run], *, prunes: bool = False) -> torch.cuda.CUDAGraph:
         """Of these runs, launched once."""
-        steps = self.runner.steps_of(store)
+        steps, shape = self.runner.steps_of(store), shape_for(runs, prunes=prunes)
+        steps.capture(shape, store)
         steps.launch(runs, store, prunes=prunes)
         torch.cuda.synchronize()
-        return steps.graph(shape_for(runs, prunes=prunes))
+        return steps.graph(shape)
 
     def profile(self, store: GpuStore, runs: Sequence[Run]) -> list[tuple[str, int, float]]:
         """(kernel, launches, microseconds in all) of one step, the longest first."""

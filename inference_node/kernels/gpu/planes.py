@@ -14,7 +14,7 @@ GROUP = 64
 PER_WORD = 8
 WORDS = GROUP // PER_WORD
 # 16 * 7 + 7: the largest that two half bytes can say.
-_LARGEST = 119.0
+LARGEST = 119.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ def pack(weight: Tensor) -> Planes:
     for part in weight.split(max(1, _PART // max(1, inputs))):
         groups = torch.nn.functional.pad(part, (0, -inputs % GROUP)).float().view(part.shape[0], -1, GROUP)
         # Rounded before weights are divided by it, so that it brings no error of its own.
-        size = (groups.abs().amax(-1) / _LARGEST).clamp_min(1e-30).bfloat16()
-        whole = (groups / size.float().unsqueeze(-1)).round_().clamp_(-_LARGEST - 1, _LARGEST).to(torch.int32)
+        size = (groups.abs().amax(-1) / LARGEST).clamp_min(1e-30).bfloat16()
+        whole = (groups / size.float().unsqueeze(-1)).round_().clamp_(-LARGEST - 1, LARGEST).to(torch.int32)
         upper = torch.div(whole + 8, 16, rounding_mode="floor").clamp_(-8, 7)
         high.append(_words(upper + 8))
         low.append(_words((whole - 16 * upper).clamp_(-8, 7) + 8))

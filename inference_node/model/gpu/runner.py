@@ -6,32 +6,27 @@ beside them run as a step of their own, and rows of sequences that ended meanwhi
 behind the sequence's end, in a block that nobody else reads before writing it.
 """
 
+import contextlib
 import sys
 import weakref
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from inference_node.contract.settings import Precision
 from inference_node.kernels.gpu.attention import queries_per_tile
 from inference_node.model.backend import Store
 from inference_node.model.forward import ActivationHook, TokenRun
-from inference_node.model.gpu.device import here
+from inference_node.model.gpu.blank import blank, shortened
+from inference_node.model.gpu.device import beside_steps, here
 from inference_node.model.gpu.forward import Cuts, StepTensors, Workspace, forward
 from inference_node.model.gpu.kv_cache import GpuKvCache
-from inference_node.model.gpu.steps import (
-    EVERY_SHAPE,
-    MAX_RUNS,
-    PREFILL_ROWS,
-    Launched,
-    Run,
-    StepPool,
-    Steps,
-    StepShape,
-)
-from inference_node.model.gpu.store import GpuStore
+from inference_node.model.gpu.shapes import EVERY_SHAPE, MAX_RUNS, PREFILL_ROWS, Run, StepShape, first_shapes
+from inference_node.model.gpu.steps import Launched, StepPool, Steps
+from inference_node.model.gpu.store import GpuStore, convert
 from inference_node.model.runner import ModelRunner, Numerics
 from inference_node.model.sampler import SampledToken, SampleRequest, pick, sample
 from inference_node.model.spec import ModelSpec
@@ -108,14 +103,34 @@ class GpuRunner(ModelRunner):
 
     def warm(self, store: Store) -> None:
         assert isinstance(store, GpuStore)
-        # Capturing is Python for the most part. The thread that steps shall not wait 5 ms whenever it asks for the interpreter.
-        before = sys.getswitchinterval()
-        sys.setswitchinterval(_SWITCH_S)
-        try:
+        with _interpreter_shared():
             # The largest first: smaller ones then fit into the memory that it took.
             self.capture(store, reversed(EVERY_SHAPE))
-        finally:
-            sys.setswitchinterval(before)
+
+    def compile(self, precisions: Iterable[Precision], progress: Callable[[float], None]) -> None:
+        """A first change to a format would else wait for the compiler: 4.6 s for int8 on an H100."""
+        empty = blank(shortened(self._store, self.spec), self.spec)
+        wanted = [precision for precision in precisions if precision is not self._store.precision]
+        for index, precision in enumerate(wanted):
+            store = empty if precision is Precision.BF16 else convert(empty, precision)
+            steps = Steps(self.pool)
+            for place, shape in enumerate(EVERY_SHAPE):
+                progress((index + place / len(EVERY_SHAPE)) / len(wanted))
+                steps.compile(shape, store)
+
+    def begin(self, store: Store) -> None:
+        assert isinstance(store, GpuStore)
+        with _interpreter_shared():
+            self.capture(store, first_shapes(tuple(self.steps_of(self._store).recent)))
+
+    def warm_next(self, store: Store) -> bool:
+        assert isinstance(store, GpuStore)
+        steps = self.steps_of(store)
+        shape = steps.missing()
+        if shape is not None:
+            with _interpreter_shared():
+                steps.capture(shape, store)
+        return steps.missing() is not None
 
     def run(self, batch: ScheduledBatch, seeds: SequenceOf[int]) -> list[tuple[Sequence, SampledToken]]:
         requests = [
@@ -141,7 +156,7 @@ class GpuRunner(ModelRunner):
         self, tokens: SequenceOf[int], store: object, hook: ActivationHook | None, *, every_token: bool
     ) -> Tensor:
         assert isinstance(store, GpuStore)
-        with torch.cuda.stream(torch.cuda.Stream()):
+        with beside_steps():
             return self._apart(tokens, store, hook, every_token=every_token).cpu()
 
     @property
@@ -303,6 +318,17 @@ class GpuRunner(ModelRunner):
         if isinstance(hook, Pruner):
             hook.feed(cuts.kept[:-1].view(-1, len(SITES)).long().cpu(), self._widths, count)
         return logits
+
+
+@contextlib.contextmanager
+def _interpreter_shared() -> Iterator[None]:
+    """Capturing is Python for the most part. The thread that steps shall not wait 5 ms whenever it asks for the interpreter."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, _SWITCH_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
 
 
 def _takes_likeliest(request: SampleRequest | None) -> bool:

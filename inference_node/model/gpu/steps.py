@@ -5,8 +5,9 @@ and a set of graphs dies with the weights it was captured with.
 """
 
 import threading
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,68 +16,18 @@ from torch import Tensor
 
 from inference_node.kernels.gpu.attention import queries_per_tile
 from inference_node.kernels.gpu.likeliest import likeliest
-from inference_node.model.gpu.device import here
+from inference_node.model.gpu.blank import shortened
+from inference_node.model.gpu.device import beside_steps, here, spare_memory
 from inference_node.model.gpu.forward import Cuts, StepTensors, Workspace, forward
 from inference_node.model.gpu.kv_cache import GpuKvCache
+from inference_node.model.gpu.shapes import EVERY_SHAPE, MAX_RUNS, Run, StepShape, shape_for, stand_in
 from inference_node.model.gpu.store import GpuStore
 from inference_node.model.spec import ModelSpec
 
-# Rows of a step that only decodes; a step in between is padded to the next.
-DECODE_ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-# Tokens of a step that prefills too, and for how many of its rows logits are computed.
-PREFILL_ROWS = (16, 32, 64, 128, 256, 512, 1024, 2048)
-SAMPLED_ROWS = (8, 64, 512)
-MAX_RUNS = DECODE_ROWS[-1]
 # Steps whose tokens are on the device still: the one that runs and those before it that the next takes tokens from.
 _KEPT_STEPS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Consecutive tokens of one sequence. line: of the tables, where its blocks are; source: where a step left its only token."""
-
-    tokens: Sequence[int]
-    start: int
-    line: int
-    samples: bool
-    source: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class StepShape:
-    """rows: of the step, padded; sampled: rows with logits, padded, or None when the step only decodes, all rows for logits.
-
-    skips: whether it reads less where activations were dropped; of use to a single row.
-    """
-
-    rows: int
-    sampled: int | None
-    skips: bool = False
-
-    @property
-    def outputs(self) -> int:
-        return self.rows if self.sampled is None else self.sampled
-
-
-EVERY_SHAPE = (
-    StepShape(1, None, skips=True),
-    *(StepShape(rows, None) for rows in DECODE_ROWS),
-    *(
-        StepShape(rows, sampled)
-        for rows in PREFILL_ROWS
-        for index, sampled in enumerate(SAMPLED_ROWS)
-        if index == 0 or SAMPLED_ROWS[index - 1] < rows
-    ),
-)
-
-
-def shape_for(runs: Sequence[Run], *, prunes: bool = False) -> StepShape:
-    """The smallest size that holds these runs. At most MAX_RUNS runs and PREFILL_ROWS[-1] tokens."""
-    rows = sum(len(run.tokens) for run in runs)
-    sampled = sum(run.samples for run in runs)
-    if rows == len(runs) == sampled:
-        return StepShape(_at_least(rows, DECODE_ROWS), None, skips=prunes and rows == 1)
-    return StepShape(_at_least(rows, PREFILL_ROWS), _at_least(sampled, SAMPLED_ROWS))
+# Steps that tell which sizes are in use.
+_RECENT = 256
 
 
 class Tables:
@@ -154,7 +105,19 @@ class StepPool:
         self.last = torch.zeros(_KEPT_STEPS * MAX_RUNS, device=here(), dtype=torch.int32)
         self.memory = torch.cuda.graph_pool_handle()
         self.capturing = threading.Lock()
+        # Captures follow one another on one stream, since torch keeps freed memory apart by stream.
+        self.stream = torch.cuda.Stream()
+        self._anchor = self._captured_anchor()
         self._next = 0
+
+    def _captured_anchor(self) -> torch.cuda.CUDAGraph:
+        """A graph that does nothing of use: memory shared by graphs is gone for good with the last of them."""
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(self.stream):
+            graph.capture_begin(pool=self.memory, capture_error_mode="thread_local")
+            self.last.zero_()
+            graph.capture_end()
+        return graph
 
     def place(self) -> int:
         """Where the next step's tokens go."""
@@ -168,6 +131,9 @@ class Steps:
     def __init__(self, pool: StepPool) -> None:
         self._pool = pool
         self._graphs: dict[StepShape, _Captured] = {}
+        # Of the last steps the sizes that fit them best; and of those the ones that others had to stand in for.
+        self.recent: deque[StepShape] = deque(maxlen=_RECENT)
+        self._missed: dict[StepShape, None] = {}
         self._hosts: dict[int, list[tuple[Tensor, torch.cuda.Event]]] = {}
 
     def __len__(self) -> int:
@@ -176,16 +142,18 @@ class Steps:
     def __contains__(self, shape: StepShape) -> bool:
         return shape in self._graphs
 
+    def missing(self) -> StepShape | None:
+        """The size to capture next, or None when all are: first what steps would have used."""
+        return next((shape for shape in (*self._missed, *EVERY_SHAPE) if shape not in self._graphs), None)
+
     def graph(self, shape: StepShape) -> torch.cuda.CUDAGraph:
         """Of a size that was captured; it computes whatever the last launch was given, again."""
         return self._graphs[shape].graph
 
     def launch(self, runs: Sequence[Run], store: GpuStore, *, prunes: bool = False) -> Launched:
-        """Computes runs whose lines of the tables are written. Captures first where no graph of that size is there."""
+        """Computes runs whose lines of the tables are written. Captures first where no graph holds them."""
         pool = self._pool
-        shape = shape_for(runs, prunes=prunes)
-        if shape not in self._graphs:
-            self.capture(shape, store)
+        shape = self._captured_for(shape_for(runs, prunes=prunes), store)
         captured = self._graphs[shape]
         pool.tables.upload()
         given = self._host(captured.inputs.shape[0])
@@ -202,23 +170,33 @@ class Steps:
         self._release(host, done)
         return Launched(first, count, captured.logits[:count], host, done)
 
+    def _captured_for(self, shape: StepShape, store: GpuStore) -> StepShape:
+        self.recent.append(shape)
+        if shape in self._graphs:
+            return shape
+        # A copy, for another thread may capture meanwhile.
+        other = stand_in(shape, tuple(self._graphs))
+        if other is None:
+            self.capture(shape, store)
+            return shape
+        self._missed[shape] = None
+        return other
+
     def capture(self, shape: StepShape, store: GpuStore) -> None:
         """Some tenths of a second; the first time for a model, some seconds of compilation."""
         pool = self._pool
         with pool.capturing:
             if shape in self._graphs:
                 return
-            inputs = torch.zeros(self._length(shape), device=here(), dtype=torch.int32)
-            blank = np.zeros(inputs.shape[0], dtype=np.int32)
-            self._fill(blank, shape, ())
-            inputs.copy_(torch.from_numpy(blank))
-            stream = torch.cuda.Stream()
+            spare_memory()
+            inputs = self._blank_inputs(shape)
+            # Few layers, so that the engine's steps hardly notice. Not on the stream of captures: cuBLAS keeps its workspace by
+            # stream, and what it remembers there of a product that runs would be written over by graphs replayed meanwhile.
+            with beside_steps():
+                self._try(shape, inputs, shortened(store, pool.spec))
+            stream = pool.stream
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
-                # Once for real, so that every kernel is compiled and loaded; with buffers of its own, since the engine's steps
-                # may run at the same time, and with few layers, so that they hardly notice.
-                self._compute(shape, inputs, _shortened(store, pool.spec), Workspace(pool.spec), Cuts.none(pool.spec))
-                stream.synchronize()
                 pool.work.decode(shape.rows)
                 graph = torch.cuda.CUDAGraph()
                 # Not by torch.cuda.graph, which first stops the device and gives all cached memory back.
@@ -229,6 +207,20 @@ class Steps:
                     graph.capture_end()
             torch.cuda.current_stream().wait_stream(stream)
             self._graphs[shape] = _Captured(graph, inputs, logits, outputs)
+
+    def compile(self, shape: StepShape, store: GpuStore) -> None:
+        """Compiles and loads the kernels of this size, beside steps: seconds where Triton's cache does not hold them."""
+        with beside_steps():
+            self._try(shape, self._blank_inputs(shape), store)
+
+    def _blank_inputs(self, shape: StepShape) -> Tensor:
+        blank = np.zeros(self._length(shape), dtype=np.int32)
+        self._fill(blank, shape, ())
+        return torch.from_numpy(blank).to(here())
+
+    def _try(self, shape: StepShape, inputs: Tensor, store: GpuStore) -> None:
+        """Once for real, which compiles and loads every kernel; with buffers of its own, since steps may run at the same time."""
+        self._compute(shape, inputs, store, Workspace(self._pool.spec), Cuts.none(self._pool.spec))
 
     def _compute(
         self, shape: StepShape, inputs: Tensor, store: GpuStore, work: Workspace, cuts: Cuts
@@ -314,13 +306,3 @@ class Steps:
 
     def _release(self, host: Tensor, done: torch.cuda.Event) -> None:
         self._hosts.setdefault(host.shape[0], []).append((host, done))
-
-
-def _at_least(count: int, sizes: Sequence[int]) -> int:
-    return next(size for size in sizes if size >= count)
-
-
-def _shortened(store: GpuStore, spec: ModelSpec) -> GpuStore:
-    """The first layers, of each kind one at least: what differs between layers is their window."""
-    needed = 1 + max((spec.windows.index(window) for window in set(spec.windows)), default=0)
-    return replace(store, layers=store.layers[:needed])

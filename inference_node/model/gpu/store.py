@@ -14,7 +14,7 @@ from inference_node.kernels.gpu.fp8 import FP8_MAX
 from inference_node.kernels.gpu.planes import Planes, pack
 from inference_node.model import rope, tensors
 from inference_node.model.checkpoint import Checkpoint
-from inference_node.model.gpu.device import here, wait_here
+from inference_node.model.gpu.device import beside_steps, here, wait_here
 from inference_node.model.spec import ModelSpec
 from inference_node.model.tensors import ModelTensors
 from inference_node.model.weights import Arithmetic
@@ -45,6 +45,19 @@ class GpuMatrix:
 
     weight: Tensor | Narrow | Planes
     bias: Tensor | None = None
+
+    def keep_until_read(self) -> None:
+        """Memory from another stream than that of the calling thread, where steps read it, is taken again only after them."""
+        match self.weight:
+            case Planes(high, low, scale):
+                parts = [high, low, scale]
+            case Narrow(weight, scale):
+                parts = [weight, scale]
+            case weight:
+                parts = [weight]
+        for part in parts:
+            if part.is_cuda:
+                part.record_stream(torch.cuda.current_stream())
 
     def nbytes(self, bits: int) -> int:
         match self.weight:
@@ -161,14 +174,22 @@ def build(
 def convert(exact: GpuStore, precision: Precision, progress: Callable[[float], None] = lambda share: None) -> GpuStore:
     """Another format of resident bf16 weights; norms, embedding and turning tables are shared with them.
 
-    Some milliseconds of the device's time a layer, on the current stream; `progress` is called between layers.
+    Some milliseconds of the device's time a layer, beside the steps that run there; `progress` is called between layers.
     """
+    with beside_steps():
+        made = _converted(exact, precision, progress)
+    for matrix in (*(matrix for layer in made.layers for matrix in layer.matrices()), made.head):
+        matrix.keep_until_read()
+    return made
+
+
+def _converted(exact: GpuStore, precision: Precision, progress: Callable[[float], None]) -> GpuStore:
     packer = Packer(precision)
 
     def packed(matrix: GpuMatrix) -> GpuMatrix:
         assert isinstance(matrix.weight, Tensor)
         done = replace(matrix, weight=packer.pack(matrix.weight.t()))
-        # So that a step of the engine waits for one matrix at most.
+        # So that what a step of the engine shares the device with is one matrix at most.
         wait_here()
         return done
 
@@ -228,7 +249,12 @@ class Packer:
         if self._precision is Precision.FP8:
             scale = weight.abs().amax(dim=1).float().clamp_min(1e-12) / FP8_MAX
             return Narrow((weight / scale.unsqueeze(1)).to(torch.float8_e4m3fn).contiguous(), scale)
-        return pack(weight)
+        if not weight.is_cuda:
+            return pack(weight)
+        # Triton is there on machines with a GPU only.
+        from inference_node.kernels.gpu.planes_pack import pack_on_device  # noqa: PLC0415
+
+        return pack_on_device(weight)
 
     def _matrix(self, matrix: tensors.Matrix) -> GpuMatrix:
         return GpuMatrix(self.pack(self.upload(matrix.weight)), _there(matrix.bias))

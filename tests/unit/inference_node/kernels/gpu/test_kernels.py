@@ -20,6 +20,7 @@ from inference_node.kernels.gpu.likeliest import likeliest
 from inference_node.kernels.gpu.norm import add_norm, quantize_rows
 from inference_node.kernels.gpu.planes_dot import planes_dot
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
+from inference_node.kernels.gpu.planes_pack import pack_on_device
 from inference_node.kernels.gpu.planes_widen import planes_widened
 from inference_node.kernels.gpu.rope import begin, rope_write
 
@@ -324,6 +325,21 @@ class TestPlanes:
         packed = planes.pack(weight)
         assert far(planes.unpack(packed, 8), weight) < 0.01
         assert far(planes.unpack(packed, 4), weight) < 0.16
+
+    @pytest.mark.parametrize(("outputs", "inputs"), [(130, 200), (64, 64), (7, 1000)])
+    @pytest.mark.parametrize("lies_turned", [False, True])
+    def test_one_pass_packs_the_same_bits(self, draw: Generator, outputs: int, inputs: int, lies_turned: bool) -> None:
+        weight = randn(draw, inputs, outputs).bfloat16().t() if lies_turned else randn(draw, outputs, inputs).bfloat16()
+        weight[3, :64] = 0  # a group of nothing
+        weight[4, :64] = 1000 * torch.sign(weight[4, :64].float()).bfloat16()
+        found, expected = pack_on_device(weight), planes.pack(weight)
+        assert found.inputs == expected.inputs
+        if weight.is_cuda:
+            for name in ("high", "low", "scale"):
+                assert torch.equal(getattr(found, name), getattr(expected, name)), name
+        # The interpreter cuts scales off where a GPU rounds them.
+        for bits, limit in ((8, 0.012), (4, 0.16)):
+            assert far(planes.unpack(found, bits), weight) < limit
 
     def test_four_bits_are_the_upper_half_of_eight(self, draw: Generator) -> None:
         packed = planes.pack(randn(draw, 64, 40))
