@@ -14,7 +14,7 @@ PYTEST  = $(BIN)/python -m pytest -n 2 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install ui system-packages run test test-all check format bench migrate clean
+.PHONY: help install ui system-packages run test test-kills test-all check format bench migrate clean
 
 help: ## these lines
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -47,8 +47,11 @@ system-packages: # what the tests drive besides Python; installs on Debian as ro
 test: ui system-packages ## the tests (CI runs these)
 	$(PYTEST) -m 'not slow' $(ARGS)
 
-test-all: ui system-packages ## the tests with the slow programmes
-	$(PYTEST) $(ARGS)
+test-kills: ui system-packages ## 45 kills of any part at random times, 30 paused leaders (6 minutes)
+	$(BIN)/python -m pytest tests/integration/test_kill_programme.py $(ARGS)
+
+test-all: ui system-packages ## the tests with the slow programmes, 360 kills among them
+	TRIMTAB_KILLS=$${TRIMTAB_KILLS:-360} $(PYTEST) $(ARGS)
 
 check: install ## format, lint, types, import rules, and the web app's own
 	$(BIN)/ruff format --check .

@@ -58,6 +58,7 @@ def cases(
         *("--header", f"Authorization: Bearer {token}", "--checks", ",".join(CHECKS)),
         *("--exclude-path-regex", LEFT_OUT, "--phases", phases, "--max-examples", str(examples)),
         *("--seed", str(SEED), "--continue-on-failure", "--warnings", "off", "--no-color"),
+        *("--request-timeout", "60"),  # whether an answer is described, not how soon it comes on a busy machine
     ]
     if only is not None:
         command += ["--include-path-regex", only]
@@ -82,7 +83,8 @@ def test_a_slice_of_requests_gets_described_answers(tmp_path: Path, node: Served
 def test_ten_thousand_requests_get_described_answers(tmp_path: Path, database_url: str, node: Served) -> None:
     with api_server(database_url) as api:
         join_ready_node(api, url=node.url, admin_token=node.admin_token)
-        assert cases(api, tmp_path, "coverage,fuzzing,stateful", 150) >= 10_000
+        made = cases(api, tmp_path, "coverage,fuzzing", 150)
+        assert made + cases(api, tmp_path, "stateful", 5) >= 10_000
 
 
 @pytest.mark.slow

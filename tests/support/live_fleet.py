@@ -46,10 +46,23 @@ class Process:
     def __init__(self, name: str, command: list[str], environment: Mapping[str, str], log: Path) -> None:
         self.name, self._command, self._environment, self._log = name, command, environment, log
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # the supervisor must not start again what a test is just killing
         self.is_wanted = True
         self.start()
 
     def start(self) -> None:
+        with self._lock:
+            self._start()
+
+    def revive(self) -> bool:
+        """Starts it again if it has ended by itself; whether it had."""
+        with self._lock:
+            if not self.is_wanted or self.is_running:
+                return False
+            self._start()
+            return True
+
+    def _start(self) -> None:
         self.is_wanted = True
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -69,19 +82,21 @@ class Process:
         return psutil.Process(self.pid).children(recursive=True)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        assert self._process is not None
-        if number is signal.SIGKILL:
-            self.is_wanted = False
-        self._process.send_signal(number)
-        if number is signal.SIGKILL:
-            self._process.wait(10)
+        with self._lock:
+            assert self._process is not None
+            if number is signal.SIGKILL:
+                self.is_wanted = False
+            self._process.send_signal(number)
+            if number is signal.SIGKILL:
+                self._process.wait(10)
 
     def restart(self) -> None:
         self.kill()
         self.start()
 
     def close(self) -> None:
-        self.is_wanted = False
+        with self._lock:
+            self.is_wanted = False
         if self._process is None:
             return
         if self.is_running:
@@ -151,9 +166,8 @@ class LiveFleet:
         """Starts again what has ended by itself, as `trimtab up` and systemd do: a worker may end so that a fresh one begins."""
         while not self._ended.wait(0.5):
             for process in list(self.parts.values()):
-                if process.is_wanted and not process.is_running:
+                if process.revive():
                     self.restarted.append(process.name)
-                    process.start()
 
     def end(self) -> None:
         self._ended.set()

@@ -28,6 +28,62 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
+class PostgresServer:
+    """A fresh one on a fixed free port, started when made. `kill()` and `start()` again as a test needs; `close()` at the end."""
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries, self._user = binaries, _user()
+        self._folder = Path(mkdtemp(prefix="trimtab-pg-"))
+        self._server: subprocess.Popen[bytes] | None = None
+        if self._user is not None:
+            shutil.chown(self._folder, self._user)
+        initdb: list[str | Path] = [binaries / "initdb", "-D", self._folder / "data", "-U", "trimtab"]
+        initdb += ["--auth=trust", "-E", "UTF8", "--no-sync"]
+        subprocess.run(initdb, check=True, user=self._user, cwd=self._folder, stdout=subprocess.DEVNULL)
+        self._port = free_port()
+        self.url = f"postgresql+psycopg://trimtab@127.0.0.1:{self._port}/postgres"
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        # Without fsync a power cut would lose data, which here is made anew each time; a killed process loses nothing.
+        options = [
+            "fsync=off",
+            "full_page_writes=off",
+            "listen_addresses=127.0.0.1",
+            f"port={self._port}",
+            "max_connections=120",
+        ]
+        command: list[str | Path] = [self._binaries / "postgres", "-D", self._folder / "data", "-k", self._folder]
+        command += [part for option in options for part in ("-c", option)]
+        with (self._folder / "log").open("ab") as log:
+            self._server = subprocess.Popen(command, user=self._user, cwd=self._folder, stdout=log, stderr=log)
+        _wait_until_it_answers(self.url, self._server, self._folder / "log")
+
+    def kill(self) -> None:
+        """SIGKILL to the server itself: its other processes see that and end, and the next start recovers from its log."""
+        assert self._server is not None
+        self._server.kill()
+        self._server.wait()
+
+    def close(self) -> None:
+        if self._server is not None and self._server.poll() is None:
+            self._server.send_signal(signal.SIGINT)  # "fast shutdown": breaks connections off
+            self._server.wait(30)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def killable_postgres() -> PostgresServer:
+    """Skips the test, naming the reason, where there is no PostgreSQL."""
+    binaries = _binaries()
+    if binaries is None:
+        pytest.skip(f"no PostgreSQL here: install Debian's package postgresql, or set {ENVIRONMENT}")
+    return PostgresServer(binaries)
+
+
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """URL of a server's maintenance database. Skips the test, naming the reason, where there is no PostgreSQL."""
@@ -35,48 +91,11 @@ def postgres_server() -> Iterator[str]:
     if given:
         yield given
         return
-    binaries = _binaries()
-    if binaries is None:
-        pytest.skip(f"no PostgreSQL here: install Debian's package postgresql, or set {ENVIRONMENT}")
-    user = _user()
-    folder = Path(mkdtemp(prefix="trimtab-pg-"))
-    if user is not None:
-        shutil.chown(folder, user)
-    server: subprocess.Popen[bytes] | None = None
+    server = killable_postgres()
     try:
-        # Without fsync a power cut would lose data, which here is made anew each time.
-        initdb: list[str | Path] = [
-            binaries / "initdb",
-            "-D",
-            folder / "data",
-            "-U",
-            "trimtab",
-            "--auth=trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-        ]
-        subprocess.run(initdb, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
-        port = free_port()
-        options = [
-            "fsync=off",
-            "full_page_writes=off",
-            "listen_addresses=127.0.0.1",
-            f"port={port}",
-            "max_connections=120",
-        ]
-        command: list[str | Path] = [binaries / "postgres", "-D", folder / "data", "-k", folder]
-        command += [part for option in options for part in ("-c", option)]
-        with (folder / "log").open("wb") as log:
-            server = subprocess.Popen(command, user=user, cwd=folder, stdout=log, stderr=log)
-        url = f"postgresql+psycopg://trimtab@127.0.0.1:{port}/postgres"
-        _wait_until_it_answers(url, server, folder / "log")
-        yield url
+        yield server.url
     finally:
-        if server is not None:
-            server.send_signal(signal.SIGINT)  # "fast shutdown": breaks connections off
-            server.wait(30)
-        shutil.rmtree(folder, ignore_errors=True)
+        server.close()
 
 
 @contextmanager

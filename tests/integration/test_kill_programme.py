@@ -1,0 +1,42 @@
+"""kill -9 of any part at a random time, again and again, and leaders that are paused: nothing lost, doubled or left undone.
+
+`TRIMTAB_KILLS` says how many kills (45; `make test-all` asks for the whole programme, 360), `TRIMTAB_PAUSES` how many pauses
+(30).
+"""
+
+import os
+import sys
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+
+from tests.support.kill_programme import KINDS, kill_programme
+
+pytestmark = [pytest.mark.prometheus, pytest.mark.postgres, pytest.mark.slow]
+
+KILLS = int(os.environ.get("TRIMTAB_KILLS", "45"))
+PAUSES = int(os.environ.get("TRIMTAB_PAUSES", "30"))
+RECOVERY_P95_S = 15.0  # the promise; what a busy machine makes of it is printed, and asserted with room
+
+
+@pytest.mark.timeout(KILLS * 60 + 300)
+def test_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with kill_programme(tmp_path, seed=KILLS) as programme:
+        for kind in islice(cycle(KINDS), KILLS):
+            programme.kill(kind)
+        programme.settle()
+    with capsys.disabled():
+        sys.stdout.write(f"\n{programme.report.words()}\n")
+    assert programme.report.p95_s <= 2 * RECOVERY_P95_S
+
+
+@pytest.mark.timeout(PAUSES * 60 + 300)
+def test_paused_leaders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with kill_programme(tmp_path, seed=PAUSES) as programme:
+        for _ in range(PAUSES):
+            programme.pause_leader()
+        programme.settle()
+    with capsys.disabled():
+        sys.stdout.write(f"\n{programme.report.words()}\n")
+    assert programme.report.p95_s <= 2 * RECOVERY_P95_S
