@@ -28,6 +28,8 @@ POLL_S = 0.25
 BEAT_S = 15.0
 TIDY_S = 60.0
 STALLED_AFTER_S = 60.0
+# A wait that lasts so much longer than asked: the process or its machine was stopped, and the tasks had no time to show progress.
+STOOD_STILL_S = 5.0
 # Outbox kinds, and who handles them: task name and queue.
 PUSH_KIND = "push"
 HANDLERS = {PUSH_KIND: ("trimtab.push", PUSH), "mesh": ("trimtab.mesh", MESH)}
@@ -38,27 +40,35 @@ class Relay(threading.Thread):
     """Polls the outbox every POLL_S. `on_stall` is called once if this worker has run no task for STALLED_AFTER_S though
     the broker takes messages: Celery consumers have been seen to fall silent after a reconnect."""
 
-    def __init__(self, app: Celery, context: WorkerContext, *, on_stall: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        app: Celery,
+        context: WorkerContext,
+        *,
+        on_stall: Callable[[], None],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(name="relay", daemon=True)
         self._app = app
         self._context = context
         self._on_stall = on_stall
+        self._monotonic = monotonic
         self._ended = threading.Event()
         self._started_at = context.clock.now()
         self._trouble: str | None = None
         self._next_beat_s = 0.0
-        self._broker_up_since_s = time.monotonic()
+        self._watched_since_s = self._monotonic()
 
     def stop(self) -> None:
         self._ended.set()
 
     def run(self) -> None:
-        while not self._ended.wait(POLL_S if self._trouble is None else 8 * POLL_S):
+        while not self._wait(POLL_S if self._trouble is None else 8 * POLL_S):
             try:
                 self._publish()
                 self._ring()
             except (BrokerDown, RedisError, ConnectionError) as error:
-                self._broker_up_since_s = time.monotonic()
+                self._watched_since_s = self._monotonic()
                 self._note_trouble("redis_unreachable", error)
             except SQLAlchemyError as error:
                 self._note_trouble("database_unreachable", error)
@@ -69,6 +79,14 @@ class Relay(threading.Thread):
             else:
                 self._note_recovery()
                 self._watch()
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether the relay has ended. Time that this process spent stopped is no time in which its tasks could have stalled."""
+        asked = self._monotonic()
+        is_ended = self._ended.wait(seconds)
+        if self._monotonic() - asked > seconds + STOOD_STILL_S:
+            self._watched_since_s, self._next_beat_s = self._monotonic(), 0.0
+        return is_ended
 
     def _publish(self) -> None:
         now = self._context.clock.now()
@@ -87,11 +105,11 @@ class Relay(threading.Thread):
                 raise
 
     def _ring(self) -> None:
-        if time.monotonic() < self._next_beat_s:
+        if self._monotonic() < self._next_beat_s:
             return
         # To the queue that only this worker reads: another's progress says nothing of ours.
         self._send("trimtab.beat", own_queue(self._context.name), self._started_at.isoformat(), expires_s=BEAT_S)
-        self._next_beat_s = time.monotonic() + BEAT_S
+        self._next_beat_s = self._monotonic() + BEAT_S
         now = self._context.clock.now()
         with session_scope(self._context.engine) as session:
             is_ours = processes.take_slot(session, "tidy", int(now.timestamp() // TIDY_S), now)
@@ -102,9 +120,9 @@ class Relay(threading.Thread):
         self._app.send_task(task, args=arguments, queue=queue, expires=expires_s, retry=False)
 
     def _watch(self) -> None:
-        """Progress is the sign of life: no task of ours done for long, with the broker up all that time, is a stall."""
+        """Progress is the sign of life: no task of ours done for long, with the broker up and us running, is a stall."""
         now = self._context.clock.now()
-        if time.monotonic() - self._broker_up_since_s < STALLED_AFTER_S:
+        if self._monotonic() - self._watched_since_s < STALLED_AFTER_S:
             return
         with session_scope(self._context.engine, read_only=True) as session:
             row = session.get(ProcessHeartbeat, self._context.name)
