@@ -13,7 +13,7 @@ QUALITY: Final = (names.QUALITY_PERPLEXITY, names.QUALITY_KL, names.QUALITY_TOP1
 
 
 class QualityCollector(Collector):
-    """One family for each of QUALITY, with a series for each measured precision and pruning level."""
+    """One family for each of QUALITY, with a series for each measured level."""
 
     def __init__(self, model: str) -> None:
         self._model = model
@@ -32,11 +32,11 @@ class QualityCollector(Collector):
             yield family
 
 
-def _figures(quality: NodeQuality) -> list[tuple[tuple[str, str], dict[str, float]]]:
+def _figures(quality: NodeQuality) -> list[tuple[tuple[str, str, str], dict[str, float]]]:
     """For each record its level, and its value of each metric."""
     return [
         (
-            (record.precision.value, f"{record.pruning_threshold:g}"),
+            (record.precision.value, record.kv_precision.value, f"{record.pruning_threshold:g}"),
             {
                 names.QUALITY_PERPLEXITY.name: record.perplexity_ratio,
                 names.QUALITY_KL.name: record.kl_mean,

@@ -669,6 +669,7 @@ class QualityRecord(TypedDict):
     """
 
     precision: Precision
+    kv_precision: NotRequired[KvPrecision]
     pruning_threshold: float
     tokens: int
     perplexity: float

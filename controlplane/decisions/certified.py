@@ -3,24 +3,26 @@
 from controlplane.decisions.decision import NodeFacts
 from controlplane.decisions.policy import CertifiedVariant, Policy
 from inference_node.contract.quality import NodeQuality, QualityRecord, is_full_precision
-from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 
 
 def certified_variants(
     current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]
 ) -> tuple[CertifiedVariant, ...]:
     """Those of the policy first, less what some node measured as too bad; then those that all nodes have good records of, with
-    the greatest loss among them. From reduced precision, full precision is always a way back where all nodes have it.
+    the greatest loss among them. Only records of the KV cache in force count, which no proposal changes. From reduced precision,
+    full precision is always a way back where all nodes have it.
 
     A pruned level's step time is the slowest node's, in steps as full as the settings in force allow. Where a node has not
     timed it, the gain is not known, and so it is not proposed.
     """
     qualities = [node.capabilities.quality for node in nodes if node.capabilities is not None]
     measured = [quality for quality in qualities if quality is not None]
-    listed = [variant for variant in policy.quality.certified if not any(_refuses(q, variant) for q in measured)]
+    kv = current.kv_precision
+    listed = [variant for variant in policy.quality.certified if not any(_refuses(q, variant, kv) for q in measured)]
     found = {(variant.precision, variant.pruning_threshold): variant for variant in listed}
     if nodes and len(measured) == len(nodes):
-        for record in measured[0].records:
+        for record in (r for r in measured[0].records if r.kv_precision is kv):
             records = [_good(quality, record) for quality in measured]
             known = [r for r in records if r is not None]
             if len(known) == len(nodes):
@@ -34,19 +36,13 @@ def certified_variants(
 
 def _good(quality: NodeQuality, like: QualityRecord) -> QualityRecord | None:
     """This node's record of the same level, if it holds."""
-    level = (like.precision, like.pruning_threshold)
-    return next(
-        (r for r in quality.records if (r.precision, r.pruning_threshold) == level and quality.holds(r)),
-        None,
-    )
+    return next((r for r in quality.records if r.level == like.level and quality.holds(r)), None)
 
 
-def _refuses(quality: NodeQuality, variant: CertifiedVariant) -> bool:
+def _refuses(quality: NodeQuality, variant: CertifiedVariant, kv: KvPrecision) -> bool:
     """Whether this node would: it measured that level, or a milder one, as too bad."""
-    return any(
-        r.precision is variant.precision and r.pruning_threshold <= variant.pruning_threshold and not quality.holds(r)
-        for r in quality.records
-    )
+    level = (variant.precision, kv, variant.pruning_threshold)
+    return any(record.is_milder(*level) and not quality.holds(record) for record in quality.records)
 
 
 def _slowest(records: list[QualityRecord], rows: int) -> float | None:

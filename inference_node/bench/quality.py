@@ -1,4 +1,4 @@
-"""`trimtab bench quality`: what each precision and pruning level costs in answers, against full precision. Asserts nothing."""
+"""`trimtab bench quality`: what each precision, KV cache and pruning level costs in answers. Asserts nothing."""
 
 import tempfile
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from inference_node.bench.figures import machine, versions
 from inference_node.config import NodeConfig
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.quality import QualityRecord
-from inference_node.contract.settings import KNOBS, EngineSettings, Precision
+from inference_node.contract.settings import KNOBS, EngineSettings, KvPrecision, Precision
 from inference_node.engine.guard import QualityGuard
 from inference_node.engine.load import load_tokenizer
 from inference_node.engine.reconfigure import Reconfigurer
 from inference_node.errors import Invalid
-from inference_node.model.backend import build, describe, supported_precisions
+from inference_node.model.backend import build, describe, supported_precisions, why_not_kv
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.runner import ModelRunner
 from inference_node.pruning.text import MOST_TOKENS, TEXT
@@ -40,6 +40,7 @@ class QualityOptions:
     data_dir: Path
     precisions: tuple[Precision, ...] | None = None
     prunings: tuple[float, ...] = (0.0, 0.25, 0.4)
+    kv_precisions: tuple[KvPrecision, ...] = (KvPrecision.MODEL,)
     keep: bool = False
     threads: int = 1  # of plain torch; the native step measures on one
     max_perplexity_ratio: float | None = None
@@ -56,6 +57,9 @@ def run(options: QualityOptions, progress: Progress = lambda line: None) -> dict
     available = supported_precisions(spec)
     if missing := [p.value for p in options.precisions or () if p not in available]:
         raise Invalid(f"{', '.join(missing)}: not on this machine with this model; there are {', '.join(available)}")
+    for kv in options.kv_precisions:
+        if reasons := [why for p in _precisions(options, available) if (why := why_not_kv(spec, p, kv)) is not None]:
+            raise Invalid(f"KV cache in {kv}: {reasons[0]}")
     longest = min(_LONGEST, spec.max_positions)
     capabilities = NodeCapabilities(
         precisions=available, max_batch_size=1, max_batched_tokens=longest, max_model_len=longest, kv_tokens=longest
@@ -87,7 +91,7 @@ def run(options: QualityOptions, progress: Progress = lambda line: None) -> dict
         )
         results = []
         for settings in _levels(options, available, prunable=spec.foreign is None):
-            name = f"{settings.precision} pruned by {settings.pruning_threshold:g}"
+            name = f"{settings.precision}, KV {settings.kv_precision}, pruned by {settings.pruning_threshold:g}"
             progress(f"{name}: preparing")
             reconfigurer.prepare(settings, runner, REFERENCE, lambda: True)
             numerics = reconfigurer.numerics(settings)
@@ -107,11 +111,19 @@ def run(options: QualityOptions, progress: Progress = lambda line: None) -> dict
 
 def _levels(options: QualityOptions, available: tuple[Precision, ...], *, prunable: bool) -> list[EngineSettings]:
     """Raises Invalid for a pruning level that there cannot be."""
-    wanted = options.precisions or tuple(p for p in available if p is not Precision.FP32)
     if bad := [level for level in options.prunings if not 0 <= level <= _MOST_PRUNING]:
         raise Invalid(f"pruning {bad[0]:g} is outside 0 to {_MOST_PRUNING:g}")
     levels = sorted({0.0, *options.prunings}) if prunable else [0.0]
-    return [EngineSettings(precision=p, pruning_threshold=level) for p in wanted for level in levels]
+    return [
+        EngineSettings(precision=precision, kv_precision=kv, pruning_threshold=level)
+        for precision in _precisions(options, available)
+        for kv in options.kv_precisions
+        for level in levels
+    ]
+
+
+def _precisions(options: QualityOptions, available: tuple[Precision, ...]) -> tuple[Precision, ...]:
+    return options.precisions or tuple(p for p in available if p is not Precision.FP32)
 
 
 def _described(record: QualityRecord, standing: str) -> dict[str, Any]:

@@ -195,10 +195,17 @@ def _reconfigure(document: Json) -> list[Table]:
     ]
 
 
+def _level(row: Json) -> str:
+    """As in int8@0.25, kv int8."""
+    pruned = f"@{row['pruning_threshold']:g}" if row["pruning_threshold"] else ""
+    kept = "" if row["kv_precision"] == "model" else f", kv {row['kv_precision']}"
+    return f"{row['precision']}{pruned}{kept}"
+
+
 def _quality(document: Json) -> list[Table]:
     rows = tuple(
         (
-            row["precision"] + (f"@{row['pruning_threshold']:g}" if row["pruning_threshold"] else ""),
+            _level(row),
             f"{row['perplexity']:.3f}",
             f"{row['perplexity_ratio']:.4f} ± {row['perplexity_ratio_error']:.4f}",
             f"{row['kl_mean']:.4f}",

@@ -143,7 +143,7 @@ STEP_MODEL_ERROR = MetricSpec(
 )
 READY = MetricSpec("inference_ready", G, "1 while the node takes requests.")
 BUILD = MetricSpec("inference_build_info", I, "Version of the node.", ("model_name", "version", "device"))
-_LEVEL = ("model_name", "precision", "pruning_threshold")
+_LEVEL = ("model_name", "precision", "kv_precision", "pruning_threshold")
 QUALITY_PERPLEXITY = MetricSpec(
     "inference_quality_perplexity_ratio", G, "Measured perplexity over full precision's, one series a level.", _LEVEL
 )

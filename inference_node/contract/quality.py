@@ -1,8 +1,9 @@
-"""What a node measured of its answers' quality at one precision and pruning level, against full precision."""
+"""What a node measured of its answers' quality at one level, against full precision. A level is a precision, a form of the KV
+cache and a share of weights that are pruned."""
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 
 # Arithmetic that is taken for the checkpoint's own: its answers are what the others are held against.
 FULL_PRECISIONS = (Precision.FP32, Precision.BF16)
@@ -27,6 +28,7 @@ class QualityRecord(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     precision: Precision
+    kv_precision: KvPrecision = KvPrecision.MODEL
     pruning_threshold: float = Field(ge=0, le=0.7)
     tokens: int = Field(ge=1, description="tokens that were predicted")
     perplexity: float = Field(gt=0)
@@ -48,6 +50,22 @@ class QualityRecord(BaseModel):
     model: str = Field(description="fingerprint of the checkpoint")
     arithmetic: str = Field(description="fingerprint of the code, the kernels and the text that measured")
     made_at: AwareDatetime
+
+    @property
+    def level(self) -> tuple[Precision, KvPrecision, float]:
+        """What was measured; there is one record of each."""
+        return self.precision, self.kv_precision, self.pruning_threshold
+
+    def is_milder(self, precision: Precision, kv_precision: KvPrecision, pruning_threshold: float) -> bool:
+        """Whether its level takes no more from answers than that one. What can be said of two without measuring: more pruning, or
+        narrower keys and values beside the same weights, give no better answers."""
+        narrows = self.kv_precision not in (KvPrecision.MODEL, kv_precision)
+        return self.precision is precision and not narrows and self.pruning_threshold <= pruning_threshold
+
+    def is_harsher(self, precision: Precision, kv_precision: KvPrecision, pruning_threshold: float) -> bool:
+        """The other way: whether it takes no less."""
+        widens = kv_precision not in (KvPrecision.MODEL, self.kv_precision)
+        return self.precision is precision and not widens and self.pruning_threshold >= pruning_threshold
 
     @property
     def loss_ratio(self) -> float:
@@ -83,4 +101,5 @@ class NodeQuality(BaseModel):
 
 def is_full_precision(settings: EngineSettings) -> bool:
     """Whether these settings compute what the checkpoint says, so that there is nothing to certify."""
-    return settings.precision in FULL_PRECISIONS and settings.pruning_threshold == 0
+    precise = settings.precision in FULL_PRECISIONS and settings.kv_precision is KvPrecision.MODEL
+    return precise and settings.pruning_threshold == 0

@@ -25,7 +25,7 @@ class Precision(StrEnum):
 
 
 class KvPrecision(StrEnum):
-    """Format of cached keys and values; `model` follows the arithmetic of the weights."""
+    """Format of cached keys and values; `model` follows the arithmetic of the weights. int8 has a scale a token and head."""
 
     MODEL = "model"
     INT8 = "int8"
@@ -119,8 +119,8 @@ class EngineSettings(BaseModel):
     )
     kv_precision: KvPrecision = Field(
         default=KvPrecision.MODEL,
-        description="KV-cache format of new requests; running ones keep theirs.",
-        json_schema_extra=_knob(ApplyMode.DRAIN, SafeDirection.HIGHER, changes_numerics=True),
+        description="KV-cache format: the arithmetic's own, or eight bits. What running requests cached is converted.",
+        json_schema_extra=_knob(ApplyMode.BACKGROUND, SafeDirection.HIGHER, changes_numerics=True),
     )
     pruning_threshold: float = Field(
         default=0.0,

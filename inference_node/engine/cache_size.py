@@ -1,11 +1,10 @@
 """How many tokens a node's KV cache holds, by configuration and free memory."""
 
 from inference_node.config import ConfigInvalid, NodeConfig
-from inference_node.contract.settings import Precision
+from inference_node.contract.settings import KvPrecision, Precision
 from inference_node.engine import hardware
-from inference_node.model.backend import estimate_bytes, on_gpu, supported_precisions
+from inference_node.model.backend import estimate_bytes, kv_dtype, on_gpu, supported_precisions, why_not_kv
 from inference_node.model.spec import ModelSpec
-from inference_node.model.weights import ARITHMETIC
 
 # Of the memory that is free before loading, the KV cache may take this share, counted in the widest precision.
 _KV_SHARE = 0.4
@@ -17,24 +16,34 @@ _KV_TOKENS_GPU = 65_536
 _GPU_STEPS = 0.08
 # And what may be kept free for a second format of weights.
 _GPU_SECOND = 0.2
-_OWN_CACHE = (Precision.FP32, Precision.BF16)
 
 
-def cache_tokens(config: NodeConfig, spec: ModelSpec, max_model_len: int, precision: Precision) -> int:
-    """
-    Tokens that the node's KV cache is to hold: what is configured or usual, or as many as the free memory affords.
+def with_kv(spec: ModelSpec, kv: KvPrecision) -> tuple[Precision, ...]:
+    """What this machine has for a cache of that form; everything where nothing goes with it, which `check` then says."""
+    offered = supported_precisions(spec)
+    return tuple(p for p in offered if why_not_kv(spec, p, kv) is None) or offered
 
-    precision is the one that the node starts in. Raises ConfigInvalid when one request of max_model_len does not fit.
-    """
-    # Of those that are offered fp32 has the widest cache; all others keep theirs in bf16.
-    widest = max(spec.kv_bytes_per_token(ARITHMETIC[p].kv) for p in supported_precisions(spec) if p in _OWN_CACHE)
+
+def kv_room_bytes(spec: ModelSpec, precision: Precision) -> int:
+    """What keys and values may take of the memory that is free. precision is the one that the node starts in."""
     free = hardware.available_bytes()
-    room = _KV_SHARE * free
-    if on_gpu(spec):
-        # A GPU is the engine's alone: all but its weights, a second format beside them and room for steps may be cache.
-        second = min(estimate_bytes(spec, Precision.INT8), _GPU_SECOND * free)
-        room = free - estimate_bytes(spec, precision) - second - _GPU_STEPS * free
-    affordable = max(0, int(room)) // widest
+    if not on_gpu(spec):
+        return int(_KV_SHARE * free)
+    # A GPU is the engine's alone: all but its weights, a second format beside them and room for steps may be cache.
+    second = min(estimate_bytes(spec, Precision.INT8), _GPU_SECOND * free)
+    return max(0, int(free - estimate_bytes(spec, precision) - second - _GPU_STEPS * free))
+
+
+def cache_tokens(config: NodeConfig, spec: ModelSpec, max_model_len: int, room_bytes: int, kv: KvPrecision) -> int:
+    """
+    Tokens that the node's KV cache is to hold: what is configured or usual, or as many as the room affords.
+
+    kv is the form that the node starts with. Raises ConfigInvalid when one request of max_model_len does not fit.
+    """
+    # In the widest form that a live change may bring. Beside narrow keys and values that is bf16, since the way back has to be
+    # open; fp32, which has no narrow ones, is then refused where it has no room.
+    wide = (kv_dtype(precision, KvPrecision.MODEL) for precision in with_kv(spec, kv))
+    affordable = room_bytes // max(spec.kv_bytes_per_token(dtype) for dtype in wide)
     usual = max(_KV_TOKENS_GPU if on_gpu(spec) else _KV_TOKENS_CPU, max_model_len)
     wanted = usual if config.kv_tokens is None else config.kv_tokens
     num_tokens = min(wanted, affordable)

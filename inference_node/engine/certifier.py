@@ -75,6 +75,7 @@ class Certifier:
         log.info(
             "quality_measured",
             precision=record.precision.value,
+            kv_precision=record.kv_precision.value,
             pruning_threshold=record.pruning_threshold,
             perplexity_ratio=round(record.perplexity_ratio, 4),
             kl_mean=round(record.kl_mean, 4),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from inference_node.config import NodeConfig
 from inference_node.contract.messages import RejectCode
-from inference_node.contract.quality import QualityRecord, StepTimeRatio
-from inference_node.contract.settings import EngineSettings
+from inference_node.contract.quality import FULL_PRECISIONS, QualityRecord, StepTimeRatio
+from inference_node.contract.settings import EngineSettings, KvPrecision
 from inference_node.engine.errors import SettingsRefused
 from inference_node.engine.pruning_speed import time_pruned_steps
 from inference_node.model.backend import Store
@@ -60,7 +60,7 @@ class QualityGuard:
         return self._records.all
 
     def judge(self, settings: EngineSettings) -> Judgement:
-        return judge(settings, self._records.of(settings.precision), self.ceiling)
+        return judge(settings, self._records.all, self.ceiling)
 
     def admits(self, settings: EngineSettings) -> bool:
         """Whether a record lets them through; False when one must be made first. Raises SettingsRefused when one forbids them."""
@@ -103,11 +103,8 @@ class QualityGuard:
         return record
 
     def _refusal(self, settings: EngineSettings, record: QualityRecord) -> SettingsRefused:
-        at = (
-            f" at pruning {record.pruning_threshold:g}"
-            if record.pruning_threshold != settings.pruning_threshold
-            else ""
-        )
+        measured = settings.replace(kv_precision=record.kv_precision, pruning_threshold=record.pruning_threshold)
+        at = f" already as {_name(measured)}" if _name(measured) != _name(settings) else ""
         return SettingsRefused(
             RejectCode.QUALITY,
             _knob(settings),
@@ -118,9 +115,13 @@ class QualityGuard:
 
 
 def _knob(settings: EngineSettings) -> str:
-    return "pruning_threshold" if settings.pruning_threshold > 0 else "precision"
+    """The one that takes most from answers, of those that are not at their best."""
+    if settings.pruning_threshold > 0:
+        return "pruning_threshold"
+    return "precision" if settings.precision not in FULL_PRECISIONS else "kv_precision"
 
 
 def _name(settings: EngineSettings) -> str:
     pruned = f" pruned by {settings.pruning_threshold:g}" if settings.pruning_threshold > 0 else ""
-    return f"{settings.precision}{pruned}"
+    narrowed = "" if settings.kv_precision is KvPrecision.MODEL else f" with {settings.kv_precision} keys and values"
+    return f"{settings.precision}{narrowed}{pruned}"

@@ -13,7 +13,7 @@ from inference_node.contract.messages import NodeCapabilities, NodeHardware
 from inference_node.contract.settings import KNOBS, EngineSettings, Precision
 from inference_node.engine import hardware
 from inference_node.engine.auto_precision import candidates, choose_precision
-from inference_node.engine.cache_size import cache_tokens
+from inference_node.engine.cache_size import cache_tokens, kv_room_bytes, with_kv
 from inference_node.engine.engine import Change, Engine
 from inference_node.engine.guard import QualityGuard
 from inference_node.engine.hardware_table import hardware_class
@@ -32,6 +32,7 @@ from inference_node.model.backend import (
     describe,
     estimate_bytes,
     most_tokens,
+    supported_kv_precisions,
     supported_precisions,
     why_not_native,
 )
@@ -85,7 +86,9 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     fingerprint = hardware.fingerprint(machine)
     order: tuple[Precision, ...] = ()
     if kept is None and config.precision == "auto":
-        order = candidates(hardware_class(machine.features), supported_precisions(spec), settings.max_batch_size)
+        order = candidates(
+            hardware_class(machine.features), with_kv(spec, settings.kv_precision), settings.max_batch_size
+        )
         settings = settings.replace(precision=order[0])
     progress("measuring the machine", 0.02)
     # Before keep_freed_memory: what is measured on goes back to the system.
@@ -94,9 +97,11 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     hardware.keep_freed_memory()
 
     max_model_len = min(config.max_model_len, spec.max_positions)
-    num_blocks = cache_tokens(config, spec, max_model_len, settings.precision) // config.block_size
+    kv_room = kv_room_bytes(spec, settings.precision)
+    num_blocks = cache_tokens(config, spec, max_model_len, kv_room, settings.kv_precision) // config.block_size
     capabilities = NodeCapabilities(
         precisions=supported_precisions(spec),
+        kv_precisions=supported_kv_precisions(spec),
         max_batch_size=int(KNOBS["max_batch_size"].maximum or 1),
         max_batched_tokens=most_tokens(spec) or int(KNOBS["max_batched_tokens"].maximum or 64),
         max_model_len=max_model_len,
@@ -113,6 +118,7 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
         capabilities,
         calibration_dir=config.data_dir / "calibration",
         calibration_tokens=encode(TEXT)[: min(MOST_TOKENS, max_model_len)],
+        kv_room_bytes=kv_room,
     )
     reconfigurer.check(settings)
     progress(f"preparing {settings.precision} weights", 0.1)
@@ -123,7 +129,14 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
         lambda share: progress(f"preparing {settings.precision} weights", 0.1 + 0.6 * share),
     )
     reconfigurer.adopt(store)
-    runner = make_runner(spec, store, num_blocks=num_blocks, block_size=config.block_size, max_model_len=max_model_len)
+    runner = make_runner(
+        spec,
+        store,
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        max_model_len=max_model_len,
+        kv=settings.kv_precision,
+    )
     runner.warm(store)
     runner.compile(capabilities.precisions, lambda share: progress("compiling kernels", 0.7 + 0.02 * share))
     guard = QualityGuard.of(config, runner, checkpoint.fingerprint, encode, longest=max_model_len)

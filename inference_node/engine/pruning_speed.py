@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from inference_node.contract.quality import StepTimeRatio
 from inference_node.engine.step_probe import ProbedStep, StepBlocks, run_once
@@ -35,7 +36,7 @@ def time_pruned_steps(
     # Prefill first: it writes cache that the decode rows read.
     steps = (prompt, *(ProbedStep(rows=rows, context=min(_CONTEXT, longest // 2)) for rows in ROWS))
     num_blocks = -(-_CACHE_TOKENS // runner.kv.block_size)
-    dense, pruned = (_Form(runner.beside(each, num_blocks)) for each in (Numerics(numerics.store, None), numerics))
+    dense, pruned = (_Form(runner.beside(each, num_blocks)) for each in (replace(numerics, pruner=None), numerics))
     for turn in range(_WARM_TURNS + _TURNS):
         order = (dense, pruned) if turn % 2 else (pruned, dense)
         for place, step in enumerate(steps):

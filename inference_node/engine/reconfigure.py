@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import Tensor
 
 from inference_node.contract.messages import NodeCapabilities, RejectCode
-from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
+from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.engine.errors import SettingsRefused, Superseded
 from inference_node.engine.hardware import available_bytes, total_bytes
-from inference_node.model.backend import Store, build, estimate_bytes, why_not_native
+from inference_node.model.backend import Store, build, estimate_bytes, kv_dtype, why_not_kv, why_not_native
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.foreign.store import LIMITS
 from inference_node.model.runner import ModelRunner, Numerics
@@ -40,10 +40,13 @@ class Reconfigurer:
         *,
         calibration_dir: Path,
         calibration_tokens: Sequence[int],
+        kv_room_bytes: int | None = None,
     ) -> None:
+        """kv_room_bytes: what keys and values may take; None where every form of them has room."""
         self._checkpoint = checkpoint
         self._spec = spec
         self._capabilities = capabilities
+        self._kv_room_bytes = kv_room_bytes
         self._stores: dict[Precision, Store] = {}
         self._table: PruningTable | None = None
         self._calibration = calibration_dir / f"{checkpoint.fingerprint}.safetensors"
@@ -65,9 +68,9 @@ class Reconfigurer:
         if settings.precision not in limits.precisions:
             have, why = ", ".join(limits.precisions), self._why_not(settings.precision)
             raise _refused(RejectCode.NOT_SUPPORTED, "precision", f"{settings.precision}: {why}; this node has {have}")
-        if settings.kv_precision is not KvPrecision.MODEL:
-            message = f"{settings.kv_precision}: a narrower KV cache is not built yet; this node has model"
-            raise _refused(RejectCode.NOT_SUPPORTED, "kv_precision", message)
+        if (reason := why_not_kv(self._spec, settings.precision, settings.kv_precision)) is not None:
+            raise _refused(RejectCode.NOT_SUPPORTED, "kv_precision", f"{settings.kv_precision}: {reason}")
+        self._check_kv_room(settings)
         if settings.pruning_threshold > 0 and self._spec.foreign is not None:
             raise _refused(RejectCode.NOT_SUPPORTED, "pruning_threshold", f"{settings.pruning_threshold}: {LIMITS}")
         for knob in ("max_batch_size", "max_batched_tokens"):
@@ -85,7 +88,7 @@ class Reconfigurer:
         if settings.pruning_threshold > 0:
             assert self._table is not None
             pruner = Pruner(self._table.cutoffs(settings.pruning_threshold), self._table.weights)
-        return Numerics(self._stores[settings.precision], pruner)
+        return Numerics(self._stores[settings.precision], pruner, settings.kv_precision)
 
     def prepare(
         self, settings: EngineSettings, runner: ModelRunner, running: Precision, is_wanted: Callable[[], bool]
@@ -128,6 +131,19 @@ class Reconfigurer:
         """Lets go of every format but the running one. Going back to it later is a preparation again."""
         for precision in [p for p in self._stores if p is not running]:
             del self._stores[precision]
+
+    def _check_kv_room(self, settings: EngineSettings) -> None:
+        """A node that started with narrow keys and values has more blocks than the widest form has room for."""
+        tokens = self._capabilities.kv_tokens
+        needed = tokens * self._spec.kv_bytes_per_token(kv_dtype(settings.precision, settings.kv_precision))
+        if self._kv_room_bytes is not None and needed > self._kv_room_bytes:
+            raise _refused(
+                RejectCode.OUT_OF_MEMORY,
+                "precision",
+                f"{settings.precision}: keys and values of the {tokens} tokens that this node has room for since it started "
+                f"would take {needed / 1e6:.0f} MB in it, and may take {self._kv_room_bytes / 1e6:.0f} MB. "
+                "Lower NODE_KV_TOKENS and start it again.",
+            )
 
     def _why_not(self, precision: Precision) -> str:
         if self._spec.foreign is not None:

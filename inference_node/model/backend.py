@@ -4,7 +4,9 @@ families that none of them knows."""
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from inference_node.contract.settings import Precision
+import torch
+
+from inference_node.contract.settings import KvPrecision, Precision
 from inference_node.model import device, native_weights, weights
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelUnsupported
@@ -65,6 +67,35 @@ def supported_precisions(spec: ModelSpec) -> tuple[Precision, ...]:
     return here if spec.foreign is None else tuple(p for p in here if p in PRECISIONS)
 
 
+def supported_kv_precisions(spec: ModelSpec) -> tuple[KvPrecision, ...]:
+    """Forms of the KV cache that some precision here can do with, widest first."""
+    offered = supported_precisions(spec)
+    return tuple(kv for kv in KvPrecision if any(why_not_kv(spec, precision, kv) is None for precision in offered))
+
+
+def why_not_kv(spec: ModelSpec, precision: Precision, kv: KvPrecision) -> str | None:
+    """Why steps in a precision that is supported cannot keep their keys and values so; None where they can."""
+    if kv is KvPrecision.MODEL:
+        return None
+    if on_gpu(spec):
+        return "on this GPU keys and values are kept in bf16"
+    if kv is KvPrecision.FP8:
+        return "CPUs have no fp8 arithmetic"
+    if (reason := why_not_native(spec)) is not None:
+        return f"it needs the native kernels, and {reason}"
+    if not _is_native(spec, precision):
+        readers = ", ".join(native_weights.PRECISIONS)
+        return f"plain torch computes {precision} and keeps what it computes; the native kernels, which read {kv}, have {readers}"
+    return None
+
+
+def kv_dtype(precision: Precision, kv: KvPrecision) -> torch.dtype:
+    """Of the entries of a cache for steps in that precision."""
+    if kv is KvPrecision.INT8:
+        return torch.int8
+    return weights.ARITHMETIC[precision if precision is Precision.FP32 else Precision.BF16].kv
+
+
 def estimate_bytes(spec: ModelSpec, precision: Precision) -> int:
     """Memory that building a store takes at its peak: the GPU's, or the machine's."""
     if on_gpu(spec):
@@ -105,20 +136,25 @@ def build(
     return built
 
 
-def kv_layout(store: Store) -> KvLayout:
-    return KvLayout.TILES if isinstance(store, NativeStore) else KvLayout.ROWS
+def kv_form(store: Store, kv: KvPrecision) -> tuple[torch.dtype, KvLayout]:
+    """Of the cache that a store's steps read and write."""
+    dtype = torch.int8 if kv is KvPrecision.INT8 else store.arithmetic.kv
+    return dtype, KvLayout.TILES if isinstance(store, NativeStore) else KvLayout.ROWS
 
 
-def make_cache(spec: ModelSpec, store: Store, *, num_blocks: int, block_size: int) -> KvCache:
+def make_cache(
+    spec: ModelSpec, store: Store, *, num_blocks: int, block_size: int, kv: KvPrecision = KvPrecision.MODEL
+) -> KvCache:
     """An empty cache of the form that a store's steps read and write."""
+    dtype, layout = kv_form(store, kv)
     return KvCache(
         num_layers=spec.num_layers,
         num_blocks=num_blocks,
         block_size=block_size,
         num_heads=spec.num_key_heads,
         head_dim=spec.head_dim,
-        dtype=store.arithmetic.kv,
-        layout=kv_layout(store),
+        dtype=dtype,
+        layout=layout,
     )
 
 

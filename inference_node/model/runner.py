@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from inference_node.contract.settings import Precision
-from inference_node.model.backend import Store, kv_layout, make_cache, why_not_native
+from inference_node.contract.settings import KvPrecision, Precision
+from inference_node.model.backend import Store, kv_form, make_cache, why_not_native
 from inference_node.model.foreign.store import ForeignStore
 from inference_node.model.forward import ActivationHook, Forward, StepInputs, TokenRun, plan_step
 from inference_node.model.gpu.store import GpuStore
@@ -26,10 +26,12 @@ from inference_node.scheduling.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Numerics:
-    """All that decides the arithmetic of a step: the weights, and the pruner or None when nothing is dropped."""
+    """All that decides the arithmetic of a step: the weights, the pruner or None when nothing is dropped, and how keys and values
+    are kept."""
 
     store: Store
     pruner: Pruner | None
+    kv: KvPrecision = KvPrecision.MODEL
 
 
 class SideRunner:
@@ -52,15 +54,24 @@ class ModelRunner:
     # Tokens of a sequence that are computed before a batch asks for them, and whose places must be there.
     tokens_ahead = 0
 
-    def __init__(self, spec: ModelSpec, store: Store, *, num_blocks: int, block_size: int, max_model_len: int) -> None:
+    def __init__(
+        self,
+        spec: ModelSpec,
+        store: Store,
+        *,
+        num_blocks: int,
+        block_size: int,
+        max_model_len: int,
+        kv: KvPrecision = KvPrecision.MODEL,
+    ) -> None:
         self.spec = spec
         self._forward = Forward(spec, max_model_len) if spec.foreign is None else None
-        self._numerics = Numerics(store, None)
+        self._numerics = Numerics(store, None, kv)
         native = why_not_native(spec) is None
         self._native = NativeForward(spec, torch.get_num_threads()) if native else None
         # Beside the engine's steps: quality is measured and thresholds are learned on one thread.
         self._native_apart = NativeForward(spec, 1) if native else None
-        self.kv = make_cache(spec, store, num_blocks=num_blocks, block_size=block_size)
+        self.kv = make_cache(spec, store, num_blocks=num_blocks, block_size=block_size, kv=kv)
 
     @property
     def numerics(self) -> Numerics:
@@ -77,7 +88,7 @@ class ModelRunner:
         Returns whether the KV changed its format; of it, only used_blocks survive that.
         """
         self._numerics = numerics
-        form = numerics.store.arithmetic.kv, kv_layout(numerics.store)
+        form = kv_form(numerics.store, numerics.kv)
         if form == (self.kv.dtype, self.kv.layout):
             return False
         self.kv.convert(*form, used_blocks)
@@ -124,7 +135,7 @@ class ModelRunner:
 
     def beside(self, numerics: Numerics, num_blocks: int) -> SideRunner:
         """Steps of that arithmetic apart from the engine's; may be made and called on any thread."""
-        kv = make_cache(self.spec, numerics.store, num_blocks=num_blocks, block_size=self.kv.block_size)
+        kv = self._cache_apart(numerics.store, num_blocks, numerics.kv)
         return SideRunner(partial(self._logits, self._native_apart), numerics, kv)
 
     def _logits(
@@ -141,14 +152,21 @@ class ModelRunner:
             return self._compute(inputs, numerics.store, kv, numerics.pruner)
 
     def logits_apart(
-        self, tokens: SequenceOf[int], store: Store, hook: ActivationHook | None, *, every_token: bool
+        self,
+        tokens: SequenceOf[int],
+        store: Store,
+        hook: ActivationHook | None,
+        *,
+        every_token: bool,
+        kv_precision: KvPrecision = KvPrecision.MODEL,
     ) -> Tensor:
         """Runs a text through any store with a KV cache of its own, beside what the engine serves. May be called from any thread.
 
+        Every token attends to keys and values as the cache keeps them, its own among them.
         Returns logits [T, V] fp32, or [1, V] of the last token.
         """
         num_blocks = -(-len(tokens) // self.kv.block_size)
-        kv = make_cache(self.spec, store, num_blocks=num_blocks, block_size=self.kv.block_size)
+        kv = self._cache_apart(store, num_blocks, kv_precision)
         run = TokenRun(tokens, 0, range(num_blocks), samples=True)
         if isinstance(store, NativeStore):
             assert self._native_apart is not None
@@ -159,6 +177,9 @@ class ModelRunner:
             if every_token:
                 inputs = inputs.sampling_all()
             return self._compute(inputs, store, kv, hook)
+
+    def _cache_apart(self, store: Store, num_blocks: int, kv: KvPrecision) -> KvCache:
+        return make_cache(self.spec, store, num_blocks=num_blocks, block_size=self.kv.block_size, kv=kv)
 
     def _native_tokens(
         self, runs: SequenceOf[TokenRun], store: NativeStore, requests: SequenceOf[SampleRequest]

@@ -14,6 +14,7 @@ from inference_node.model import rope
 from inference_node.model.errors import ModelInvalid, ModelNotFound, ModelUnsupported
 from inference_node.model.families import FAMILIES
 from inference_node.model.families.family import Family, WindowRule
+from inference_node.model.kv_cache import SCALE_BYTES
 from inference_node.model.rope import Rope
 
 
@@ -189,7 +190,9 @@ class ModelSpec:
         )
 
     def kv_bytes_per_token(self, dtype: torch.dtype) -> int:
-        return 2 * self.num_layers * self.num_key_heads * self.head_dim * dtype.itemsize
+        """In int8 with the scale that goes with each head's entries."""
+        scale = SCALE_BYTES if dtype == torch.int8 else 0
+        return 2 * self.num_layers * self.num_key_heads * (self.head_dim * dtype.itemsize + scale)
 
 
 def inverse_frequencies(spec: ModelSpec) -> Tensor:

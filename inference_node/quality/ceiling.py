@@ -9,7 +9,7 @@ from inference_node.contract.settings import EngineSettings
 
 
 class Standing(StrEnum):
-    """What is known of a precision and pruning level."""
+    """What is known of a level: of precision, KV cache and pruning."""
 
     FULL = "full"  # it is full precision
     CERTIFIED = "certified"
@@ -47,24 +47,21 @@ class Judgement:
 
 
 def judge(settings: EngineSettings, records: Iterable[QualityRecord], ceiling: Ceiling) -> Judgement:
-    """Taken for granted is that more pruning gives no better answers: a level holds when an equal or higher one of its precision
-    holds, and is too bad when an equal or lower one is. Where records disagree, the one of this very level wins, then one that
-    holds.
+    """Taken for granted is that more pruning, or narrower keys and values, give no better answers: a level holds when a harsher
+    one of its precision holds, and is too bad when a milder one is. Where records disagree, the one of this very level wins,
+    then one that holds, then the nearest in pruning.
     """
     if is_full_precision(settings):
         return Judgement(Standing.FULL)
-    level = settings.pruning_threshold
-    mine = sorted(
-        (record for record in records if record.precision is settings.precision),
-        key=lambda record: abs(record.pruning_threshold - level),
-    )
+    level = (settings.precision, settings.kv_precision, settings.pruning_threshold)
+    mine = sorted(records, key=lambda record: abs(record.pruning_threshold - settings.pruning_threshold))
     for record in mine:
-        if record.pruning_threshold == level:
+        if record.level == level:
             return Judgement(Standing.CERTIFIED if ceiling.holds(record) else Standing.FAILED, record)
     for record in mine:
-        if record.pruning_threshold > level and ceiling.holds(record):
+        if record.is_harsher(*level) and ceiling.holds(record):
             return Judgement(Standing.CERTIFIED, record)
     for record in mine:
-        if record.pruning_threshold < level and not ceiling.holds(record):
+        if record.is_milder(*level) and not ceiling.holds(record):
             return Judgement(Standing.FAILED, record)
     return Judgement(Standing.UNKNOWN)

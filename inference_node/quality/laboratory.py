@@ -1,4 +1,4 @@
-"""Laboratory: measures precision and pruning levels of one model against full precision, beside an engine that serves."""
+"""Laboratory: measures one model's precisions, KV caches and pruning levels against full precision, beside a serving engine."""
 
 import contextlib
 import hashlib
@@ -82,13 +82,14 @@ class Laboratory:
         dropped: list[float] = []
 
         def predict(window: Window) -> Tensor:
-            logits = self._runner.logits_apart(window, store, pruner, every_token=True)
+            logits = self._runner.logits_apart(window, store, pruner, every_token=True, kv_precision=numerics.kv)
             dropped.append(0.0 if pruner is None else pruner.ratio * (len(window) - 1))
             return logits
 
         figures = compare(self._reference, self._subject.windows, predict, progress)
         return QualityRecord(
             precision=store.precision,
+            kv_precision=numerics.kv,
             pruning_threshold=pruning_threshold,
             tokens=figures.tokens,
             perplexity=figures.perplexity,

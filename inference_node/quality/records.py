@@ -10,13 +10,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from inference_node.contract.quality import QualityRecord
-from inference_node.contract.settings import Precision
+from inference_node.contract.settings import KvPrecision, Precision
 
 _VERSION = 1
+_Level = tuple[Precision, KvPrecision, float]
 
 
 class QualityRecords:
-    """One record for each precision and pruning level. Safe from any thread.
+    """One record for each level of precision, KV cache and pruning. Safe from any thread.
 
     A file that cannot be read counts as empty, and one that cannot be written costs no more than another measurement.
     """
@@ -28,10 +29,9 @@ class QualityRecords:
 
     @property
     def all(self) -> tuple[QualityRecord, ...]:
-        """By precision, then by pruning level."""
+        """By precision, then by form of the KV cache, then by pruning level."""
         with self._lock:
-            order = list(Precision)
-            return tuple(sorted(self._records.values(), key=lambda r: (order.index(r.precision), r.pruning_threshold)))
+            return tuple(sorted(self._records.values(), key=_place))
 
     def of(self, precision: Precision) -> tuple[QualityRecord, ...]:
         return tuple(record for record in self.all if record.precision is precision)
@@ -41,11 +41,11 @@ class QualityRecords:
         assert (record.model, record.arithmetic) == (self._model, self._arithmetic), "a record of something else"
         with self._lock:
             # Another process may have measured meanwhile, say `trimtab bench quality` beside a node.
-            self._records = self._read() | self._records | {_key(record): record}
+            self._records = self._read() | self._records | {record.level: record}
             with contextlib.suppress(OSError):
                 self._write()
 
-    def _read(self) -> dict[tuple[Precision, float], QualityRecord]:
+    def _read(self) -> dict[_Level, QualityRecord]:
         try:
             body = json.loads(self._path.read_text())
             if body["version"] != _VERSION:
@@ -54,7 +54,7 @@ class QualityRecords:
         except (OSError, ValueError, KeyError, TypeError, ValidationError):
             return {}
         mine = (self._model, self._arithmetic)
-        return {_key(record): record for record in records if (record.model, record.arithmetic) == mine}
+        return {record.level: record for record in records if (record.model, record.arithmetic) == mine}
 
     def _write(self) -> None:
         body = {"version": _VERSION, "records": [r.model_dump(mode="json") for r in self._records.values()]}
@@ -64,5 +64,6 @@ class QualityRecords:
         os.replace(handle.name, self._path)
 
 
-def _key(record: QualityRecord) -> tuple[Precision, float]:
-    return record.precision, record.pruning_threshold
+def _place(record: QualityRecord) -> tuple[int, int, float]:
+    precision, kv, pruning = record.level
+    return list(Precision).index(precision), list(KvPrecision).index(kv), pruning

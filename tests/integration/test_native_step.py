@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from inference_node.contract.settings import Precision
+from inference_node.contract.settings import KvPrecision, Precision
 from inference_node.kernels.native.build import NativeUnavailable
 from inference_node.kernels.native.library import load
 from inference_node.model import weights
 from inference_node.model.backend import build, describe, make_cache
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.forward import TokenRun
+from inference_node.model.kv_cache import KvLayout
 from inference_node.model.native_forward import NativeForward
 from inference_node.model.native_weights import NativeStore
 from inference_node.model.runner import ModelRunner, Numerics
@@ -26,6 +27,7 @@ from inference_node.pruning.prune import Pruner
 from tests.support.models import oracle_logits, save_tiny_model
 
 SHAPES = ("llama-native", "llama-native-tied-deep", "llama-native-biases", "qwen3-native")
+KV = (KvPrecision.MODEL, KvPrecision.INT8)
 PRECISIONS = (Precision.BF16, Precision.INT8, Precision.INT4)
 TOKENS = torch.randint(0, 256, (150,), generator=torch.Generator().manual_seed(1)).tolist()
 SLOW_SETUP = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -51,10 +53,11 @@ class Native:
         block_size: int = 32,
         pruner: Pruner | None = None,
         beside: int = 0,
+        kv: KvPrecision = KvPrecision.MODEL,
     ) -> Tensor:
         """Logits of every token of TOKENS, computed in chunks, each next to `beside` rows of another sequence."""
         forward = NativeForward(self.spec, threads, use_amx=use_amx)
-        cache = make_cache(self.spec, self.store, num_blocks=64, block_size=block_size)
+        cache = make_cache(self.spec, self.store, num_blocks=64, block_size=block_size, kv=kv)
         rows: list[Tensor] = []
         start = 0
         for count in chunks:
@@ -98,20 +101,32 @@ class TestAgainstTransformers:
         expected = oracle_logits(folder, TOKENS, torch.float32)
         assert torch.nn.functional.cosine_similarity(found, expected, dim=-1).mean() > least
 
+    @pytest.mark.parametrize("kv", KV)
     @pytest.mark.parametrize("precision", PRECISIONS)
-    def test_without_amx_the_same_bits(self, folder: Path, precision: Precision) -> None:
+    def test_without_amx_the_same_bits(self, folder: Path, precision: Precision, kv: KvPrecision) -> None:
         """So that nodes of different ages in one fleet give the same answers."""
         native = Native(folder, precision)
         chunks = [37, 1, 112]
-        assert torch.equal(native.logits(chunks, use_amx=False), native.logits(chunks))
+        assert torch.equal(native.logits(chunks, use_amx=False, kv=kv), native.logits(chunks, kv=kv))
+
+    def test_keys_and_values_in_eight_bits_cost_little(self, folder: Path) -> None:
+        """The furthest token's logits turn no further than twice what bf16 arithmetic turns them by."""
+        native = Native(folder, Precision.BF16)
+        wide = native.logits([len(TOKENS)])
+        narrow = native.logits([len(TOKENS)], kv=KvPrecision.INT8)
+        assert not torch.equal(narrow, wide)
+        rounded = math.acos(similarity(wide, oracle_logits(folder, TOKENS, torch.float32)))
+        assert math.acos(similarity(narrow, wide)) < 2 * rounded
 
 
 class TestRowsStandAlone:
-    @pytest.mark.parametrize("precision", PRECISIONS)
+    @pytest.mark.parametrize(
+        ("precision", "kv"), [*((p, KV[0]) for p in PRECISIONS), (Precision.INT8, KvPrecision.INT8)]
+    )
     @SLOW_SETUP
     @given(data=st.data())
     def test_chunks_company_threads_and_blocks_change_no_bit(
-        self, llama: dict[Precision, Native], precision: Precision, data: st.DataObject
+        self, llama: dict[Precision, Native], precision: Precision, kv: KvPrecision, data: st.DataObject
     ) -> None:
         chunks: list[int] = []
         while (left := len(TOKENS) - sum(chunks)) > 0:
@@ -121,8 +136,9 @@ class TestRowsStandAlone:
             threads=data.draw(st.integers(1, 3)),
             block_size=data.draw(st.sampled_from([16, 32])),
             beside=data.draw(st.integers(0, 40)),
+            kv=kv,
         )
-        assert torch.equal(found, llama[precision].logits([len(TOKENS)]))
+        assert torch.equal(found, llama[precision].logits([len(TOKENS)], kv=kv))
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_nor_do_they_where_weights_lie_to_one_side(self, precision: Precision, tmp_path: Path) -> None:
@@ -200,6 +216,44 @@ class TestRunner:
         last = runner.logits([TokenRun(TOKENS[100:], 100, blocks, samples=True)])
         assert similarity(middle, expected[99:100]) > 0.995
         assert similarity(last, expected[149:150]) > 0.995
+
+    def test_running_sequences_narrow_their_cache_and_widen_it_again(self, llama: dict[Precision, Native]) -> None:
+        """What was cached is taken over by either form as the kernels themselves would have written it."""
+        native = llama[Precision.INT8]
+        runner = ModelRunner(native.spec, native.store, num_blocks=16, block_size=32, max_model_len=512)
+        blocks = [3, 1, 9, 4, 7]
+        runner.logits([TokenRun(TOKENS[:60], 0, blocks, samples=True)])
+        assert runner.switch(Numerics(native.store, None, KvPrecision.INT8), blocks)
+        assert runner.kv.dtype == torch.int8
+        middle = runner.logits([TokenRun(TOKENS[60:100], 60, blocks, samples=True)])
+        assert not runner.switch(Numerics(native.store, None, KvPrecision.INT8), blocks)
+        assert runner.switch(Numerics(native.store, None), blocks)
+        last = runner.logits([TokenRun(TOKENS[100:], 100, blocks, samples=True)])
+        expected = native.logits([len(TOKENS)])
+        assert similarity(middle, expected[99:100]) > 0.995
+        assert similarity(last, expected[149:150]) > 0.995
+
+    @pytest.mark.parametrize("block_size", [16, 32])
+    def test_the_kernels_and_a_conversion_narrow_alike(self, llama: dict[Precision, Native], block_size: int) -> None:
+        """The first layer's keys and values do not depend on how they are kept.
+
+        Each form is half a step from what it was made of, and a conversion is made of bf16, a quarter of a step off at most.
+        """
+        native = llama[Precision.BF16]
+        blocks, filled = list(range(10)), len(TOKENS) // block_size
+        found = []
+        for kv in KV:
+            runner = ModelRunner(
+                native.spec, native.store, num_blocks=10, block_size=block_size, max_model_len=160, kv=kv
+            )
+            runner.logits([TokenRun(TOKENS, 0, blocks, samples=True)])
+            runner.switch(Numerics(native.store, None, KvPrecision.INT8), blocks)
+            runner.kv.convert(torch.float32, KvLayout.ROWS, blocks)
+            found.append(runner.kv.pages[0][:filled].clone())
+        converted, written = found
+        step = written.abs().amax(-1, keepdim=True) / 127
+        assert ((converted - written).abs() <= 1.3 * step).all()
+        assert (step > 0).all()
 
     def test_int8_and_int4_are_one_store(self, tmp_path: Path) -> None:
         folder = save_tiny_model(tmp_path, "llama-native")

@@ -1,4 +1,4 @@
-"""`trimtab bench quality`: what a precision or pruning level costs in answers."""
+"""`trimtab bench quality`: what a precision, a KV cache or a pruning level costs in answers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +18,7 @@ def quality(
         str | None, typer.Option(help="Say bf16,int8,int4.", show_default="all that this machine has but fp32")
     ] = None,
     pruning: Annotated[str, typer.Option(help="Levels to measure at each precision, besides none.")] = "0,0.25,0.4",
+    kv: Annotated[str, typer.Option(help="Forms of the KV cache at each precision: model,int8.")] = "model",
     keep_in: Annotated[
         Path | None,
         typer.Option(
@@ -30,13 +31,13 @@ def quality(
     max_kl: Annotated[float | None, typer.Option(show_default="as a node's")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure perplexity, KL divergence and agreement of each precision and pruning level against bf16, on held-out text.
+    """Measure what each precision, KV cache and pruning level costs against bf16 on held-out text: perplexity, KL, agreement.
 
     Some seconds a level for a small model. Nothing is asserted; what is above the ceiling is shown as failed.
     """
     # The reading commands need none of this.
     from inference_node.bench import quality as measuring  # noqa: PLC0415
-    from inference_node.contract.settings import Precision  # noqa: PLC0415
+    from inference_node.contract.settings import KvPrecision, Precision  # noqa: PLC0415
     from inference_node.demo_model import ensure_demo_model  # noqa: PLC0415
 
     kept = default_data_dir()
@@ -44,6 +45,10 @@ def quality(
         precisions = None if precision is None else tuple(Precision(word.strip()) for word in precision.split(","))
     except ValueError:
         raise UsageError(f"--precision {precision}: write some of {', '.join(Precision)}") from None
+    try:
+        kv_precisions = tuple(KvPrecision(word.strip()) for word in kv.split(","))
+    except ValueError:
+        raise UsageError(f"--kv {kv}: write some of {', '.join(KvPrecision)}") from None
     try:
         prunings = tuple(float(word) for word in pruning.split(","))
     except ValueError:
@@ -53,6 +58,7 @@ def quality(
         data_dir=keep_in or kept / "bench",
         precisions=precisions,
         prunings=prunings,
+        kv_precisions=kv_precisions,
         keep=keep_in is not None,
         max_perplexity_ratio=max_perplexity_ratio,
         max_kl=max_kl,

@@ -46,7 +46,7 @@ class StepArgs(Structure):
     _fields_ = [
         *((name, c_int64) for name in ("rows", "sampled_rows", "num_runs")),
         *((name, c_void_p) for name in ("tokens", "positions", "sampled", "runs", "tables", "pages")),
-        *((name, c_int64) for name in ("layer_stride", "block_size")),
+        *((name, c_int64) for name in ("layer_stride", "block_size", "narrow")),
         *((name, c_void_p) for name in ("logits", "best", "best_logit", "cutoffs", "kept", "capture")),
     ]
 

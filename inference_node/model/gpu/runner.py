@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from inference_node.contract.settings import Precision
+from inference_node.contract.settings import KvPrecision, Precision
 from inference_node.kernels.gpu.attention import queries_per_tile
 from inference_node.model.backend import Store
 from inference_node.model.forward import ActivationHook, TokenRun
@@ -153,9 +153,15 @@ class GpuRunner(ModelRunner):
         return self._start(given).logits.clone()
 
     def logits_apart(
-        self, tokens: SequenceOf[int], store: object, hook: ActivationHook | None, *, every_token: bool
+        self,
+        tokens: SequenceOf[int],
+        store: object,
+        hook: ActivationHook | None,
+        *,
+        every_token: bool,
+        kv_precision: KvPrecision = KvPrecision.MODEL,
     ) -> Tensor:
-        assert isinstance(store, GpuStore)
+        assert isinstance(store, GpuStore) and kv_precision is KvPrecision.MODEL
         with beside_steps():
             return self._apart(tokens, store, hook, every_token=every_token).cpu()
 

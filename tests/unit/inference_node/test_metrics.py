@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from inference_node.contract import metrics as names
 from inference_node.contract.metrics import MetricKind
 from inference_node.contract.quality import NodeQuality
-from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 from inference_node.engine.listener import RequestRecord, StepRecord
 from inference_node.engine.requests import FinishReason, RequestTiming
 from inference_node.metrics import ERROR_CAUSES, NodeMetrics
@@ -60,11 +60,12 @@ class TestQuality:
     def test_each_measured_level_has_its_series(self, metrics: NodeMetrics) -> None:
         records = [quality_record(kl_mean=0.01)]
         metrics.bind_quality(lambda: NodeQuality(max_perplexity_ratio=1.1, max_kl=0.3, records=tuple(records)))
-        records.append(quality_record(Precision.INT4, 0.25, perplexity_ratio=1.2))
+        records.append(quality_record(Precision.INT4, 0.25, kv_precision=KvPrecision.INT8, perplexity_ratio=1.2))
 
         found = {name: value for name, value in samples(metrics).items() if name.startswith("inference_quality")}
 
-        int8, int4 = 'precision="int8",pruning_threshold="0"', 'precision="int4",pruning_threshold="0.25"'
+        level = 'kv_precision="{}",precision="{}",pruning_threshold="{}"'.format
+        int8, int4 = level("model", "int8", "0"), level("int8", "int4", "0.25")
         assert found[f"inference_quality_kl_nats{{{int8}}}"] == 0.01
         assert found[f"inference_quality_certified{{{int8}}}"] == 1
         assert found[f"inference_quality_perplexity_ratio{{{int4}}}"] == 1.2

@@ -1276,7 +1276,7 @@ export interface components {
              */
             precision: components["schemas"]["Precision"];
             /**
-             * @description KV-cache format of new requests; running ones keep theirs.
+             * @description KV-cache format: the arithmetic's own, or eight bits. What running requests cached is converted.
              * @default model
              */
             kv_precision: components["schemas"]["KvPrecision"];
@@ -1654,7 +1654,7 @@ export interface components {
         };
         /**
          * KvPrecision
-         * @description Format of cached keys and values; `model` follows the arithmetic of the weights.
+         * @description Format of cached keys and values; `model` follows the arithmetic of the weights. int8 has a scale a token and head.
          * @enum {string}
          */
         KvPrecision: "model" | "int8" | "fp8";
@@ -2674,6 +2674,8 @@ export interface components {
          */
         QualityRecord: {
             precision: components["schemas"]["Precision"];
+            /** @default model */
+            kv_precision: components["schemas"]["KvPrecision"];
             /** Pruning Threshold */
             pruning_threshold: number;
             /**

@@ -1,46 +1,21 @@
 // Attention over a paged cache, for prompts and single tokens alike.
 //
-// A block of the cache holds, for each key head, its keys as [16 keys each][D / 2][16][2] and its values as [pairs of keys][D][2]:
-// both are the B of a tile product as they lie there. Keys are taken 32 at a time from position 0 on, with a running maximum
-// (Milakov & Gimelshein, "Online normalizer calculation for softmax", 2018), so a row's sums have one order, whatever its company.
+// Keys are taken 32 at a time from position 0 on, with a running maximum (Milakov & Gimelshein, "Online normalizer calculation for
+// softmax", 2018), so a row's sums have one order, whatever its company.
+//
+// Keys and values of 8 bits are whole numbers, which bf16 holds exactly: they are opened to it and multiplied as they are. A key's
+// scale goes onto its scores, a value's onto the weight that it gets. So what is summed, and in which order, is the same for every
+// row that reads them.
 #pragma once
 #include <algorithm>
 #include <vector>
 
+#include "kv_cache.h"
 #include "tiles.h"
 
 namespace trimtab {
 
 constexpr int kKeys = 32;  // keys of one round
-
-struct KvLayout {
-  bf16* pages = nullptr;    // of one layer: [blocks][key heads of K, then of V]
-  int block_size = 0, key_heads = 0, dim = 0;
-
-  size_t head_size() const { return static_cast<size_t>(block_size) * dim; }
-  size_t block_elements() const { return 2 * head_size() * key_heads; }
-  bf16* keys(int block, int head) const { return pages + block * block_elements() + head * head_size(); }
-  bf16* values(int block, int head) const { return keys(block, key_heads + head); }
-
-  void write_key(int block, int offset, int head, const float* key) const {
-    bf16* to = keys(block, head) + static_cast<size_t>(offset / 16) * 16 * dim + (offset % 16) * 2;
-    for (int d = 0; d < dim; d += 16) {
-      alignas(32) uint32_t pairs[8];
-      _mm256_store_si256(reinterpret_cast<__m256i*>(pairs), to_bf16(_mm512_loadu_ps(key + d)));
-      for (int i = 0; i < 8; ++i, to += 32) std::memcpy(to, pairs + i, 4);
-    }
-  }
-
-  void write_value(int block, int offset, int head, const float* value) const {
-    bf16* to = values(block, head) + static_cast<size_t>(offset / 2) * 2 * dim;
-    // The other half of each pair is another token's, which another thread may be writing just now.
-    const __mmask32 mine = offset % 2 ? 0xaaaaaaaau : 0x55555555u;
-    for (int d = 0; d < dim; d += 16, to += 32) {
-      const __m512i wide = _mm512_cvtepu16_epi32(to_bf16(_mm512_loadu_ps(value + d)));
-      _mm512_mask_storeu_epi16(to, mine, offset % 2 ? _mm512_slli_epi32(wide, 16) : wide);
-    }
-  }
-};
 
 // Consecutive tokens of one sequence, as rows of the step.
 struct Run {
@@ -79,6 +54,9 @@ class AttentionScratch {
  public:
   float* out = nullptr;
 
+  // Before each step: what was opened of the cache may be others' by now.
+  void forget() { opened_pages_ = nullptr; }
+
   void run(bool amx, const AttentionTask& task, const Run& run, const KvLayout& kv, const bf16* q, size_t q_stride, int fold) {
     const int dim = kv.dim;
     q_ = q_buffer_.get<bf16>(static_cast<size_t>(kTileRows) * dim);
@@ -90,11 +68,27 @@ class AttentionScratch {
     const int keys = run.start + (task.first + task.rows - 1) / fold + 1;
     const bool in_tiles = amx && dim <= 64;  // all sums of a task fit into four tiles
     in_tiles ? zero_tiles() : void(std::memset(out, 0, sizeof(float) * task.rows * dim));
+    if (kv.narrow) begin_opening(task, run, kv);
     for (int key = 0; key < keys; key += kKeys) {
-      const bf16* v = values(task, run, kv, key, keys);
-      if (run.count == 1 && key + kKeys < keys) load_ahead(task, run, kv, key + kKeys, keys);
-      score(amx, task, run, kv, key, keys);
-      const bool grew = weigh(task, run.start - key, fold, key == 0);
+      if (run.count == 1 && key + 2*kKeys < keys) load_ahead(task, run, kv, key + 2*kKeys, keys);
+      const bf16* v;
+      bool grew;
+      if (kv.narrow) {
+        const Opened opened = open(task, run, kv, key);
+        for (int half = 0; half < 2 && key + half * 16 < keys; ++half) score(amx, opened.keys + half * 16 * dim, half, task.rows, dim);
+        // While the scores are on their way.
+        if (run.count == 1 && key + kKeys < keys) open(task, run, kv, key + kKeys);
+        grew = weigh<true>(task, run.start - key, fold, key == 0, opened.scales);
+        v = opened.values;
+      } else {
+        v = values(task, run, kv, key, keys);
+        for (int half = 0; half < 2 && key + half * 16 < keys; ++half) {
+          const int at = key + half * 16;
+          const bf16* k = kv.keys(run.table[at / kv.block_size], task.head) + static_cast<size_t>(at % kv.block_size) * dim;
+          score(amx, k, half, task.rows, dim);
+        }
+        grew = weigh<false>(task, run.start - key, fold, key == 0, nullptr);
+      }
       if (in_tiles) {
         if (grew) rescale_tiles(task.rows, dim);
         settle_stores();
@@ -116,36 +110,86 @@ class AttentionScratch {
   // Exponents may reach this (base 2) before sums are brought down: the maximum need not be the largest of all, only near it.
   static constexpr float kSlack = 8.0f;
 
-  void score(bool amx, const AttentionTask& task, const Run& run, const KvLayout& kv, int key, int keys) {
-    for (int half = 0; half < 2 && key + half * 16 < keys; ++half) {
-      const int at = key + half * 16;
-      const bf16* b = kv.keys(run.table[at / kv.block_size], task.head) + static_cast<size_t>(at % kv.block_size) * kv.dim;
-      if (!amx) {
-        tile_product(false, scores_[half], q_, kv.dim, b, 64, 1024, task.rows, kv.dim / 32);
+  // A round of keys and values of 8 bits as bf16. scales: of its keys, then of its values.
+  struct Opened {
+    bf16 *keys, *values;
+    float* scales;
+  };
+
+  // Room for what a task reads. The tiles of one prompt read the same keys over and over, so those stay open from task to task; a
+  // single token reads each once, through room for one round.
+  void begin_opening(const AttentionTask& task, const Run& run, const KvLayout& kv) {
+    const bool keeps = run.count > 1;
+    if (keeps && kv.pages == opened_pages_ && task.run == opened_run_ && task.head == opened_head_) return;
+    const int rounds = keeps ? ceil_div(run.start + run.count, kKeys) : 2;
+    opened_ = opened_buffer_.get<bf16>(static_cast<size_t>(rounds) * 2 * kKeys * kv.dim);
+    opened_scales_ = scales_buffer_.get<float>(static_cast<size_t>(rounds) * 2 * kKeys);
+    opened_pages_ = keeps ? kv.pages : nullptr;
+    opened_run_ = task.run;
+    opened_head_ = task.head;
+    opened_keys_ = 0;
+  }
+
+  Opened open(const AttentionTask& task, const Run& run, const KvLayout& kv, int key) {
+    const bool keeps = run.count > 1;
+    const size_t round = keeps ? key / kKeys : key / kKeys % 2, half = static_cast<size_t>(16) * kv.dim;
+    bf16* k = opened_ + round * 4 * half;
+    const Opened opened{k, k + 2 * half, opened_scales_ + round * 2 * kKeys};
+    if (key < opened_keys_) return opened;
+    // To the run's end, not the task's: another tile of the run sees more of this round.
+    const int end = run.start + run.count;
+    for (int part = 0; part < 2; ++part) {
+      const int at = key + part * 16;
+      float* scales = opened.scales + part * 16;
+      if (at >= end) {  // weights of 0 are multiplied all the same
+        std::memset(opened.values + part * half, 0, half * sizeof(bf16));
+        std::memset(scales, 0, 16 * sizeof(float));
+        std::memset(scales + kKeys, 0, 16 * sizeof(float));
         continue;
       }
-      settle_stores();
-      _tile_zero(5);
-      for (int step = 0; step < kv.dim / 32; ++step) {
-        _tile_loadd(4, q_ + step * 32, kv.dim * 2);
-        _tile_loadd(6, b + step * 512, 64);
-        _tile_dpbf16ps(5, 4, 6);
-      }
-      _tile_stored(5, scores_[half], 64);
+      const int block = run.table[at / kv.block_size], offset = at % kv.block_size;
+      open_int8(kv.narrow_keys(block, task.head) + static_cast<size_t>(offset) * kv.dim, opened.keys + part * half, half);
+      open_int8(kv.narrow_values(block, task.head) + static_cast<size_t>(offset) * kv.dim, opened.values + part * half, half);
+      _mm512_storeu_ps(scales, load_bf16(kv.key_scales(block, task.head) + offset));
+      _mm512_storeu_ps(scales + kKeys, load_bf16(kv.value_scales(block, task.head) + offset));
     }
+    opened_keys_ = key + kKeys;
+    return opened;
+  }
+
+  // b: 16 keys.
+  void score(bool amx, const bf16* b, int half, int rows, int dim) {
+    if (!amx) {
+      tile_product(false, scores_[half], q_, dim, b, 64, 1024, rows, dim / 32);
+      return;
+    }
+    settle_stores();
+    _tile_zero(5);
+    for (int step = 0; step < dim / 32; ++step) {
+      _tile_loadd(4, q_ + step * 32, dim * 2);
+      _tile_loadd(6, b + step * 512, 64);
+      _tile_dpbf16ps(5, 4, 6);
+    }
+    _tile_stored(5, scores_[half], 64);
   }
 
   // Scores to weights. `ahead`: how many keys of this round the first token of the run sees, less one. Returns whether some row's
-  // sums must be multiplied by scale_ first.
-  bool weigh(const AttentionTask& task, int ahead, int fold, bool first) {
+  // sums must be multiplied by scale_ first. scales: of narrow keys, then of narrow values.
+  template <bool kNarrow>
+  bool weigh(const AttentionTask& task, int ahead, int fold, bool first, const float* scales) {
     bool grew = false;
     const __m512 gone = _mm512_set1_ps(-INFINITY);
     for (int r = 0; r < task.rows; ++r) {
       const int visible = ahead + (task.first + r) / fold + 1;
       const uint32_t mask = visible >= kKeys ? 0xffffffffu : visible <= 0 ? 0u : (1u << visible) - 1;
       const __mmask16 low = static_cast<__mmask16>(mask), high = static_cast<__mmask16>(mask >> 16);
-      const __m512 a = _mm512_mask_mov_ps(gone, low, _mm512_load_ps(scores_[0] + r * 16));
-      const __m512 b = _mm512_mask_mov_ps(gone, high, _mm512_load_ps(scores_[1] + r * 16));
+      __m512 a = _mm512_load_ps(scores_[0] + r * 16), b = _mm512_load_ps(scores_[1] + r * 16);
+      if (kNarrow) {
+        a = _mm512_mul_ps(a, _mm512_loadu_ps(scales));
+        b = _mm512_mul_ps(b, _mm512_loadu_ps(scales + 16));
+      }
+      a = _mm512_mask_mov_ps(gone, low, a);
+      b = _mm512_mask_mov_ps(gone, high, b);
       __m512 total = _mm512_setzero_ps();
       if (first) {
         largest_[r] = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
@@ -164,8 +208,11 @@ class AttentionScratch {
       const __m512 m = _mm512_set1_ps(largest_[r]);
       const __m512 pa = _mm512_maskz_mov_ps(low, exp2_ps(_mm512_sub_ps(a, m)));
       const __m512 pb = _mm512_maskz_mov_ps(high, exp2_ps(_mm512_sub_ps(b, m)));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(weights_ + r * kKeys), to_bf16(pa));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(weights_ + r * kKeys + 16), to_bf16(pb));
+      // What no row sees yet may have a scale that is no number.
+      const __m512 wa = kNarrow ? _mm512_maskz_mul_ps(low, pa, _mm512_loadu_ps(scales + 32)) : pa;
+      const __m512 wb = kNarrow ? _mm512_maskz_mul_ps(high, pb, _mm512_loadu_ps(scales + 48)) : pb;
+      _mm256_store_si256(reinterpret_cast<__m256i*>(weights_ + r * kKeys), to_bf16(wa));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(weights_ + r * kKeys + 16), to_bf16(wb));
       _mm512_store_ps(total_ + r * 16, _mm512_add_ps(total, _mm512_add_ps(pa, pb)));
     }
     return grew;
@@ -188,13 +235,15 @@ class AttentionScratch {
 
   // One token reads each key once, from memory; asks for those of the next round while this one is computed.
   static void load_ahead(const AttentionTask& task, const Run& run, const KvLayout& kv, int key, int keys) {
-    const size_t half = static_cast<size_t>(kv.dim) * 32;  // bytes of 16 keys
+    const size_t half = 16 * kv.row_bytes();
     for (int at = key; at < std::min(keys, key + kKeys); at += 16) {
-      const int block = run.table[at / kv.block_size];
-      const size_t offset = static_cast<size_t>(at % kv.block_size) * kv.dim;
-      const char* k = reinterpret_cast<const char*>(kv.keys(block, task.head) + offset);
-      const char* v = reinterpret_cast<const char*>(kv.values(block, task.head) + offset);
+      const int block = run.table[at / kv.block_size], offset = at % kv.block_size;
+      const uint8_t* k = kv.key_rows(block, task.head) + offset * kv.row_bytes();
+      const uint8_t* v = kv.value_rows(block, task.head) + offset * kv.row_bytes();
       for (size_t line = 0; line < half; line += 64) _mm_prefetch(k + line, _MM_HINT_T0), _mm_prefetch(v + line, _MM_HINT_T0);
+      if (!kv.narrow) continue;
+      _mm_prefetch(kv.key_scales(block, task.head) + offset, _MM_HINT_T0);
+      _mm_prefetch(kv.value_scales(block, task.head) + offset, _MM_HINT_T0);
     }
   }
 
@@ -259,8 +308,12 @@ class AttentionScratch {
     }
   }
 
-  Buffer q_buffer_, out_buffer_, v_buffer_;
-  bf16 *q_ = nullptr, *v_ = nullptr;
+  Buffer q_buffer_, out_buffer_, v_buffer_, opened_buffer_, scales_buffer_;
+  bf16 *q_ = nullptr, *v_ = nullptr, *opened_ = nullptr;
+  float* opened_scales_ = nullptr;
+  // Whose keys are open, and how many of them. The pages are one layer's.
+  const uint8_t* opened_pages_ = nullptr;
+  int opened_run_ = 0, opened_head_ = 0, opened_keys_ = 0;
   float largest_[kTileRows], scale_[kTileRows];
   alignas(64) float scores_[2][kTileRows * 16] = {};
   alignas(64) float part_[kTileRows * 16];

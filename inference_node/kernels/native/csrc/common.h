@@ -29,6 +29,14 @@ inline bf16 to_bf16(float value) {
   return static_cast<bf16>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
 }
 
+// Rounds a positive number up; a NaN stays one.
+inline bf16 to_bf16_up(float value) {
+  uint32_t bits;
+  std::memcpy(&bits, &value, 4);
+  if (bits > 0x7f800000u) return 0x7fc0u;
+  return static_cast<bf16>((bits + 0xffffu) >> 16);
+}
+
 inline float from_bf16(bf16 value) {
   const uint32_t bits = static_cast<uint32_t>(value) << 16;
   float result;
@@ -68,6 +76,8 @@ inline __m256i to_bf16(__m512 value) {
 inline __m512 from_bf16(__m256i value) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(value), 16));
 }
+
+inline __m512 load_bf16(const bf16* from) { return from_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))); }
 
 // 2^x for x <= 0, to within 3e-6 of itself: x = n + f with |f| <= 1/2, Taylor series of e^(f ln 2) to degree 5. What comes of it is
 // rounded to 8 bits right after.

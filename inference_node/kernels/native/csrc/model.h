@@ -46,9 +46,10 @@ struct Step {
   const int64_t *tokens, *positions, *sampled;
   const int32_t* runs;     // [num_runs][4]: row, start, count, where its table begins
   const int32_t* tables;
-  uint16_t* pages;
-  int64_t layer_stride;    // elements
+  uint8_t* pages;
+  int64_t layer_stride;    // bytes
   int64_t block_size;
+  int64_t narrow;          // whether keys and values are of 8 bits
   float* logits;           // [sampled_rows][V], or null
   int32_t* best;           // [sampled_rows]: the likeliest token
   float* best_logit;

@@ -106,6 +106,7 @@ class Forward {
     head_.resize(static_cast<int>(step_->sampled_rows), hidden_, form(static_cast<int>(step_->sampled_rows)));
     for (auto& local : local_) {
       local->into.resize(1, hidden_, form(1));
+      local->attention.forget();
       local->best_logit.assign(step_->sampled_rows, -INFINITY);
       local->best.assign(step_->sampled_rows, 0);
       local->kept.assign(m.layers.size() * kSites, 0);
@@ -429,7 +430,8 @@ class Forward {
   }
 
   KvLayout cache(int layer) const {
-    return {step_->pages + layer * step_->layer_stride, static_cast<int>(step_->block_size), model_->key_heads, model_->dim};
+    uint8_t* pages = step_->pages + layer * step_->layer_stride;
+    return {pages, static_cast<int>(step_->block_size), model_->key_heads, model_->dim, step_->narrow != 0};
   }
 
   void attend(int id, Local& local, int layer) {

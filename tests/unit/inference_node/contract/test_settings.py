@@ -35,7 +35,7 @@ class TestKnobs:
 
     def test_weights_change_in_the_background_and_the_rest_live(self) -> None:
         assert KNOBS["precision"].apply_mode is ApplyMode.BACKGROUND
-        assert KNOBS["kv_precision"].apply_mode is ApplyMode.DRAIN
+        assert KNOBS["kv_precision"].apply_mode is ApplyMode.BACKGROUND
         assert set(LIVE_KNOBS) == set(KNOBS) - {"precision", "kv_precision"}
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from inference_node.config import ConfigInvalid, NodeConfig
-from inference_node.contract.settings import Precision
+from inference_node.contract.settings import KvPrecision, Precision
 from inference_node.engine import hardware
-from inference_node.engine.cache_size import cache_tokens
+from inference_node.engine.cache_size import cache_tokens, kv_room_bytes
 from inference_node.model.backend import describe
 from tests.support.models import save_tiny_model
 
@@ -25,7 +25,7 @@ def size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Size:
     def asked(free: int, max_model_len: int, kv_tokens: int | None = None) -> int:
         monkeypatch.setattr(hardware, "available_bytes", lambda: free)
         config = NodeConfig(model=folder, max_model_len=max_model_len, kv_tokens=kv_tokens)
-        return cache_tokens(config, spec, max_model_len, Precision.BF16)
+        return cache_tokens(config, spec, max_model_len, kv_room_bytes(spec, Precision.BF16), KvPrecision.MODEL)
 
     return asked
 

@@ -43,6 +43,28 @@ class TestConvert:
         cache.convert(torch.float32, KvLayout.ROWS, [1])
         assert torch.equal(cache.pages[:, 1], before[:, 1].bfloat16().float())
 
+    def test_eight_bits_have_a_scale_for_each_token_and_head(self) -> None:
+        cache = filled(torch.bfloat16)
+        cache.pages[:, 1, 7, 0, 2] *= 1000  # beside a loud token quiet ones keep their accuracy
+        before = cache.pages.float().clone()
+        cache.convert(torch.int8, KvLayout.TILES, [1, 3])
+        assert cache.pages.nbytes * 64 * 2 == before.nbytes // 2 * (64 + 2)
+        cache.convert(torch.float32, KvLayout.ROWS, [1, 3])
+        # Half a step of 127 to the largest entry, whose scale is rounded up by 2^-7 at most.
+        most = before.abs().amax(-1, keepdim=True) / 127 * (1 + 2**-7) / 2 * (1 + 1e-6)
+        for block in (1, 3):
+            assert ((cache.pages - before).abs() <= most)[:, block].all()
+
+    def test_what_is_no_number_stays_none_and_zero_stays_zero(self) -> None:
+        cache = filled(torch.bfloat16)
+        cache.pages[0, 2, 5, 1, 0, 3] = float("nan")
+        cache.pages[0, 2, 6, 1, 0] = 0.0
+        cache.convert(torch.int8, KvLayout.TILES, [2])
+        cache.convert(torch.bfloat16, KvLayout.ROWS, [2])
+        assert cache.pages[0, 2, 5, 1, 0].isnan().all()
+        assert cache.pages[0, 2, 6, 1, 0].count_nonzero() == 0
+        assert not cache.pages[0, 2, 5, 0].isnan().any()
+
     def test_unwritten_pages_are_zero(self) -> None:
         cache = KvCache(num_layers=1, num_blocks=2, block_size=16, num_heads=1, head_dim=64, dtype=torch.bfloat16)
         assert cache.pages.count_nonzero() == 0

@@ -3,7 +3,7 @@
 import pytest
 
 from inference_node.contract.quality import QualityRecord
-from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 from inference_node.quality.ceiling import Ceiling, Standing, judge
 from tests.support.quality_records import quality_record
 
@@ -14,12 +14,12 @@ def _settings(precision: Precision, pruning: float = 0.0) -> EngineSettings:
     return EngineSettings(precision=precision, pruning_threshold=pruning)
 
 
-def _good(level: float, precision: Precision = Precision.INT8) -> QualityRecord:
-    return quality_record(precision, level)
+def _good(level: float, precision: Precision = Precision.INT8, kv: KvPrecision = KvPrecision.MODEL) -> QualityRecord:
+    return quality_record(precision, level, kv_precision=kv)
 
 
-def _bad(level: float, precision: Precision = Precision.INT8) -> QualityRecord:
-    return quality_record(precision, level, perplexity_ratio=1.3)
+def _bad(level: float, precision: Precision = Precision.INT8, kv: KvPrecision = KvPrecision.MODEL) -> QualityRecord:
+    return quality_record(precision, level, kv_precision=kv, perplexity_ratio=1.3)
 
 
 class TestCeiling:
@@ -69,3 +69,24 @@ class TestJudge:
     def test_the_record_of_the_very_level_wins(self) -> None:
         assert judge(_settings(Precision.INT8, 0.2), [_bad(0.2), _good(0.3)], CEILING).standing is Standing.FAILED
         assert judge(_settings(Precision.INT8, 0.2), [_good(0.2), _bad(0.1)], CEILING).standing is Standing.CERTIFIED
+
+    @pytest.mark.parametrize(
+        ("record", "asked", "standing"),
+        [
+            # Narrow keys and values held, so wide ones do; the other way round says nothing.
+            (_good(0.3, kv=KvPrecision.INT8), KvPrecision.MODEL, Standing.CERTIFIED),
+            (_good(0.3), KvPrecision.INT8, Standing.UNKNOWN),
+            # Wide ones were too bad already.
+            (_bad(0.2), KvPrecision.INT8, Standing.FAILED),
+            (_bad(0.2, kv=KvPrecision.INT8), KvPrecision.MODEL, Standing.UNKNOWN),
+            # Of two narrow forms neither is the milder one.
+            (_good(0.3, kv=KvPrecision.FP8), KvPrecision.INT8, Standing.UNKNOWN),
+        ],
+    )
+    def test_keys_and_values_count(self, record: QualityRecord, asked: KvPrecision, standing: Standing) -> None:
+        settings = _settings(Precision.INT8, 0.2).replace(kv_precision=asked)
+        assert judge(settings, [record], CEILING).standing is standing
+
+    def test_full_precision_with_narrow_keys_and_values_needs_a_record(self) -> None:
+        settings = _settings(Precision.BF16).replace(kv_precision=KvPrecision.INT8)
+        assert judge(settings, [], CEILING).standing is Standing.UNKNOWN
