@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from sqlalchemy import (
     JSON,
+    URL,
     BigInteger,
     CursorResult,
     DateTime,
@@ -39,6 +40,10 @@ NAMING = {
     "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
+
+# A process that is stopped amid a transaction keeps its locks, a leader that of the lease: nobody could take over from it.
+# Ours hold no network call, so one that is idle for so long has no living owner, and PostgreSQL ends it.
+IDLE_IN_TRANSACTION_S = 10.0
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 # SQLite hands out row ids only for INTEGER PRIMARY KEY.
@@ -81,7 +86,7 @@ def make_engine(url: str) -> Engine:
     if parsed.drivername in {"postgresql", "postgres"}:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=20)
+        return _postgresql_engine(parsed)
     engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
@@ -96,6 +101,19 @@ def make_engine(url: str) -> Engine:
     def _begin(connection: Any) -> None:
         read_only = connection.get_execution_options().get("read_only", False)
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=20)
+    limit_ms = round(IDLE_IN_TRANSACTION_S * 1000)
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: ConnectionPoolEntry) -> None:
+        connection.autocommit = True  # or the rollback at the connection's return would take the setting with it
+        connection.execute(f"SET idle_in_transaction_session_timeout = {limit_ms}")
+        connection.autocommit = False
 
     return engine
 
