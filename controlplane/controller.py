@@ -75,7 +75,7 @@ class Controller:
         self.name = processes.process_name("controller")
         holder = f"{self.name}:{secrets.token_hex(4)}"
         self.leadership = Leadership(engine, holder, settings.lease_s)
-        # Each loop has a client of its own: the library's session belongs to one thread.
+        # Each loop has one of its own, which it closes with itself.
         self._clients = [Prometheus(settings.prometheus_url, timeout_s=settings.prometheus_timeout_s) for _ in range(2)]
         collectors = [Collector(client, scrape_interval_s=settings.scrape_interval_s) for client in self._clients]
         self._ticker = Ticker(engine, settings, clock, collectors[0])
@@ -134,6 +134,7 @@ class Controller:
         at = datetime.fromtimestamp(self._clock.now().timestamp() // self._settings.tick_s * self._settings.tick_s, UTC)
         with session_scope(self._engine, read_only=True) as session:
             pools = [(pool.id, pool.name) for pool in fleets.list_pools(session)]
+        self._ticker.forget_all_but(pool_id for pool_id, _ in pools)
         for pool_id, name in pools:
             self._round_at["tick"] = time.monotonic()  # many slow pools are headway, too
             try:

@@ -5,7 +5,7 @@ without effect: what it would have decided is old by then.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -25,6 +25,9 @@ from controlplane.errors import ControlPlaneError, Fenced
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.fleets import service as fleets
+from controlplane.forecasting.forecaster import Forecast
+from controlplane.forecasting.remembered import Fits
+from controlplane.forecasting.selection import FORECASTERS
 from controlplane.forecasting.service import HISTORY_S, forecast_pool
 from controlplane.processes import lease
 from controlplane.rollouts import service as rollouts
@@ -86,17 +89,18 @@ class Ticker:
     ) -> None:
         self._engine, self._settings, self._clock, self._collector = engine, settings, clock, collector
         self._monotonic = monotonic
+        self._fits = Fits(lambda: FORECASTERS)
 
     def tick(self, pool_id: str, at: datetime, epoch: int) -> Ticked:
         """at: end of the window to observe. Raises Fenced, StageFailed, TickOverran."""
         began = self._monotonic()
         stage = Stage.OBSERVE
         try:
-            observation, unavailable = self._observe(pool_id, at, epoch)
+            history, unavailable = self._observe(pool_id, at, epoch)
             stage = self._next(Stage.FORECAST, began)
-            history = self._history(pool_id, at)
+            forecasts = self._forecast(pool_id, history)
             stage = self._next(Stage.DECIDE, began)
-            inputs = self._inputs(pool_id, observation, history)
+            inputs = self._inputs(pool_id, history, forecasts)
             decision = decide(inputs)
             stage = self._next(Stage.RECORD, began)
             rollout_id = self._record(pool_id, decision, inputs, epoch)
@@ -114,13 +118,22 @@ class Ticker:
             )
         return stage
 
-    def _observe(self, pool_id: str, at: datetime, epoch: int) -> tuple[Observation, str | None]:
+    def forget_all_but(self, pool_ids: Iterable[str]) -> None:
+        """What was remembered of pools that are gone."""
+        self._fits.forget_all_but(set(pool_ids))
+
+    def _observe(self, pool_id: str, at: datetime, epoch: int) -> tuple[list[Observation], str | None]:
+        """The pool's windows, oldest first, the one that ends now last; and why Prometheus could not be asked."""
         with session_scope(self._engine, read_only=True) as session:
             pool = fleets.get_pool(session, pool_id)
             ref = PoolRef(pool.id, pool.name, pool.fleet.name)
             nodes = decisions.live_nodes(fleets.list_nodes(session, pool_id), self._clock.now())
             refs = [NodeRef(node.id, node.name) for node in nodes]
-            before = telemetry.recent(session, pool_id, at - timedelta(seconds=_PLAUSIBLE_S), limit=_PLAUSIBLE_WINDOWS)
+            history = telemetry.recent(session, pool_id, at - timedelta(seconds=HISTORY_S), at)
+        history = [seen for seen in history if seen.window_end < at]
+        before = [seen for seen in history if seen.window_end > at - timedelta(seconds=_PLAUSIBLE_S)][
+            -_PLAUSIBLE_WINDOWS:
+        ]
         window_s, unavailable = self._settings.window_s, None
         try:
             observation, by_node = self._collector.collect(ref, refs, at, window_s)
@@ -139,17 +152,17 @@ class Ticker:
                     session, kind=EventKind.TELEMETRY_IMPLAUSIBLE, severity=Severity.WARNING, actor="telemetry", at=at,
                     message=f"Figures that cannot be true were left out: {why}.", pool_id=pool_id,
                 )  # fmt: skip
-        return observation, unavailable
+        return [*history, observation], unavailable
 
-    def _history(self, pool_id: str, at: datetime) -> list[Observation]:
-        with session_scope(self._engine, read_only=True) as session:
-            return telemetry.recent(session, pool_id, at - timedelta(seconds=HISTORY_S), at)
-
-    def _inputs(self, pool_id: str, observation: Observation, history: list[Observation]) -> DecisionInputs:
-        now = self._clock.now()
+    def _forecast(self, pool_id: str, history: list[Observation]) -> dict[str, Forecast]:
         with session_scope(self._engine, read_only=True) as session:
             policy, _ = decisions.current_policy(session, pool_id)
-        forecasts = forecast_pool(history, horizon_s=policy.forecast.horizon_s)
+        return forecast_pool(
+            history, horizon_s=policy.forecast.horizon_s, forecasters=lambda metric: self._fits.of(pool_id, metric)
+        )
+
+    def _inputs(self, pool_id: str, history: list[Observation], forecasts: dict[str, Forecast]) -> DecisionInputs:
+        now = self._clock.now()
         with session_scope(self._engine, read_only=True) as session:
             active = rollouts.active_rollout(session, pool_id)
             if active is not None and rollouts.may_supersede(active, ACTOR):
@@ -158,7 +171,7 @@ class Ticker:
                 session,
                 fleets.get_pool(session, pool_id),
                 now=now,
-                observation=observation,
+                observation=history[-1],
                 history=history,
                 forecasts=forecasts,
                 active_rollout=None if active is None else active.id,

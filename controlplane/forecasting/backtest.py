@@ -5,6 +5,7 @@ an origin takes part in its prediction (tests shuffle the future and compare).
 """
 
 import math
+from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -35,13 +36,15 @@ def backtest(forecaster: Forecaster, values: Sequence[float], steps: int, *, max
     if len(origins) < _MIN_ORIGINS:
         raise CannotForecast(f"needs {_MIN_ORIGINS} origins, has {len(origins)}")
     residuals: list[list[float]] = [[] for _ in range(steps)]
+    # Of each step the residuals that are realised at the origin: those of origins step + 1 or more ago. Kept in order of size.
+    ranked: list[list[float]] = [[] for _ in range(steps)]
     losses: list[float] = []
     for origin in origins:
         ahead = predictor(values[:origin], steps)
         for step, actual in enumerate(values[origin : origin + steps]):
-            # The band in force at this origin, from residuals already realised then: those of origins step + 1 or more ago.
-            realised = residuals[step][: max(0, len(residuals[step]) - step)]
-            upper = ahead[step] + quantile(realised, 0.9)
+            if (newest := len(residuals[step]) - step - 1) >= 0:
+                insort(ranked[step], residuals[step][newest])
+            upper = ahead[step] + _of_ranked(ranked[step], 0.9)
             losses.append(pinball(actual, ahead[step], 0.5) + pinball(actual, upper, 0.9))
             residuals[step].append(actual - ahead[step])
     return Backtest(predictor, sum(losses) / len(losses), tuple(map(tuple, residuals)))
@@ -58,9 +61,12 @@ def quantile(residuals: Sequence[float], q: float) -> float:
 
     0 when there is none.
     """
-    if not residuals:
+    return _of_ranked(sorted(residuals), q)
+
+
+def _of_ranked(ranked: Sequence[float], q: float) -> float:
+    if not ranked:
         return 0.0
-    ranked = sorted(residuals)
     rank = q * (len(ranked) + 1)
     outward = math.ceil(rank) if q >= 0.5 else math.floor(rank)
     return ranked[min(max(outward, 1), len(ranked)) - 1]

@@ -1,17 +1,17 @@
 """Forecasts of a pool: made from its recent windows, saved, and read back."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane.forecasting.forecaster import Forecast, ForecastPoint
+from controlplane.forecasting.forecaster import Forecast, Forecaster, ForecastPoint
 from controlplane.forecasting.models import ForecastRecord
 from controlplane.forecasting.quality import Foreseen, HorizonQuality, quality
-from controlplane.forecasting.selection import select_forecast
+from controlplane.forecasting.selection import FORECASTERS, select_forecast
 from controlplane.forecasting.series import series_of
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.observation import Observation
@@ -23,13 +23,21 @@ HISTORY_S = 1200.0
 _POINTS: TypeAdapter[tuple[ForecastPoint, ...]] = TypeAdapter(tuple[ForecastPoint, ...])
 
 
-def forecast_pool(history: Sequence[Observation], *, horizon_s: float) -> dict[str, Forecast]:
-    """metric -> forecast over the next `horizon_s` seconds, for each metric that the newest windows (oldest first) know. Pure."""
+def forecast_pool(
+    history: Sequence[Observation],
+    *,
+    horizon_s: float,
+    forecasters: Callable[[str], Sequence[Forecaster]] = lambda metric: FORECASTERS,
+) -> dict[str, Forecast]:
+    """metric -> forecast over the next `horizon_s` seconds, for each metric that the newest windows (oldest first) know.
+
+    forecasters: the methods that race for a metric; theirs is all that is remembered from call to call.
+    """
     found = {}
     for metric in METRICS:
         series = series_of(history, metric)
         if series is not None:
-            found[metric] = select_forecast(series, max(1, math.ceil(horizon_s / series.step_s)))
+            found[metric] = select_forecast(series, max(1, math.ceil(horizon_s / series.step_s)), forecasters(metric))
     return found
 
 

@@ -1,5 +1,6 @@
 """A thin door to Prometheus (or Thanos, Mimir: the same API): instant queries, with a deadline always and one kind of error."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,18 +37,25 @@ class Sample:
 
 
 class Prometheus:
-    """Queries by POST, without retries: a tick that missed its data holds, and the next tick asks anew."""
+    """Safe from any thread. Queries by POST, without retries: a tick that missed its data holds, and the next tick asks anew."""
 
     def __init__(self, url: str, *, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None) -> None:
         self.url = url.rstrip("/")
         self._timeout_s = timeout_s
-        self._client = PrometheusConnect(
-            url=self.url,
-            headers=dict(headers or {}),
-            retry=Retry(total=0),
-            timeout=timeout_s,
-            method="POST",
-        )
+        self._headers = dict(headers or {})
+        # The library's session belongs to one thread.
+        self._local = threading.local()
+        self._clients: list[PrometheusConnect] = []
+
+    @property
+    def _client(self) -> PrometheusConnect:
+        client: PrometheusConnect | None = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = PrometheusConnect(
+                url=self.url, headers=self._headers, retry=Retry(total=0), timeout=self._timeout_s, method="POST"
+            )
+            self._clients.append(client)
+        return client
 
     def query(self, promql: str, at: datetime) -> list[Sample]:
         """The instant vector of `promql` at `at`. Raises PrometheusUnavailable."""
@@ -60,7 +68,9 @@ class Prometheus:
         self._ask(lambda: self._client.custom_query("vector(1)"))
 
     def close(self) -> None:
-        self._client.close()
+        """When no thread asks any more."""
+        while self._clients:
+            self._clients.pop().close()
 
     def _ask(self, call: Any) -> list[dict[str, Any]]:
         try:

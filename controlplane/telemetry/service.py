@@ -11,6 +11,13 @@ from sqlalchemy.orm import Session
 from controlplane.telemetry.models import ObservationRecord
 from controlplane.telemetry.observation import Observation
 
+_COLUMNS = (
+    ObservationRecord.window_end,
+    ObservationRecord.window_s,
+    ObservationRecord.quality,
+    ObservationRecord.facts,
+)
+
 
 def save_observations(session: Session, pool_id: str, pool: Observation, nodes: Mapping[str, Observation]) -> None:
     """Stores the pool's window and those of its nodes (by node id). A window that is there already stays as it is."""
@@ -23,13 +30,12 @@ def recent(
     session: Session, subject_id: str, since: datetime, until: datetime | None = None, limit: int | None = None
 ) -> list[Observation]:
     """Windows of a pool or node that end in (since, until], oldest first; with `limit`, the newest of them."""
-    query = select(ObservationRecord).where(
-        ObservationRecord.subject_id == subject_id, ObservationRecord.window_end > since
-    )
+    # Columns, not objects: the controller reads eighty windows of each pool at every tick.
+    query = select(*_COLUMNS).where(ObservationRecord.subject_id == subject_id, ObservationRecord.window_end > since)
     if until is not None:
         query = query.where(ObservationRecord.window_end <= until)
-    rows = session.scalars(query.order_by(ObservationRecord.window_end.desc()).limit(limit)).all()
-    return [_observation(row) for row in reversed(rows)]
+    rows = session.execute(query.order_by(ObservationRecord.window_end.desc()).limit(limit)).all()
+    return [Observation.from_json(*row) for row in reversed(rows)]
 
 
 def latest(session: Session, subject_id: str) -> Observation | None:

@@ -12,6 +12,14 @@ def test_a_small_fleet_changes_and_goes_back() -> None:
     assert (report["applies"], report["lost"], report["doubled"], report["dead_letters"]) == (12, 0, 0, 0)
 
 
+@pytest.mark.prometheus
+def test_ticks_are_timed_on_figures_that_can_be_true() -> None:
+    report = run(FleetOptions(nodes=6, pools=2, workers=1, concurrency=1, timeout_s=120, ticks=1), lambda _: None)
+    found = report["ticks"]
+    assert (found["pools"], found["ticks"], len(found["tick_s"])) == (2, 1, 1)
+    assert "no_data" not in found["decisions"]
+
+
 @pytest.mark.slow
 @pytest.mark.postgres
 @pytest.mark.timeout(1800)

@@ -18,17 +18,22 @@ def fleet(
     ] = None,
     redis: Annotated[str | None, typer.Option(help="URL of a Redis.", show_default="one of its own")] = None,
     timeout_s: Annotated[float, typer.Option(help="For each round, in seconds.")] = 300.0,
+    ticks: Annotated[
+        int, typer.Option(help="Then time so many ticks of the controller over all pools, against a Prometheus.", min=0)
+    ] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Change all pools at once, and take all back at once: real controller, Celery, Redis and SQL over simulated nodes."""
     # SQLAlchemy and Celery are of no use to the other commands.
     from trimtab.fleet_bench import run as running  # noqa: PLC0415 (lazy, see above)
 
-    options = running.FleetOptions(nodes, pools, rounds, workers, concurrency, database, redis, timeout_s)
+    options = running.FleetOptions(nodes, pools, rounds, workers, concurrency, database, redis, timeout_s, ticks)
     report = running.run(options, lambda line: typer.echo(line, err=True))
     for part in ("apply", "rollback"):
         for name in ("request_to_ack_s", "dispatch_to_ack_s"):
             report[part][name] = running.summary(report[part][name])
+    if ticks:
+        report["ticks"]["tick_s"] = running.summary(report["ticks"]["tick_s"])
     if as_json:
         print_json(report)
         return
@@ -38,6 +43,8 @@ def fleet(
         for part in ("apply", "rollback")
         for name in ("request_to_ack_s", "dispatch_to_ack_s")
     ]
+    if ticks:
+        rows.append((f"tick over {report['ticks']['pools']} pools", nodes, *report["ticks"]["tick_s"].values()))
     title = (
         f"{report['rollouts']} rollouts, {report['applies']} applies on {report['database']}: {report['lost']} lost, "
         f"{report['doubled']} doubled, {report['dead_letters']} dead letters (seconds)"

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +31,9 @@ from inference_node.contract.messages import NodeCapabilities, NodeHardware, Nod
 from inference_node.contract.settings import EngineSettings, Precision
 from trimtab.errors import CommandError
 from trimtab.fleet_bench.nodes import NodeServer
+from trimtab.fleet_bench.ticks import time_ticks
 from trimtab.supervisor import redis as local_redis
+from trimtab.supervisor.ports import free_port
 
 POLICY = Policy(rollout=RolloutPolicy(progress_deadline_s=120.0))
 POLL_S, BEAT_S, BEATS_AT_ONCE = 0.25, 4.0, 50
@@ -40,7 +41,7 @@ POLL_S, BEAT_S, BEATS_AT_ONCE = 0.25, 4.0, 50
 
 @dataclass(frozen=True, slots=True)
 class FleetOptions:
-    """rounds: how often every pool changes; then comes the rollback of all at once."""
+    """rounds: how often every pool changes; then comes the rollback of all at once. ticks: of the controller, timed then."""
 
     nodes: int
     pools: int
@@ -50,6 +51,7 @@ class FleetOptions:
     database_url: str | None = None
     redis_url: str | None = None
     timeout_s: float = 300.0
+    ticks: int = 0
 
     @property
     def pools_at_once(self) -> int:
@@ -90,6 +92,7 @@ async def _run(options: FleetOptions, folder: Path, progress: Callable[[str], No
             rollback = await asyncio.to_thread(_times, engine, back)
             progress(f"rollback of all: {_words(rollback)}")
             await _outbox_empty(engine, options.timeout_s)
+        ticks = await asyncio.to_thread(time_ticks, engine, options.ticks, folder, progress) if options.ticks else None
     finally:
         beating.cancel()
         await asyncio.gather(beating, return_exceptions=True)
@@ -100,6 +103,8 @@ async def _run(options: FleetOptions, folder: Path, progress: Callable[[str], No
         "workers": options.workers, "concurrency": options.concurrency, "cpus": os.cpu_count(),
         "apply": _merged(rounds), "rollback": rollback, **await asyncio.to_thread(_effects, engine, server),
     }  # fmt: skip
+    if ticks is not None:
+        report["ticks"] = ticks
     engine.dispose()
     return report
 
@@ -250,12 +255,6 @@ def summary(values: Sequence[float]) -> dict[str, float]:
     return {name: round(value, 3) for name, value in at.items()} | {"max": round(values[-1], 3)}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def _words(times: dict[str, Any]) -> str:
     asked, sent = summary(times["request_to_ack_s"]), summary(times["dispatch_to_ack_s"])
     return f"{times['nodes']} nodes, {times['phases']}, dispatch to ack {sent}, request to ack {asked}"
@@ -291,7 +290,7 @@ def _processes(options: FleetOptions, database_url: str, folder: Path) -> Iterat
 
     redis_url = options.redis_url
     if redis_url is None:
-        port, password = _free_port(), secrets.token_hex(16)
+        port, password = free_port(), secrets.token_hex(16)
         config = local_redis.write_config(folder / "redis", port, password)
         start("redis", (local_redis.find_server(), str(config)), {})
         redis_url = local_redis.local_url(port, password)
