@@ -58,7 +58,7 @@ def cases(
         *("--header", f"Authorization: Bearer {token}", "--checks", ",".join(CHECKS)),
         *("--exclude-path-regex", LEFT_OUT, "--phases", phases, "--max-examples", str(examples)),
         *("--seed", str(SEED), "--continue-on-failure", "--warnings", "off", "--no-color"),
-        *("--request-timeout", "60"),  # whether an answer is described, not how soon it comes on a busy machine
+        *("--request-timeout", "300"),  # whether an answer is described, not how soon it comes on a busy machine
     ]
     if only is not None:
         command += ["--include-path-regex", only]

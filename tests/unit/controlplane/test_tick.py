@@ -5,12 +5,17 @@ from datetime import datetime, timedelta
 import pytest
 from sqlalchemy import Engine, func, select
 
+from controlplane import tick
 from controlplane.db import session_scope
+from controlplane.decisions.decide import decide
+from controlplane.decisions.decision import Decision, DecisionInputs
 from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.reasons import Outcome, Reason
 from controlplane.errors import Fenced
 from controlplane.events.kinds import EventKind
 from controlplane.events.models import Event
+from controlplane.fleets import service as fleets
+from controlplane.fleets.models import SettingsRevision
 from controlplane.forecasting.models import ForecastRecord
 from controlplane.rollouts.models import Rollout
 from controlplane.settings import ControlPlaneSettings
@@ -113,6 +118,30 @@ def test_a_tick_that_overruns_decides_nothing(engine: Engine) -> None:
     with pytest.raises(TickOverran, match="forecast"):
         site.ticker.tick(site.pool_id, NOW, site.epoch)
     assert site.count(DecisionRecord) == 0
+
+
+def test_a_change_that_cannot_begin_leaves_its_decision_and_is_told(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading and recording a person froze the pool: the decision stands, nothing is begun, and people see why."""
+
+    def decide_and_freeze(inputs: DecisionInputs) -> Decision:
+        with session_scope(engine) as session:
+            pool = fleets.get_pool(session, site.pool_id)
+            fleets.freeze_pool(session, pool, reason="incident 7", actor="alice", now=NOW)
+        chosen = inputs.settings.replace(max_batch_size=17)
+        return replace(decide(inputs), outcome=Outcome.APPLY, chosen=chosen)
+
+    site = Site(engine, Canned())
+    monkeypatch.setattr(tick, "decide", decide_and_freeze)
+    ticked = site.ticker.tick(site.pool_id, NOW, site.epoch)
+    assert ticked.rollout_id is None
+    assert (site.count(DecisionRecord), site.count(Rollout), site.count(SettingsRevision)) == (1, 0, 1)
+    with session_scope(engine, read_only=True) as session:
+        decision_id = session.scalars(select(DecisionRecord.id)).one()
+        event = session.scalars(select(Event).where(Event.kind == EventKind.ROLLOUT_NOT_BEGUN)).one()
+    assert event.decision_id == decision_id
+    assert "incident 7" in event.message
 
 
 class Contradicting(Canned):
