@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from controlplane.clock import Clock
 from controlplane.db import session_scope
 from controlplane.decisions.models import DecisionRecord
+from controlplane.decisions.service import pools_with_breach_in_sight
 from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
 from controlplane.fleets.health import NodeHealth
@@ -84,7 +85,12 @@ class SqlCollector(Collector):
         now = self._clock.now()
         nodes = GaugeMetricFamily("controlplane_nodes", "Nodes by pool and health.", labels=("pool", "health"))
         in_sync = GaugeMetricFamily("controlplane_nodes_in_sync", "Nodes that have what is desired.", labels=("pool",))
+        foreseen = GaugeMetricFamily(
+            "controlplane_breach_in_sight", "1 while a breach of the pool's SLO is predicted.", labels=("pool",)
+        )
+        in_sight = pools_with_breach_in_sight(session)
         for pool in fleets.list_pools(session):
+            foreseen.add_metric((pool.name,), 1.0 if pool.id in in_sight else 0.0)
             members = fleets.list_nodes(session, pool.id)
             healths = [fleets.node_health(node, now, self._timeout_s) for node in members]
             for health in NodeHealth:
@@ -92,6 +98,7 @@ class SqlCollector(Collector):
             in_sync.add_metric((pool.name,), sum(map(fleets.in_sync, members)))
         yield nodes
         yield in_sync
+        yield foreseen
         outbox = outbox_out(session, now)
         yield GaugeMetricFamily("controlplane_outbox_open", "Side effects owed and not yet done.", value=outbox.open)
         yield GaugeMetricFamily("controlplane_outbox_dead", "Side effects given up.", value=outbox.dead)

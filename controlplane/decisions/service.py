@@ -3,7 +3,7 @@
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controlplane.decisions.decide import decide
@@ -167,6 +167,14 @@ def _tell_breach(
         decision_id=row.id,
         data={"probability": probability, "breach_in_s": decision.forecast.get("breach_in_s")},
     )
+
+
+def pools_with_breach_in_sight(session: Session) -> set[str]:
+    """Ids of the pools of which a breach was predicted and not yet cleared: of each, its newest word on it counts."""
+    newest = select(func.max(Event.id)).where(Event.kind.in_(_BREACH)).group_by(Event.pool_id)
+    predicted = Event.kind == EventKind.FORECAST_BREACH_PREDICTED.value
+    query = select(Event.pool_id).where(Event.id.in_(newest), predicted)
+    return {pool_id for pool_id in session.scalars(query) if pool_id is not None}
 
 
 def _code_version() -> str:

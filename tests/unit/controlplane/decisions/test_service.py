@@ -83,8 +83,11 @@ class TestRecordDecision:
         assert session.scalar(select(func.count()).select_from(DecisionRecord)) == 2
 
     def test_a_breach_is_told_once_when_it_comes_and_once_when_it_goes(self, session: Session, pool: Pool) -> None:
+        in_sight = []
         for index, load in enumerate((0.3, 4.0, 4.0, 0.3, 0.3)):
             record(session, pool, decision_inputs(NOW + timedelta(seconds=5 * index), load=load))
+            in_sight.append(service.pools_with_breach_in_sight(session) == {pool.id})
+        assert in_sight == [False, True, True, False, False]
         told = [kind for kind in kinds(session) if kind.startswith("forecast")]
         assert told == [EventKind.FORECAST_BREACH_CLEARED, EventKind.FORECAST_BREACH_PREDICTED]  # newest first
 

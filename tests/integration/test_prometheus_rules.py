@@ -1,0 +1,70 @@
+"""The rules that are shipped for Prometheus: promtool runs their tests, and every metric they read is one that we expose."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from controlplane.clock import SystemClock
+from controlplane.metrics import SqlCollector
+from controlplane.settings import ControlPlaneSettings
+from inference_node.contract.metrics import ALL, MetricKind
+from tests.support.database import memory_database
+
+FOLDER = Path(__file__).parents[2] / "dashboards" / "prometheus"
+RULES = ("recording_rules.yml", "alerts.yml")
+TESTS = FOLDER / "tests" / "alerts_test.yml"
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="no promtool on the PATH: apt-get install prometheus"
+)
+
+
+def _promtool(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False, cwd=FOLDER)
+
+
+def _expressions() -> str:
+    """What the rules compute, without comments and without what they say to people."""
+    lines = [line for name in RULES for line in (FOLDER / name).read_text().splitlines()]
+    return "\n".join(line for line in lines if not re.match(r"\s*(#|summary:|description:|- name:)", line))
+
+
+def _exposed() -> set[str]:
+    """Names of series, as Prometheus stores them, of a node and of the control plane."""
+    suffixes = ("_bucket", "_sum", "_count")
+    nodes = {
+        f"{spec.name}{suffix}" for spec in ALL for suffix in (suffixes if spec.kind is MetricKind.HISTOGRAM else ("",))
+    }
+    with memory_database() as engine:
+        registry = CollectorRegistry()
+        registry.register(SqlCollector(engine, ControlPlaneSettings(), SystemClock(), version="0"))
+        text = generate_latest(registry).decode()
+    return nodes | set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
+
+
+@needs_promtool
+class TestPromtool:
+    def test_rules_and_configuration_are_valid(self) -> None:
+        for arguments in (("check", "rules", *RULES), ("check", "config", "prometheus.yml")):
+            run = _promtool(*arguments)
+            assert run.returncode == 0, run.stdout + run.stderr
+
+    def test_alerts_fire_on_what_they_are_for(self) -> None:
+        run = _promtool("test", "rules", str(TESTS))
+        assert run.returncode == 0, run.stdout + run.stderr
+
+
+class TestAlerts:
+    def test_each_is_shown_to_fire(self) -> None:
+        alerts = set(re.findall(r"- alert: (\w+)", (FOLDER / "alerts.yml").read_text()))
+        tests = TESTS.read_text()
+        fired = set(re.findall(r"- alertname: (\w+)\n\s+eval_time: \w+\n\s+exp_alerts:\n", tests))
+        assert alerts == fired
+
+    def test_each_metric_that_a_rule_reads_is_exposed(self) -> None:
+        read = set(re.findall(r"\b(?:vllm:|inference_|controlplane_)\w+", _expressions()))
+        assert read
+        assert read <= _exposed()
