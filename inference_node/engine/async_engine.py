@@ -210,7 +210,7 @@ class AsyncEngine:
         bound = (bounds or {}).get("max_batch_size")
         if (settings, bound) == (self._ordered, self._bounds) and not self._applies:
             return Applied(self._engine.step_number + 1, settings, AckOutcome.UNCHANGED)
-        if is_certified and self._reconfigurer.is_ready(settings):
+        if is_certified and self._reconfigurer.is_ready(settings, self._engine.runner):
             return await self._order(settings, bound, forced)
         task = asyncio.create_task(self._prepare_and_order(settings, bound, self._apply_number, is_certified, forced))
         self._applies.add(task)

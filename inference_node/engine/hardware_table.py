@@ -39,11 +39,14 @@ def _class(
 
 
 _BOTH_KV = (KvPrecision.MODEL, KvPrecision.INT8)
+_BOTH_KV_ON_GPU = (KvPrecision.MODEL, KvPrecision.FP8)
 # The first whose needs are met is the machine's class.
 TABLE: tuple[HardwareClass, ...] = (
     # Measured on an H100: e4m3 beats int8 at every batch, int4 beats it at one row and two (docs/gpu-notes.md).
-    _class("cuda-hopper", "cuda sm90", (FP8, INT4, BF16), (FP8, BF16), "e4m3 products at twice the rate of bf16"),
-    _class("cuda-fp8", "cuda fp8", (FP8, INT4, BF16), (FP8, BF16), "e4m3 products, and little memory bandwidth for them"),
+    _class("cuda-hopper", "cuda sm90", (FP8, INT4, BF16), (FP8, BF16), "e4m3 products at twice the rate of bf16",
+           kv=_BOTH_KV_ON_GPU),
+    _class("cuda-fp8", "cuda fp8", (FP8, INT4, BF16), (FP8, BF16), "e4m3 products, and little memory bandwidth for them",
+           kv=_BOTH_KV_ON_GPU),
     _class("cuda", "cuda", (INT8, INT4, BF16), (BF16,), "no e4m3: narrow weights become bf16 on the way to the matrix units"),
     _class("x86-amx", "amx_tile amx_bf16 amx_int8 avx512_vnni", (INT4, INT8, BF16), (BF16, INT8),
            "matrix tiles: prompts and large batches multiply in bf16 or int8 alike; decode is bound by bytes", kv=_BOTH_KV),

@@ -78,9 +78,12 @@ class Reconfigurer:
             if value > limit:
                 raise _refused(RejectCode.OUT_OF_BOUNDS, knob, f"{value} is above this node's {limit}")
 
-    def is_ready(self, settings: EngineSettings) -> bool:
+    def is_ready(self, settings: EngineSettings, runner: ModelRunner) -> bool:
         """Whether they could be applied between two steps right now."""
-        return settings.precision in self._stores and (settings.pruning_threshold == 0 or self._table is not None)
+        store = self._stores.get(settings.precision)
+        if store is None or not runner.ready_for(store, settings.kv_precision):
+            return False
+        return settings.pruning_threshold == 0 or self._table is not None
 
     def numerics(self, settings: EngineSettings) -> Numerics:
         """The arithmetic of settings that are ready."""
@@ -98,7 +101,8 @@ class Reconfigurer:
         Raises SettingsRefused when memory is short, Superseded as soon as is_wanted() says that nobody needs it any more.
         """
         with self._building:
-            if settings.precision not in self._stores:
+            store = self._stores.get(settings.precision)
+            if store is None:
                 self._make_room(settings.precision, running)
                 store = build(
                     self._checkpoint,
@@ -107,8 +111,10 @@ class Reconfigurer:
                     lambda share: stop_unless(is_wanted),
                     tuple(self._stores.values()),
                 )
-                runner.begin(store)
-                self._stores[settings.precision] = store
+            if not runner.ready_for(store, settings.kv_precision):
+                self._make_cache_room(settings, runner, running)
+                runner.begin(store, settings.kv_precision)
+            self._stores[settings.precision] = store
             stop_unless(is_wanted)
             if settings.pruning_threshold > 0 and self._table is None:
                 self._table = self._learn(runner, self._stores[running], is_wanted)
@@ -161,6 +167,21 @@ class Reconfigurer:
                 RejectCode.OUT_OF_MEMORY,
                 "precision",
                 f"{precision} beside {running} needs {needed / 1e6:.0f} MB free to be prepared, {free / 1e6:.0f} MB are",
+            )
+
+    def _make_cache_room(self, settings: EngineSettings, runner: ModelRunner, running: Precision) -> None:
+        if (cache := runner.room_for(settings.kv_precision)) == 0:
+            return
+        needed = cache + int(_HEADROOM * total_bytes())
+        if available_bytes() < needed:
+            for precision in [p for p in self._stores if p not in (running, settings.precision)]:
+                del self._stores[precision]
+        if (free := available_bytes()) < needed:
+            raise _refused(
+                RejectCode.OUT_OF_MEMORY,
+                "kv_precision",
+                f"{settings.kv_precision} keys and values beside those in use need {needed / 1e6:.0f} MB free to be prepared, "
+                f"{free / 1e6:.0f} MB are. Lower NODE_KV_TOKENS and start the node again.",
             )
 
     def _learn(self, runner: ModelRunner, store: Store, is_wanted: Callable[[], bool]) -> PruningTable:

@@ -78,7 +78,14 @@ def why_not_kv(spec: ModelSpec, precision: Precision, kv: KvPrecision) -> str | 
     if kv is KvPrecision.MODEL:
         return None
     if on_gpu(spec):
-        return "on this GPU keys and values are kept in bf16"
+        if kv is not KvPrecision.FP8:
+            return "GPUs keep narrow keys and values in fp8"
+        gpu = device.gpu_in_use()
+        return (
+            None
+            if gpu is not None and gpu.has_fp8
+            else "this GPU has no e4m3 arithmetic: that begins with compute capability 8.9"
+        )
     if kv is KvPrecision.FP8:
         return "CPUs have no fp8 arithmetic"
     if (reason := why_not_native(spec)) is not None:
@@ -91,8 +98,8 @@ def why_not_kv(spec: ModelSpec, precision: Precision, kv: KvPrecision) -> str | 
 
 def kv_dtype(precision: Precision, kv: KvPrecision) -> torch.dtype:
     """Of the entries of a cache for steps in that precision."""
-    if kv is KvPrecision.INT8:
-        return torch.int8
+    if kv is not KvPrecision.MODEL:
+        return torch.int8 if kv is KvPrecision.INT8 else torch.float8_e4m3fn
     return weights.ARITHMETIC[precision if precision is Precision.FP32 else Precision.BF16].kv
 
 

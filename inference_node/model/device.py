@@ -11,7 +11,7 @@ from inference_node.errors import Unavailable
 
 # bf16 on the matrix units begins with Ampere, e4m3 with Ada: NVIDIA, "CUDA C++ Programming Guide", 'Compute Capabilities'.
 _OLDEST = (8, 0)
-_FP8_FROM = (8, 9)
+FP8_FROM = (8, 9)
 
 
 class DeviceKind(StrEnum):
@@ -38,7 +38,7 @@ class Gpu:
 
     @property
     def has_fp8(self) -> bool:
-        return self.capability >= _FP8_FROM
+        return self.capability >= FP8_FROM
 
     @property
     def features(self) -> tuple[str, ...]:

@@ -100,8 +100,17 @@ class ModelRunner:
     def compile(self, precisions: Iterable[Precision], progress: Callable[[float], None]) -> None:
         """Compiles what steps in these formats run, without their weights, where that is done on this machine."""
 
-    def begin(self, store: Store) -> None:
-        """Prepares what weights need to come into force within a second; steps may be slower until they are warm."""
+    def begin(self, store: Store, kv: KvPrecision) -> None:
+        """Prepares what weights beside such keys and values need to come into force within a second; steps may be slower until
+        they are warm."""
+
+    def ready_for(self, store: Store, kv: KvPrecision) -> bool:
+        """Whether a switch to them would hold up no step by more than what is cached has to be converted."""
+        return True
+
+    def room_for(self, kv: KvPrecision) -> int:
+        """Bytes that `begin` takes for such keys and values beside those in use; here they are converted where they lie."""
+        return 0
 
     def warm_next(self, store: Store) -> bool:
         """Prepares one more size of step, beside steps; tenths of a second. Returns whether more are to be prepared."""

@@ -21,6 +21,5 @@ def make_runner(
         # Triton is there on machines with a GPU only.
         from inference_node.model.gpu.runner import GpuRunner  # noqa: PLC0415
 
-        assert kv is KvPrecision.MODEL, "checked before: why_not_kv"
-        return GpuRunner(spec, store, num_blocks=num_blocks, block_size=block_size, max_model_len=max_model_len)
+        return GpuRunner(spec, store, num_blocks=num_blocks, block_size=block_size, max_model_len=max_model_len, kv=kv)
     return ModelRunner(spec, store, num_blocks=num_blocks, block_size=block_size, max_model_len=max_model_len, kv=kv)

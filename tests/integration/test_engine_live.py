@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from inference_node.contract.messages import AckOutcome, RejectCode
-from inference_node.contract.settings import EngineSettings
+from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 from inference_node.engine.async_engine import AsyncEngine
 from inference_node.engine.errors import (
     EngineStopped,
@@ -21,6 +21,7 @@ from inference_node.engine.errors import (
 from inference_node.engine.listener import RequestRecord, SilentListener, StepRecord
 from inference_node.engine.requests import EngineRequest, FinishReason
 from inference_node.model.runner import ModelRunner
+from inference_node.model.weights import WeightStore
 from inference_node.scheduling.sampling_params import SamplingParams
 from tests.support.engines import Answered, ask, running_engine
 from tests.support.models import EOS, demo_model, save_tiny_model
@@ -74,12 +75,18 @@ class InParts:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, parts: int) -> None:
         self.parts, self.begun, self.left = parts, 0, 0
+        self.stores: list[WeightStore] = []
         self.failing: Exception | None = None
         monkeypatch.setattr(ModelRunner, "begin", self.begin)
+        monkeypatch.setattr(ModelRunner, "ready_for", self.ready_for)
         monkeypatch.setattr(ModelRunner, "warm_next", self.warm_next)
 
-    def begin(self, store: object) -> None:
+    def begin(self, store: WeightStore, kv: KvPrecision) -> None:
         self.begun, self.left = self.begun + 1, self.parts
+        self.stores.append(store)
+
+    def ready_for(self, store: WeightStore, kv: KvPrecision) -> bool:
+        return store.precision is Precision.BF16 or any(store is each for each in self.stores)
 
     def warm_next(self, store: object) -> bool:
         if self.failing is not None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 from inference_node.engine.async_engine import AsyncEngine
+from inference_node.engine.errors import SettingsRefused
 from inference_node.model import device
 from inference_node.model.backend import build, describe
 from inference_node.model.checkpoint import Checkpoint
@@ -83,9 +84,13 @@ async def test_no_answer_suffers_from_changes_of_every_knob(tmp_path: Path) -> N
         {"precision": "int4"},
         {"pruning_threshold": 0.3},
         {"max_batch_size": 2},
+        {"kv_precision": "fp8"},
         {"precision": "fp8"},
+        {"kv_precision": "model", "precision": "int8"},
+        {"kv_precision": "fp8", "precision": "fp8"},
         {"max_batch_size": 12, "pruning_threshold": 0.0},
         {"precision": "bf16", "max_batched_tokens": 128},
+        {"kv_precision": "model"},
     ]
     async with running_engine(folder, tmp_path, BF16, max_model_len=512) as engine:
         before = await ask(engine, "before", prompt(0, 30), max_tokens=20, ignore_eos=True)
@@ -112,10 +117,54 @@ def test_steps_are_captured_again_after_all_captured_ones_went(tmp_path: Path) -
     run = TokenRun(prompt(1, 20), 0, [3, 4], samples=True)
     before = runner.logits([run])
     # Keys and values of another format: no graph of the old addresses may live on.
-    for dtype in (torch.float8_e4m3fn, torch.bfloat16):
-        runner.switch(Numerics(store.with_kv(dtype), None), [])
+    for kv in (KvPrecision.FP8, KvPrecision.MODEL):
+        runner.switch(Numerics(store, None, kv), [])
         found = runner.logits([run])
     assert torch.equal(found, before)
+
+
+async def test_narrow_keys_and_values_are_judged_and_come_into_force_under_running_requests(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model", dtype=torch.bfloat16)
+    async with running_engine(folder, tmp_path, BF16, max_model_len=512) as engine:
+        assert engine.capabilities.kv_precisions == (KvPrecision.MODEL, KvPrecision.FP8)
+        asked = [asyncio.create_task(_one(engine, number)) for number in range(6)]
+        await asyncio.sleep(0.2)
+        # No force: the guard measures them first. A random model's answers are all alike, so that they pass.
+        applied = await engine.apply(BF16.replace(kv_precision=KvPrecision.FP8))
+        assert applied.settings.kv_precision is KvPrecision.FP8
+        record = next(each for each in engine.quality().records if each.kv_precision is KvPrecision.FP8)
+        assert record.kl_mean < 0.01
+        with pytest.raises(SettingsRefused, match="fp8"):
+            await engine.apply(BF16.replace(kv_precision=KvPrecision.INT8))
+        answers = await asyncio.gather(*asked)
+        alone = await ask(engine, "alone", prompt(3, 31), max_tokens=24, ignore_eos=True)
+    assert [len(answer.tokens) for answer in answers] == [200] * 6
+    # What e4m3 rounds away costs a few times what bf16 does.
+    assert shortfall(folder, prompt(3, 31), alone) <= 12.0
+
+
+def test_what_is_cached_survives_both_conversions(tmp_path: Path) -> None:
+    folder = save_tiny_model(tmp_path / "model", dtype=torch.bfloat16)
+    device.use(device.find_gpu())
+    spec = describe(folder)
+    store = build(Checkpoint.open(folder), spec, Precision.BF16)
+    runner = make_runner(spec, store, num_blocks=16, block_size=16, max_model_len=128)
+    assert isinstance(store, GpuStore)
+    text = prompt(1, 41)
+    whole = runner.logits([TokenRun(text, 0, [3, 4, 9], samples=True)])
+    assert not runner.ready_for(store, KvPrecision.FP8)
+    assert runner.room_for(KvPrecision.FP8) > 0
+    runner.begin(store, KvPrecision.FP8)
+    assert runner.ready_for(store, KvPrecision.FP8)
+    assert runner.room_for(KvPrecision.FP8) == 0
+    last = TokenRun(text[40:], 40, [3, 4, 9], samples=True)
+    for kv in (KvPrecision.FP8, KvPrecision.MODEL):
+        assert runner.switch(Numerics(store, None, kv), [3, 4, 9])
+        found = runner.logits([last])
+        assert float((found - whole).abs().max() / whole.abs().max()) < 0.1
+    # Blocks that were not named are empty: the answer is another one.
+    runner.switch(Numerics(store, None, KvPrecision.FP8), [3])
+    assert float((runner.logits([last]) - whole).abs().max() / whole.abs().max()) > 0.1
 
 
 async def _one(engine: AsyncEngine, number: int) -> Answered:

@@ -1,16 +1,18 @@
 """Random changes of settings while the engine is under load: what they cost, and whether an answer suffers."""
 
+import contextlib
 import random
 import statistics
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from inference_node.bench.gpu.serving import answers, make_engine
-from inference_node.contract.settings import Precision
+from inference_node.contract.settings import KvPrecision, Precision
 from inference_node.engine.answer import Answer
 from inference_node.engine.engine import Change, Engine
 from inference_node.model.gpu.runner import GpuRunner
@@ -95,46 +97,83 @@ def run(report: Any, runner: GpuRunner, stores: dict[Precision, GpuStore], taus:
         for _ in range(3):
             stores.pop(precision, None)
             _swapped(report, load, runner, stores, precision, p99)
+    for kv in (KvPrecision.FP8, KvPrecision.MODEL) * 3:
+        _other_cache(report, load, runner, exact, kv, p99)
     stores[Precision.INT4] = stores[Precision.INT8].in_precision(Precision.INT4)
     runner.warm(stores[Precision.INT4])
-    _random_changes(report, load, stores, taus, p99)
+    _random_changes(report, load, runner, stores, taus, p99)
 
 
 def _random_changes(
-    report: Any, load: _Load, stores: Mapping[Precision, GpuStore], taus: Mapping[float, torch.Tensor], p99: float
+    report: Any,
+    load: _Load,
+    runner: GpuRunner,
+    stores: Mapping[Precision, GpuStore],
+    taus: Mapping[float, torch.Tensor],
+    p99: float,
 ) -> None:
     draw, engine = random.Random(3), load.engine
     load.take_gaps()
     load.worst = 0.0, ""
+    gaps: list[float] = []
+    prepared = 0
     took: list[float] = []
     settings = engine.settings
-    for _ in range(_CHANGES):
-        knob = draw.choice(("precision", "pruning_threshold", "max_batch_size", "max_batched_tokens"))
-        value: Any = {
-            "precision": draw.choice([p.value for p in stores]),
-            "pruning_threshold": draw.choice([0.0, *taus]),
-            "max_batch_size": draw.choice((24, 32, 64)),
-            "max_batched_tokens": draw.choice((256, 512, 2048)),
-        }[knob]
-        settings = settings.replace(**{knob: value})
-        pruner = Pruner(taus[settings.pruning_threshold]) if settings.pruning_threshold else None
-        began = time.perf_counter()
-        engine.apply(Change(settings, Numerics(stores[settings.precision], pruner), None))
-        took.append(time.perf_counter() - began)
-        for _ in range(_STEPS_BETWEEN):
-            load.step()
-    gaps = load.take_gaps()
+    with _warming(runner, stores):
+        for _ in range(_CHANGES):
+            knob = draw.choice(
+                ("precision", "kv_precision", "pruning_threshold", "max_batch_size", "max_batched_tokens")
+            )
+            value: Any = {
+                "precision": draw.choice([p.value for p in stores]),
+                "kv_precision": draw.choice([KvPrecision.MODEL.value, KvPrecision.FP8.value]),
+                "pruning_threshold": draw.choice([0.0, *taus]),
+                "max_batch_size": draw.choice((24, 32, 64)),
+                "max_batched_tokens": draw.choice((256, 512, 2048)),
+            }[knob]
+            settings = settings.replace(**{knob: value})
+            pruner = Pruner(taus[settings.pruning_threshold]) if settings.pruning_threshold else None
+            store, kv = stores[settings.precision], settings.kv_precision
+            if not runner.ready_for(store, kv):
+                prepared += 1
+                gaps += load.take_gaps()
+                gaps += _beside(load, partial(runner.begin, store, kv))[1]
+            began = time.perf_counter()
+            engine.apply(Change(settings, Numerics(store, pruner, kv), None))
+            took.append(time.perf_counter() - began)
+            for _ in range(_STEPS_BETWEEN):
+                load.step()
+    gaps += load.take_gaps()
     while engine.has_work:
         before = load.finished
         for delta in engine.step():
             load.finished += delta.finish_reason is not None
         assert load.finished >= before
     report.add(
-        what="random changes", changes=_CHANGES, answers=load.finished, wrong=load.wrong, failed_steps=engine.failed_steps,
+        what="random changes", changes=_CHANGES, prepared=prepared,
+        answers=load.finished, wrong=load.wrong, failed_steps=engine.failed_steps,
         apply_ms=_ms(statistics.median(took)), worst_apply_ms=_ms(max(took)), itl_p99_ms=_ms(_p99(gaps)),
         over_steady_p99=round(_p99(gaps) / p99, 2), worst_ms=_ms(max(gaps)), worst=load.worst[1],
         over_10x=sum(gap > 10 * statistics.median(gaps) for gap in gaps),
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _warming(runner: GpuRunner, stores: Mapping[Precision, GpuStore]) -> Iterator[None]:
+    """Captures what steps miss beside them, as the engine's thread for it does."""
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.wait(0.0 if any(runner.warm_next(store) for store in stores.values()) else 0.01):
+            pass
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _swapped(
@@ -152,7 +191,7 @@ def _swapped(
         began = time.perf_counter()
         store = convert(exact, precision)
         report.add(what="converted", format=precision.value, seconds=round(time.perf_counter() - began, 3))
-        runner.begin(store)
+        runner.begin(store, settings.kv_precision)
         stores[precision] = store
 
     def complete() -> None:
@@ -176,6 +215,25 @@ def _swapped(
             itl_ms=_ms(statistics.median(seen)), itl_p99_ms=_ms(_p99(seen)), worst_ms=_ms(max(seen)),
             over_steady_p99=round(_p99(seen) / steady, 2), captures=len(runner.steps_of(stores[precision])),
         )  # fmt: skip
+
+
+def _other_cache(report: Any, load: _Load, runner: GpuRunner, store: GpuStore, kv: KvPrecision, p99: float) -> None:
+    """Keys and values in another format: until steps over them are ready, and what their conversion holds up."""
+    settings = load.engine.settings.replace(kv_precision=kv)
+    until_ready, gaps = _beside(load, partial(runner.begin, store, kv))
+    began = time.perf_counter()
+    load.engine.apply(Change(settings, Numerics(store, None, kv), None))
+    switched = time.perf_counter() - began
+    before = time.perf_counter()
+    load.step()
+    report.add(
+        what="keys and values beside load", format=kv.value, seconds=round(until_ready, 3), switch_ms=_ms(switched),
+        next_step_ms=_ms(time.perf_counter() - before), itl_p99_ms=_ms(_p99(gaps)), worst_ms=_ms(max(gaps)),
+        over_steady_p99=round(_p99(gaps) / p99, 2), memory_gb=round(torch.cuda.memory_allocated() / 1e9, 1),
+        reserved_gb=round(torch.cuda.memory_reserved() / 1e9, 1),
+    )  # fmt: skip
+    while runner.warm_next(store):
+        load.step()
 
 
 def _beside(load: _Load, work: Callable[[], None]) -> tuple[float, list[float]]:

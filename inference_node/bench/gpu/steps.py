@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 from inference_node.bench.gpu.limits import time_s
-from inference_node.model.gpu.kv_cache import bytes_per_token
 from inference_node.model.gpu.runner import GpuRunner
 from inference_node.model.gpu.shapes import Run, shape_for
 from inference_node.model.gpu.store import GpuStore
@@ -68,7 +67,7 @@ class Bench:
         """context: tokens that each row attends to, its own among them."""
         runs = self.runs(rows, context - 1)
         taken = self.time(store, runs, prunes=prunes)
-        kv = rows * context * bytes_per_token(self.runner.spec, self.runner.gpu_kv.dtype)
+        kv = rows * context * self.runner.spec.kv_bytes_per_token(self.runner.gpu_kv.dtype)
         moved = store.nbytes + kv
         return StepTime(name, rows, context, taken, moved, moved / self.read_bytes_per_s)
 

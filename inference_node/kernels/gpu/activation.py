@@ -5,14 +5,21 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from inference_node.kernels.gpu import overlap
+from inference_node.kernels.gpu.in_bytes import InBytes, write_bytes
+from inference_node.kernels.gpu.overlap import let_next_begin, wait_for_last
+
 _CHUNK = 1024
 
 
 @triton.jit
 def _gated(
     gate_up, row_scale, column_scale, bias, out, out_scale, tau, kept, real, width,
-    SCALED: tl.constexpr, BIASED: tl.constexpr, GELU: tl.constexpr, FP8: tl.constexpr, BLOCK: tl.constexpr,
+    SCALED: tl.constexpr, BIASED: tl.constexpr, GELU: tl.constexpr, FP8: tl.constexpr, BYTES: tl.constexpr,
+    BLOCK: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    let_next_begin(EARLY)
+    wait_for_last(EARLY)
     row = tl.program_id(0)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width
@@ -41,6 +48,9 @@ def _gated(
         scale = tl.maximum(tl.max(tl.abs(y), axis=0), 1e-12) / 448.0
         tl.store(out_scale + row, scale)
         tl.store(target, (y / scale).to(out.dtype.element_ty), mask=inside)
+    elif BYTES:
+        group = tl.program_id(1) * (BLOCK // 64) + tl.arange(0, BLOCK // 64)
+        write_bytes(y, out, out_scale, row.to(tl.int64), group, tl.cdiv(width, 64), BLOCK // 64)
     else:
         tl.store(target, y.to(tl.bfloat16), mask=inside)
 
@@ -55,23 +65,30 @@ def gated(
     scales: tuple[Tensor, Tensor] | None = None,
     bias: Tensor | None = None,
     fp8: bool = False,
+    in_bytes: bool = False,
     least_rows: int = 1,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor | InBytes, Tensor | None]:
     """gate_up: [M, 2 I] bf16, gates and then what they open. Returns act(gate) * up, [M, I]; the rest as in `norm.add_norm`.
 
     scales: ([M], [2 I]) fp32 that gate_up still lacks; bias: [2 I] fp32.
     """
     rows, width = gate_up.shape[0], gate_up.shape[1] // 2
-    dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
-    out = torch.empty(max(rows, least_rows), width, device=gate_up.device, dtype=dtype)
-    scale = torch.empty(rows, device=gate_up.device) if fp8 else None
+    made = InBytes.empty(rows, width, gate_up.device) if in_bytes else None
+    scale: Tensor | None
+    if made is not None:
+        out, scale = made.codes, made.scales
+    else:
+        dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
+        out = torch.empty(max(rows, least_rows), width, device=gate_up.device, dtype=dtype)
+        scale = torch.empty(rows, device=gate_up.device) if fp8 else None
     row_scale, column_scale = (tau, tau) if scales is None else scales
     # A row's scale is known when all of it has been seen, so one program sees it all.
-    block = triton.next_power_of_2(width) if fp8 else min(_CHUNK, triton.next_power_of_2(width))
+    block = max(64, triton.next_power_of_2(width))
+    block = block if fp8 else min(_CHUNK, block)
     _gated[(rows, triton.cdiv(width, block))](
         gate_up, row_scale, column_scale, tau if bias is None else bias, out, tau if scale is None else scale,
         tau, kept, real, width,
-        SCALED=scales is not None, BIASED=bias is not None, GELU=gelu, FP8=fp8, BLOCK=block,
-        num_warps=max(1, min(16, block // 256)),
+        SCALED=scales is not None, BIASED=bias is not None, GELU=gelu, FP8=fp8, BYTES=in_bytes, BLOCK=block,
+        num_warps=max(1, min(16, block // 256)), **overlap.options(gate_up),
     )  # fmt: skip
-    return out, scale
+    return (out, scale) if made is None else (made, None)

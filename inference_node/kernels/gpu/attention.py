@@ -11,6 +11,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from inference_node.kernels.gpu import overlap
+from inference_node.kernels.gpu.in_bytes import InBytes, write_bytes
+from inference_node.kernels.gpu.overlap import LINE_BYTES, ask_for, let_next_begin, wait_for_last
+
 
 @triton.jit
 def _tile_of_pages(
@@ -35,11 +39,12 @@ def _tile_of_pages(
 
 @triton.jit
 def _decode(
-    q, pages, page_scales, positions, runs, tables, out, partial, partial_max, partial_sum, arrived, tau, kept, real,
+    q, pages, page_scales, positions, runs, tables, out, out_scale, partial, partial_max, partial_sum, arrived, tau, kept, real,
     heads, key_heads, table_width, window,
     BLOCK: tl.constexpr, NARROW: tl.constexpr, FOLD: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr,
-    D: tl.constexpr, BLOCK_D: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, ENTRY_LINES: tl.constexpr, BYTES: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    let_next_begin(EARLY)
     row, head, split = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     end = tl.load(positions + row) + 1
     begin = 0
@@ -55,8 +60,16 @@ def _decode(
     at = tl.arange(0, BLOCK_D)
     mine = (member < FOLD)[:, None] & (at < D)[None, :]
     lines = row * heads + head * FOLD + member
-    queries = tl.load(q + lines[:, None] * D + at[None, :], mask=mine, other=0.0)
     table = tables + tl.load(runs + row).to(tl.int64) * table_width
+    if EARLY and SPLITS > 1:
+        # Where rows lie is known since before the step, and few programs have long to wait for them.
+        soon = tl.minimum(start + tl.arange(0, TILE), end - 1)
+        entry = tl.load(table + soon // BLOCK).to(tl.int64) * 2 * key_heads + head
+        line = tl.arange(0, ENTRY_LINES)[None, :] * (D // ENTRY_LINES)
+        ask_for(pages + (entry * BLOCK + soon % BLOCK)[:, None] * D + line)
+        ask_for(pages + ((entry + key_heads) * BLOCK + soon % BLOCK)[:, None] * D + line)
+    wait_for_last(EARLY)
+    queries = tl.load(q + lines[:, None] * D + at[None, :], mask=mine, other=0.0)
     largest = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     mixed = tl.zeros((ROWS, BLOCK_D), tl.float32)
@@ -110,7 +123,14 @@ def _decode(
     y = tl.where(tl.abs(y) > tl.load(tau), y, 0.0)
     if row < tl.load(real):
         tl.atomic_add(kept, tl.sum(tl.sum(((y != 0.0) & mine).to(tl.int32), axis=1), axis=0), sem="relaxed")
-    tl.store(out + lines[:, None] * D + at[None, :], y.to(tl.bfloat16), mask=mine)
+    if BYTES:
+        # Heads are whole groups then.
+        each: tl.constexpr = D // 64
+        group = tl.arange(0, ROWS * each)
+        place = tl.where(group < FOLD * each, head * FOLD * each + group, heads * each)
+        write_bytes(tl.reshape(y, (ROWS * D,)), out, out_scale, row, place, heads * each, ROWS * each)
+    else:
+        tl.store(out + lines[:, None] * D + at[None, :], y.to(tl.bfloat16), mask=mine)
 
 
 @triton.jit
@@ -118,8 +138,10 @@ def _prefill(
     q, pages, page_scales, tile_first, tile_count, tile_position, tile_run, tables, out, tau, kept,
     heads, key_heads, table_width, window,
     BLOCK: tl.constexpr, NARROW: tl.constexpr, FOLD: tl.constexpr, QUERIES: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
-    D: tl.constexpr, BLOCK_D: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    let_next_begin(EARLY)
+    wait_for_last(EARLY)
     piece, head = tl.program_id(0), tl.program_id(1)
     count = tl.load(tile_count + piece)
     if count == 0:
@@ -216,9 +238,11 @@ def decode_attention(
     real: Tensor,
     window: int = 0,
     *,
+    in_bytes: bool = False,
     tuning: DecodeTuning | None = None,
-) -> Tensor:
-    """One token a row, at positions [M], that sees itself and all before. Returns [M, H D] bf16, pruned as in `norm.add_norm`.
+) -> Tensor | InBytes:
+    """One token a row, at positions [M], that sees itself and all before. Returns [M, H D] bf16, pruned as in `norm.add_norm`,
+    or in bytes, which takes a D for which `goes_in_bytes` holds.
 
     q: [M, H, D], scaled; pages and page_scales as in `rope.rope_write`; runs: [M] int32, the line of `tables`
     [R, blocks] int32 that a row's blocks stand in. window: tokens back that a
@@ -227,17 +251,28 @@ def decode_attention(
     rows, heads, dim = q.shape
     key_heads, block_size = pages.shape[2], pages.shape[3]
     fold = heads // key_heads
-    out = torch.empty(rows, heads * dim, device=q.device, dtype=torch.bfloat16)
+    made = InBytes.empty(rows, heads * dim, q.device) if in_bytes else None
+    if made is not None:
+        out, out_scale = made.codes, made.scales
+    else:
+        out = out_scale = torch.empty(rows, heads * dim, device=q.device, dtype=torch.bfloat16)
     block_d = max(16, triton.next_power_of_2(dim))
     how = tuning or (TUNED_NARROW if page_scales is not None else TUNED)
     _decode[(rows, key_heads, scratch.splits)](
-        q, pages, q if page_scales is None else page_scales, positions, runs, tables, out, scratch.partial, scratch.largest,
-        scratch.total, scratch.arrived, tau, kept, real, heads, key_heads, tables.shape[1], window,
+        q, pages, q if page_scales is None else page_scales, positions, runs, tables, out, out_scale, scratch.partial,
+        scratch.largest, scratch.total, scratch.arrived, tau, kept, real, heads, key_heads, tables.shape[1], window,
         BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold,
         ROWS=max(16, triton.next_power_of_2(fold)), SPLITS=scratch.splits,
-        TILE=how.tile if block_d <= 128 else 32, D=dim, BLOCK_D=block_d, num_warps=how.warps, num_stages=how.stages,
+        TILE=how.tile if block_d <= 128 else 32, D=dim, BLOCK_D=block_d,
+        ENTRY_LINES=triton.next_power_of_2(max(1, dim * pages.element_size() // LINE_BYTES.value)),
+        BYTES=in_bytes, num_warps=how.warps, num_stages=how.stages, **overlap.options(q),
     )  # fmt: skip
-    return out
+    return out if made is None else made
+
+
+def goes_in_bytes(dim: int) -> bool:
+    """Whether each head's outputs are whole groups."""
+    return dim in (64, 128, 256)
 
 
 def queries_per_tile(fold: int, dim: int) -> int:
@@ -273,6 +308,6 @@ def prefill_attention(
         heads, key_heads, tables.shape[1], window,
         BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold,
         QUERIES=queries, ROWS=lines, TILE=64 if block_d <= 128 else 32,
-        D=dim, BLOCK_D=block_d, num_warps=8 if lines * block_d >= 8192 else 4, num_stages=2,
+        D=dim, BLOCK_D=block_d, num_warps=8 if lines * block_d >= 8192 else 4, num_stages=2, **overlap.options(q),
     )  # fmt: skip
     return out

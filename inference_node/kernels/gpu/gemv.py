@@ -12,6 +12,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from inference_node.kernels.gpu import overlap
+from inference_node.kernels.gpu.overlap import LINE_BYTES, ask_for, let_next_begin, wait_for_last
+
 _MOST_SPLITS, _MOST_COLUMNS = 64, 512
 # Weights from which on wide programs are faster.
 _LARGE = 40_000_000
@@ -56,12 +59,16 @@ def _bf16(
 @triton.jit
 def _narrow(
     x, weight, scale, out, inputs, outputs,
-    COLUMNS: tl.constexpr, DEPTH: tl.constexpr, STAGES: tl.constexpr,
+    COLUMNS: tl.constexpr, DEPTH: tl.constexpr, STAGES: tl.constexpr, AHEAD: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     inside = column < outputs
     total = tl.zeros((COLUMNS, DEPTH), tl.float32)
     line = column[:, None].to(tl.int64) * inputs
+    if EARLY and AHEAD > 0:
+        soon = tl.minimum(tl.arange(0, AHEAD) * LINE_BYTES, inputs - 1)
+        ask_for(weight + tl.minimum(column, outputs - 1)[:, None].to(tl.int64) * inputs + soon[None, :])
+    wait_for_last(EARLY)
     for k in tl.range(0, inputs, DEPTH, num_stages=STAGES):
         depth = k + tl.arange(0, DEPTH)
         value = tl.load(x + depth, mask=depth < inputs, other=0.0).to(tl.float32)
@@ -70,6 +77,7 @@ def _narrow(
             eviction_policy="evict_first",
         )  # fmt: skip
         total += weights.to(tl.float16).to(tl.float32) * value[None, :]
+    let_next_begin(EARLY)
     y = tl.sum(total, axis=1) * tl.load(scale + column, mask=inside, other=0.0)
     tl.store(out + column, y.to(out.dtype.element_ty), mask=inside)
 
@@ -79,7 +87,8 @@ class Tuning:
     """How one format's product is cut up; found by `bench.gpu.tune` on an H100.
 
     columns: outputs of a program; depth: inputs of one step of its loop, times `unroll` in bf16; programs: per multiprocessor, at
-    least, that the inputs are split for in bf16.
+    least, that the inputs are split for in bf16; ahead: in e4m3, cache lines of each output that a program asks for while the
+    launch before it still runs.
     """
 
     columns: int
@@ -88,12 +97,13 @@ class Tuning:
     stages: int
     programs: int
     warps: int = 4
+    ahead: int = 8
 
 
 TUNED = {
     "bf16, small": Tuning(columns=128, depth=8, unroll=4, stages=3, programs=4),
     "bf16": Tuning(columns=512, depth=8, unroll=2, stages=2, programs=4),
-    "fp8": Tuning(columns=8, depth=512, unroll=1, stages=5, programs=4),
+    "fp8": Tuning(columns=8, depth=512, unroll=1, stages=5, programs=4, ahead=8),
 }
 
 
@@ -142,6 +152,7 @@ def gemv_narrow(
     outputs, inputs = weight.shape
     out = torch.empty(1, outputs, device=x.device, dtype=dtype)
     _narrow[(triton.cdiv(outputs, how.columns),)](
-        x, weight, scale, out, inputs, outputs, COLUMNS=how.columns, DEPTH=how.depth, STAGES=how.stages, num_warps=how.warps,
+        x, weight, scale, out, inputs, outputs, COLUMNS=how.columns, DEPTH=how.depth, STAGES=how.stages,
+        AHEAD=how.ahead, num_warps=how.warps, **overlap.options(x),
     )  # fmt: skip
     return out

@@ -5,14 +5,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from inference_node.kernels.gpu import overlap
+from inference_node.kernels.gpu.in_bytes import InBytes, write_bytes
+from inference_node.kernels.gpu.overlap import let_next_begin, wait_for_last
+
 
 @triton.jit
 def _add_norm(
     residual, delta, delta_row, delta_column, delta_bias, delta_gain, gain, out, out_scale, tau, kept, real,
     width, eps,
     HAS_DELTA: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, FP8: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BYTES: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    let_next_begin(EARLY)
+    wait_for_last(EARLY)
     row = tl.program_id(0)
     at = tl.arange(0, BLOCK)
     inside = at < width
@@ -40,12 +46,17 @@ def _add_norm(
         scale = tl.maximum(tl.max(tl.abs(y), axis=0), 1e-12) / 448.0
         tl.store(out_scale + row, scale)
         tl.store(out + start + at, (y / scale).to(out.dtype.element_ty), mask=inside)
+    elif BYTES:
+        group = tl.arange(0, BLOCK // 64)
+        write_bytes(y, out, out_scale, row.to(tl.int64), group, tl.cdiv(width, 64), BLOCK // 64)
     else:
         tl.store(out + start + at, y.to(tl.bfloat16), mask=inside)
 
 
 @triton.jit
-def _quantize_rows(x, out, out_scale, width, BLOCK: tl.constexpr):
+def _quantize_rows(x, out, out_scale, width, BLOCK: tl.constexpr, EARLY: tl.constexpr):
+    let_next_begin(EARLY)
+    wait_for_last(EARLY)
     row = tl.program_id(0)
     at = tl.arange(0, BLOCK)
     inside = at < width
@@ -69,30 +80,36 @@ def add_norm(
     delta_bias: Tensor | None = None,
     delta_gain: Tensor | None = None,
     fp8: bool = False,
+    in_bytes: bool = False,
     least_rows: int = 1,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor | InBytes, Tensor | None]:
     """residual: [M, C] bf16, changed in place to residual + delta; delta: [M, C] bf16, what a product gave back.
 
     delta_scales: ([M], [C]) fp32 that delta still lacks; delta_bias, delta_gain: [C] fp32, added, and the gain of a norm of
     delta's own. gain: [C] fp32. tau: [1] fp32, the magnitude up to which a result counts as zero; kept: [1] int32, counts the
-    others, of the first `real` ([1] int32) rows. Returns (rows [M, C] in bf16, None), or (in e4m3, their scales [M]); it has
-    at least `least_rows` rows, and nothing is said of those beyond M.
+    others, of the first `real` ([1] int32) rows. Returns (rows [M, C] in bf16 or bytes, None), or (in e4m3, their scales [M]);
+    these have at least `least_rows` rows, and nothing is said of those beyond M.
     """
     rows, width = residual.shape
-    out = torch.empty(
-        max(rows, least_rows), width, device=residual.device, dtype=torch.float8_e4m3fn if fp8 else torch.bfloat16
-    )
-    scale = torch.empty(rows, device=residual.device) if fp8 else None
+    made = InBytes.empty(rows, width, residual.device) if in_bytes else None
+    scale: Tensor | None
+    if made is not None:
+        out, scale = made.codes, made.scales
+    else:
+        dtype = torch.float8_e4m3fn if fp8 else torch.bfloat16
+        out = torch.empty(max(rows, least_rows), width, device=residual.device, dtype=dtype)
+        scale = torch.empty(rows, device=residual.device) if fp8 else None
     row_scale, column_scale = (gain, gain) if delta_scales is None else delta_scales
-    block = triton.next_power_of_2(width)
+    block = max(64, triton.next_power_of_2(width))
     _add_norm[(rows,)](
         residual, residual if delta is None else delta, row_scale, column_scale,
         gain if delta_bias is None else delta_bias, gain if delta_gain is None else delta_gain,
         gain, out, gain if scale is None else scale, tau, kept, real, width, eps,
         HAS_DELTA=delta is not None, SCALED=delta_scales is not None, BIASED=delta_bias is not None,
-        NORMED=delta_gain is not None, FP8=fp8, BLOCK=block, num_warps=max(1, min(16, block // 512)),
+        NORMED=delta_gain is not None, FP8=fp8, BYTES=in_bytes, BLOCK=block, num_warps=max(1, min(16, block // 512)),
+        **overlap.options(residual),
     )  # fmt: skip
-    return out, scale
+    return (out, scale) if made is None else (made, None)
 
 
 def quantize_rows(x: Tensor, *, least_rows: int = 1) -> tuple[Tensor, Tensor]:
@@ -101,5 +118,6 @@ def quantize_rows(x: Tensor, *, least_rows: int = 1) -> tuple[Tensor, Tensor]:
     out = torch.empty(max(rows, least_rows), width, device=x.device, dtype=torch.float8_e4m3fn)
     scale = torch.empty(rows, device=x.device)
     block = triton.next_power_of_2(width)
-    _quantize_rows[(rows,)](x, out, scale, width, BLOCK=block, num_warps=max(1, min(16, block // 512)))
+    warps = max(1, min(16, block // 512))
+    _quantize_rows[(rows,)](x, out, scale, width, BLOCK=block, num_warps=warps, **overlap.options(x))
     return out, scale

@@ -5,12 +5,17 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from inference_node.kernels.gpu import overlap
+from inference_node.kernels.gpu.overlap import let_next_begin, wait_for_last
+
 
 @triton.jit
 def _begin(
     tokens, sources, last, positions, runs, tables, embedding, residual, slots, width, table_width, block_size,
-    factor, BLOCK: tl.constexpr,
+    factor, BLOCK: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    # The first of a step: it is launched after all that the step is given was written, and what follows may begin early.
+    let_next_begin(EARLY)
     row = tl.program_id(0)
     source = tl.load(sources + row)
     token = tl.load(tokens + row)
@@ -33,8 +38,10 @@ def _rope_write(
     qkv, row_scale, column_scale, bias, q_gain, k_gain, turns, positions, slots, q_out, pages, page_scales,
     heads, key_heads, eps, scale,
     BLOCK: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, NARROW: tl.constexpr, D: tl.constexpr,
-    HALF: tl.constexpr,
+    HALF: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    let_next_begin(EARLY)
+    wait_for_last(EARLY)
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     pair = tl.arange(0, HALF)
@@ -102,7 +109,7 @@ def begin(
     slots = torch.empty(rows, device=tokens.device, dtype=torch.int32)
     _begin[(rows, triton.cdiv(width, 1024))](
         tokens, sources, last, positions, runs, tables, embedding, residual, slots, width, tables.shape[1], block_size,
-        factor, BLOCK=1024, num_warps=4,
+        factor, BLOCK=1024, EARLY=overlap.options(tokens)["EARLY"], num_warps=4,
     )  # fmt: skip
     return residual, slots
 
@@ -139,6 +146,6 @@ def rope_write(
         qkv, row_scale, column_scale, turns if bias is None else bias, q_gain, k_gain, turns, positions, slots, q, pages,
         turns if page_scales is None else page_scales, heads, key_heads, eps, scale,
         BLOCK=block_size, SCALED=scales is not None, BIASED=bias is not None, NORMED=head_gains is not None, NARROW=narrow, D=dim,
-        HALF=triton.next_power_of_2(dim // 2), num_warps=1,
+        HALF=triton.next_power_of_2(dim // 2), num_warps=1, **overlap.options(qkv),
     )  # fmt: skip
     return q

@@ -35,7 +35,7 @@ def blank(store: GpuStore, spec: ModelSpec) -> GpuStore:
     return replace(
         store,
         precision=Precision.BF16,
-        arithmetic=replace(arithmetic_of(Precision.BF16), kv=store.arithmetic.kv),
+        arithmetic=arithmetic_of(Precision.BF16),
         layers=tuple(emptied(layer) for layer in store.layers),
         # As it lies where it is the embedding too.
         head=replace(

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
+from inference_node.model.device import FP8_FROM
+
 # More than the largest step takes: a few times its logits.
 _SPARE_BYTES = 4 << 30
 _beside = threading.Lock()
@@ -22,6 +24,10 @@ def here() -> torch.device:
 def multiprocessors() -> int:
     device = here()
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+
+
+def has_fp8() -> bool:
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_FROM
 
 
 def wait_here() -> None:

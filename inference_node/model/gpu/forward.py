@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from inference_node.kernels.gpu.activation import gated
-from inference_node.kernels.gpu.attention import DecodeScratch, decode_attention, prefill_attention, splits_for
+from inference_node.kernels.gpu.attention import (
+    DecodeScratch,
+    decode_attention,
+    goes_in_bytes,
+    prefill_attention,
+    splits_for,
+)
+from inference_node.kernels.gpu.in_bytes import InBytes
 from inference_node.kernels.gpu.norm import add_norm, quantize_rows
 from inference_node.kernels.gpu.rope import begin, rope_write
 from inference_node.model.gpu.device import here, multiprocessors
@@ -115,8 +122,10 @@ def forward(
         delta = run.attention(index, layer, residual, delta, out_gain)
         delta = run.mlp(index, layer, residual, delta)
         out_gain = layer.mlp_out_norm
-    x, _ = run.normed(residual, delta, out_gain, store.norm, cuts.end, fp8=False)
+    in_bytes = step.sampled is None and work.products.takes_bytes(residual.shape[0], store.head)
+    x, _ = run.normed(residual, delta, out_gain, store.norm, cuts.end, fp8=False, in_bytes=in_bytes)
     if step.sampled is not None:
+        assert isinstance(x, Tensor)
         x = x.index_select(0, step.sampled)
     logits = work.products.logits(x, store.head)
     if spec.logit_softcap is not None:
@@ -145,20 +154,21 @@ class _Run:
         cut: tuple[Tensor, Tensor],
         *,
         fp8: bool,
-    ) -> tuple[Tensor, Tensor | None]:
+        in_bytes: bool,
+    ) -> tuple[Tensor | InBytes, Tensor | None]:
         return add_norm(
             residual, None if delta is None else delta.rows, gain, self.spec.norm_eps, *cut, self.step.real,
             delta_scales=None if delta is None else delta.scales, delta_bias=None if delta is None else delta.bias,
-            delta_gain=delta_gain, fp8=fp8, least_rows=FP8_ROWS if fp8 else 1,
+            delta_gain=delta_gain, fp8=fp8, in_bytes=in_bytes, least_rows=FP8_ROWS if fp8 else 1,
         )  # fmt: skip
 
     def attention(
         self, index: int, layer: GpuLayer, residual: Tensor, delta: Product | None, delta_gain: Tensor | None
     ) -> Product:
         spec, step, kv = self.spec, self.step, self.kv
-        fp8 = self._is_fp8(layer.qkv, residual)
+        fp8, in_bytes = self._is_fp8(layer.qkv, residual), self._in_bytes(layer.qkv, residual)
         cut = self.cuts.at(index, Site.ATTENTION_IN)
-        h, h_scale = self.normed(residual, delta, delta_gain, layer.attention_norm, cut, fp8=fp8)
+        h, h_scale = self.normed(residual, delta, delta_gain, layer.attention_norm, cut, fp8=fp8, in_bytes=in_bytes)
         self._show(index, Site.ATTENTION_IN, h, h_scale)
         qkv = self.work.products(h, h_scale, layer.qkv, self.store.bits, skips=self.skips)
         window = spec.window(index)
@@ -170,29 +180,43 @@ class _Run:
             head_gains=gains,
         )  # fmt: skip
         cut = self.cuts.at(index, Site.ATTENTION_OUT)
+        mixed: Tensor | InBytes
         if step.tiles is None:
             scratch = self.work.decode(q.shape[0])
             mixed = decode_attention(
-                q, pages, page_scales, step.positions, step.runs, step.tables, scratch, *cut, step.real, window
+                q,
+                pages,
+                page_scales,
+                step.positions,
+                step.runs,
+                step.tables,
+                scratch,
+                *cut,
+                step.real,
+                window,
+                in_bytes=in_bytes and goes_in_bytes(spec.head_dim),
             )
         else:
             mixed = prefill_attention(q, pages, page_scales, step.tiles, step.tables, *cut, window)
         mixed_scale: Tensor | None = None
         if fp8:
+            assert isinstance(mixed, Tensor)
             mixed, mixed_scale = quantize_rows(mixed, least_rows=FP8_ROWS)
         self._show(index, Site.ATTENTION_OUT, mixed, mixed_scale)
         return self.work.products(mixed, mixed_scale, layer.output, self.store.bits, skips=self.skips)
 
     def mlp(self, index: int, layer: GpuLayer, residual: Tensor, delta: Product) -> Product:
-        fp8 = self._is_fp8(layer.gate_up, residual)
+        fp8, in_bytes = self._is_fp8(layer.gate_up, residual), self._in_bytes(layer.gate_up, residual)
         cut = self.cuts.at(index, Site.MLP_IN)
-        h, h_scale = self.normed(residual, delta, layer.attention_out_norm, layer.mlp_norm, cut, fp8=fp8)
+        h, h_scale = self.normed(
+            residual, delta, layer.attention_out_norm, layer.mlp_norm, cut, fp8=fp8, in_bytes=in_bytes
+        )
         self._show(index, Site.MLP_IN, h, h_scale)
         opened = self.work.products(h, h_scale, layer.gate_up, self.store.bits, skips=self.skips)
         middle, middle_scale = gated(
             opened.rows, *self.cuts.at(index, Site.MLP_MIDDLE), self.step.real,
             gelu=self.spec.activation is Activation.GELU_TANH, scales=opened.scales, bias=opened.bias, fp8=fp8,
-            least_rows=FP8_ROWS if fp8 else 1,
+            in_bytes=in_bytes, least_rows=FP8_ROWS if fp8 else 1,
         )  # fmt: skip
         self._show(index, Site.MLP_MIDDLE, middle, middle_scale)
         return self.work.products(middle, middle_scale, layer.down, self.store.bits, skips=self.skips)
@@ -201,8 +225,13 @@ class _Run:
         """Whether activations are narrowed too. One row is bound by the weights alone, and better off without."""
         return isinstance(matrix.weight, Narrow) and residual.shape[0] > 1
 
-    def _show(self, index: int, site: Site, x: Tensor, scale: Tensor | None) -> None:
+    def _in_bytes(self, matrix: GpuMatrix, residual: Tensor) -> bool:
+        """Whether activations are rounded to bytes where they are made. Who watches wants them as they were."""
+        return self.watch is None and self.work.products.takes_bytes(residual.shape[0], matrix)
+
+    def _show(self, index: int, site: Site, x: Tensor | InBytes, scale: Tensor | None) -> None:
         if self.watch is not None:
+            assert isinstance(x, Tensor)
             seen = x.float() if scale is None else x[: scale.shape[0]].float() * scale.unsqueeze(1)
             self.watch(index, site, seen)
 

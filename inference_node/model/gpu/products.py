@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
+from inference_node.kernels.gpu.in_bytes import InBytes
 from inference_node.kernels.gpu.norm import quantize_rows
 from inference_node.kernels.gpu.planes import Planes
 from inference_node.kernels.gpu.planes_dot import MOST_ROWS, planes_dot
@@ -37,11 +38,16 @@ class Products:
         self._many = GemmScratch(device, widest, multiprocessors())
         self._one = torch.ones((), device=device)
 
-    def __call__(self, x: Tensor, x_scale: Tensor | None, matrix: GpuMatrix, bits: int, *, skips: bool) -> Product:
-        """x: [M, K] bf16, or e4m3 with x_scale [M]. A single row may be bf16 with any matrix.
+    def __call__(
+        self, x: Tensor | InBytes, x_scale: Tensor | None, matrix: GpuMatrix, bits: int, *, skips: bool
+    ) -> Product:
+        """x: [M, K] bf16, or e4m3 with x_scale [M], or bytes where `takes_bytes`. A single row may be bf16 with any matrix.
 
         skips: whether zeros among a single row's inputs spare reading; it takes a few per cent longer where there are none.
         """
+        if isinstance(x, InBytes):
+            assert isinstance(matrix.weight, Planes)
+            return Product(planes_dot(x, matrix.weight, bits=bits), None, matrix.bias)
         match matrix.weight:
             case Planes() as planes:
                 return Product(self._planes(x, planes, bits, torch.bfloat16), None, matrix.bias)
@@ -55,8 +61,16 @@ class Products:
                     return Product(gemv(x, weight, self._few), None, matrix.bias)
                 return Product(torch.mm(x, weight), None, matrix.bias)
 
-    def logits(self, x: Tensor, matrix: GpuMatrix) -> Tensor:
-        """x: [R, C] bf16. Returns [R, V] fp32: in bf16, likely tokens would tie."""
+    @staticmethod
+    def takes_bytes(rows: int, matrix: GpuMatrix) -> bool:
+        """Whether such rows are best handed over in bytes."""
+        return rows <= MOST_ROWS and isinstance(matrix.weight, Planes)
+
+    def logits(self, x: Tensor | InBytes, matrix: GpuMatrix) -> Tensor:
+        """x: [R, C] bf16 or in bytes. Returns [R, V] fp32: in bf16, likely tokens would tie."""
+        if isinstance(x, InBytes):
+            assert isinstance(matrix.weight, Planes)
+            return planes_dot(x, matrix.weight, bits=8, dtype=torch.float32)
         match matrix.weight:
             case Planes() as planes:
                 return self._planes(x, planes, 8, torch.float32)

@@ -21,9 +21,9 @@ from inference_node.kernels.gpu.attention import queries_per_tile
 from inference_node.model.backend import Store
 from inference_node.model.forward import ActivationHook, TokenRun
 from inference_node.model.gpu.blank import blank, shortened
-from inference_node.model.gpu.device import beside_steps, here
+from inference_node.model.gpu.device import beside_steps, has_fp8, here, spare_memory
 from inference_node.model.gpu.forward import Cuts, StepTensors, Workspace, forward
-from inference_node.model.gpu.kv_cache import GpuKvCache
+from inference_node.model.gpu.kv_cache import GpuKvCache, entries_of
 from inference_node.model.gpu.shapes import EVERY_SHAPE, MAX_RUNS, PREFILL_ROWS, Run, StepShape, first_shapes
 from inference_node.model.gpu.steps import Launched, StepPool, Steps
 from inference_node.model.gpu.store import GpuStore, convert
@@ -47,6 +47,25 @@ class _Piece:
     scores: Mapping[int, Tensor]
 
 
+class _Form:
+    """Keys and values with entries of one kind, and the steps that were captured over them: graphs burn in addresses."""
+
+    def __init__(self, pool: StepPool, kv: GpuKvCache) -> None:
+        self._pool, self.kv = pool, kv
+        self._steps: weakref.WeakKeyDictionary[GpuStore, Steps] = weakref.WeakKeyDictionary()
+
+    def steps_of(self, store: GpuStore) -> Steps:
+        if store not in self._steps:
+            self._steps[store] = Steps(self._pool, self.kv)
+        return self._steps[store]
+
+    def graphs(self) -> list[torch.cuda.CUDAGraph]:
+        return [graph for steps in self._steps.values() for graph in steps.graphs()]
+
+    def __len__(self) -> int:
+        return sum(len(steps) for steps in self._steps.values())
+
+
 @dataclass(frozen=True, slots=True)
 class _Ahead:
     """A step that nobody asked for yet. places: of each sequence, the position it computes and its row."""
@@ -61,15 +80,26 @@ class GpuRunner(ModelRunner):
     tokens_ahead = 1
 
     def __init__(
-        self, spec: ModelSpec, store: GpuStore, *, num_blocks: int, block_size: int, max_model_len: int
+        self,
+        spec: ModelSpec,
+        store: GpuStore,
+        *,
+        num_blocks: int,
+        block_size: int,
+        max_model_len: int,
+        kv: KvPrecision = KvPrecision.MODEL,
     ) -> None:
         self.spec = spec
-        self._numerics = Numerics(store, None)
+        self._numerics = Numerics(store, None, kv)
         self._max_model_len = max_model_len
-        self.gpu_kv = GpuKvCache(spec, store.arithmetic.kv, num_blocks=num_blocks, block_size=block_size)
-        self.kv = self.gpu_kv  # type: ignore[assignment]  # the same to whoever asks for its sizes and its dtype
-        self._steps: weakref.WeakKeyDictionary[GpuStore, Steps] = weakref.WeakKeyDictionary()
-        self.pool = StepPool(spec, self.gpu_kv, max_model_len)
+        cache = GpuKvCache(spec, entries_of(kv), num_blocks=num_blocks, block_size=block_size)
+        self.pool = StepPool(spec, cache, max_model_len)
+        # What steps run over, and what is made ready for a change of the format of keys and values.
+        self._form = _Form(self.pool, cache)
+        self._next: _Form | None = None
+        # Of pages that are gone. Taking one apart takes the driver a millisecond, so that is done beside steps, one by one.
+        self._spent: list[torch.cuda.CUDAGraph] = []
+        self.kv = cache  # type: ignore[assignment]  # the same to whoever asks for its sizes and its dtype
         self._lines: dict[Hashable, int] = {}
         self._free = list(range(MAX_RUNS - 1, -1, -1))
         self._ahead: _Ahead | None = None
@@ -82,18 +112,26 @@ class GpuRunner(ModelRunner):
         self._ahead = None
         self._numerics = numerics
         self._cut(numerics.pruner)
-        dtype = self._store.arithmetic.kv
-        if dtype == self.gpu_kv.dtype:
+        if entries_of(numerics.kv) == self.gpu_kv.dtype:
             return False
+        form = self._form_with(numerics.kv) or _Form(self.pool, self.gpu_kv.like(entries_of(numerics.kv)))
         torch.cuda.current_stream().synchronize()
-        self._steps.clear()
-        self.gpu_kv.convert(dtype, used_blocks)
+        form.kv.take(self.gpu_kv, used_blocks)
+        # The old pages belong to another stream's memory, which may be handed out again at once.
+        torch.cuda.current_stream().synchronize()
+        self._spent += self._form.graphs()
+        self._form, self._next = form, None
+        self.kv = form.kv  # type: ignore[assignment]
         return True
+
+    @property
+    def gpu_kv(self) -> GpuKvCache:
+        return self._form.kv
 
     @property
     def captures(self) -> int:
         """Steps that were made ready so far, for all formats that are loaded."""
-        return sum(len(steps) for steps in self._steps.values())
+        return len(self._form) + (0 if self._next is None else len(self._next))
 
     def capture(self, store: GpuStore, shapes: Iterable[StepShape]) -> None:
         """Prepares steps of these sizes, so that the first of them takes no longer than the others. May run beside steps."""
@@ -110,21 +148,46 @@ class GpuRunner(ModelRunner):
     def compile(self, precisions: Iterable[Precision], progress: Callable[[float], None]) -> None:
         """A first change to a format would else wait for the compiler: 4.6 s for int8 on an H100."""
         empty = blank(shortened(self._store, self.spec), self.spec)
-        wanted = [precision for precision in precisions if precision is not self._store.precision]
-        for index, precision in enumerate(wanted):
+        kinds = (KvPrecision.MODEL, KvPrecision.FP8) if has_fp8() else (KvPrecision.MODEL,)
+        caches = {kv: self.gpu_kv.like(entries_of(kv), layers=len(empty.layers)) for kv in kinds}
+        running = (self._store.precision, self._numerics.kv)
+        wanted = [(precision, kv) for precision in precisions for kv in kinds if (precision, kv) != running]
+        for index, (precision, kv) in enumerate(wanted):
             store = empty if precision is Precision.BF16 else convert(empty, precision)
-            steps = Steps(self.pool)
+            steps = Steps(self.pool, caches[kv])
             for place, shape in enumerate(EVERY_SHAPE):
                 progress((index + place / len(EVERY_SHAPE)) / len(wanted))
                 steps.compile(shape, store)
 
-    def begin(self, store: Store) -> None:
+    def begin(self, store: Store, kv: KvPrecision) -> None:
         assert isinstance(store, GpuStore)
+        form = self._form_with(kv)
         with _interpreter_shared():
-            self.capture(store, first_shapes(tuple(self.steps_of(self._store).recent)))
+            while self._take_apart():
+                pass
+        if form is None:
+            spare_memory()
+            with beside_steps():
+                form = _Form(self.pool, self.gpu_kv.like(entries_of(kv)))
+        steps = form.steps_of(store)
+        with _interpreter_shared():
+            for shape in first_shapes(tuple(self.steps_of(self._store).recent)):
+                steps.capture(shape, store)
+        if form is not self._form:
+            self._next = form
+
+    def ready_for(self, store: Store, kv: KvPrecision) -> bool:
+        assert isinstance(store, GpuStore)
+        form = self._form_with(kv)
+        return form is not None and len(form.steps_of(store)) > 0
+
+    def room_for(self, kv: KvPrecision) -> int:
+        return 0 if self._form_with(kv) is not None else self.gpu_kv.nbytes_as(entries_of(kv))
 
     def warm_next(self, store: Store) -> bool:
         assert isinstance(store, GpuStore)
+        if self._take_apart():
+            return True
         steps = self.steps_of(store)
         shape = steps.missing()
         if shape is not None:
@@ -161,9 +224,9 @@ class GpuRunner(ModelRunner):
         every_token: bool,
         kv_precision: KvPrecision = KvPrecision.MODEL,
     ) -> Tensor:
-        assert isinstance(store, GpuStore) and kv_precision is KvPrecision.MODEL
+        assert isinstance(store, GpuStore)
         with beside_steps():
-            return self._apart(tokens, store, hook, every_token=every_token).cpu()
+            return self._apart(tokens, store, hook, entries_of(kv_precision), every_token=every_token).cpu()
 
     @property
     def _store(self) -> GpuStore:
@@ -172,9 +235,20 @@ class GpuRunner(ModelRunner):
         return store
 
     def steps_of(self, store: GpuStore) -> Steps:
-        if store not in self._steps:
-            self._steps[store] = Steps(self.pool)
-        return self._steps[store]
+        return self._form.steps_of(store)
+
+    def _take_apart(self) -> bool:
+        """Lets go of one graph that is of no use any more; False where there is none."""
+        try:
+            self._spent.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _form_with(self, kv: KvPrecision) -> _Form | None:
+        """Of what is in memory."""
+        forms = (self._form, self._next)
+        return next((form for form in forms if form is not None and form.kv.dtype == entries_of(kv)), None)
 
     def _start(self, runs: SequenceOf[Run]) -> Launched:
         return self.steps_of(self._store).launch(runs, self._store, prunes=self._numerics.pruner is not None)
@@ -290,11 +364,17 @@ class GpuRunner(ModelRunner):
             self._free.append(self._lines.pop(key))
 
     def _apart(
-        self, tokens: SequenceOf[int], store: GpuStore, hook: ActivationHook | None, *, every_token: bool
+        self,
+        tokens: SequenceOf[int],
+        store: GpuStore,
+        hook: ActivationHook | None,
+        entries: torch.dtype,
+        *,
+        every_token: bool,
     ) -> Tensor:
         """Launched kernel by kernel, with pages and buffers of its own: it must not touch those of the engine's steps."""
         spec, count, size = self.spec, len(tokens), self.gpu_kv.block_size
-        kv = GpuKvCache(spec, store.arithmetic.kv, num_blocks=-(-count // size), block_size=size)
+        kv = GpuKvCache(spec, entries, num_blocks=-(-count // size), block_size=size)
         cuts, work = Cuts.none(spec), Workspace(spec)
         watch = None
         if isinstance(hook, Pruner):

@@ -98,7 +98,7 @@ class StepPool:
     """What all formats' graphs share: tables, cut-offs, scratch, and the tokens that steps leave on the device."""
 
     def __init__(self, spec: ModelSpec, kv: GpuKvCache, max_model_len: int) -> None:
-        self.spec, self.kv = spec, kv
+        self.spec = spec
         self.tables = Tables(kv, max_model_len)
         self.cuts = Cuts.none(spec)
         self.work = Workspace(spec)
@@ -126,10 +126,11 @@ class StepPool:
 
 
 class Steps:
-    """The graphs of one format. `launch` is for the one thread that steps; `capture` may run beside it."""
+    """The graphs of one format of weights, over one cache. `launch` is for the thread that steps; `capture` may run beside."""
 
-    def __init__(self, pool: StepPool) -> None:
-        self._pool = pool
+    def __init__(self, pool: StepPool, kv: GpuKvCache) -> None:
+        """kv: of as many blocks as the pool's tables are made for."""
+        self._pool, self._kv = pool, kv
         self._graphs: dict[StepShape, _Captured] = {}
         # Of the last steps the sizes that fit them best; and of those the ones that others had to stand in for.
         self.recent: deque[StepShape] = deque(maxlen=_RECENT)
@@ -149,6 +150,9 @@ class Steps:
     def graph(self, shape: StepShape) -> torch.cuda.CUDAGraph:
         """Of a size that was captured; it computes whatever the last launch was given, again."""
         return self._graphs[shape].graph
+
+    def graphs(self) -> list[torch.cuda.CUDAGraph]:
+        return [captured.graph for captured in self._graphs.values()]
 
     def launch(self, runs: Sequence[Run], store: GpuStore, *, prunes: bool = False) -> Launched:
         """Computes runs whose lines of the tables are written. Captures first where no graph holds them."""
@@ -228,7 +232,7 @@ class Steps:
         pool = self._pool
         cuts.kept.zero_()
         logits = forward(
-            pool.spec, self._tensors(shape, inputs), pool.last, store, pool.kv, cuts, work, skips=shape.skips
+            pool.spec, self._tensors(shape, inputs), pool.last, store, self._kv, cuts, work, skips=shape.skips
         )
         best, tokens = likeliest(logits)
         return logits, torch.cat((tokens, best.view(torch.int32), cuts.kept))

@@ -118,10 +118,6 @@ class GpuStore:
         assert {self.precision, precision} <= set(_IN_PLANES)
         return replace(self, precision=precision)
 
-    def with_kv(self, dtype: torch.dtype) -> "GpuStore":
-        """The same weights beside keys and values in another format."""
-        return replace(self, arithmetic=replace(self.arithmetic, kv=dtype))
-
 
 def arithmetic_of(precision: Precision) -> Arithmetic:
     return _ARITHMETIC[precision]
@@ -210,7 +206,7 @@ def _converted(exact: GpuStore, precision: Precision, progress: Callable[[float]
     wait_here()
     progress(1.0)
     return replace(
-        exact, precision=precision, arithmetic=replace(_ARITHMETIC[precision], kv=exact.arithmetic.kv),
+        exact, precision=precision, arithmetic=_ARITHMETIC[precision],
         layers=tuple(layers), head=head,
     )  # fmt: skip
 

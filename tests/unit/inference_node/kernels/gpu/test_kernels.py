@@ -75,6 +75,7 @@ class TestAddNorm:
         after, expected = reference.add_norm(residual, change, gain, EPS, tau, **given)
         kept, mine = scalar(device, 0, torch.int32), residual.clone()
         out, scale = add_norm(mine, change, gain, EPS, tau, kept, scalar(device, real, torch.int32), fp8=fp8, **given)
+        assert isinstance(out, Tensor)
         found = out.float() if scale is None else out.float() * scale[:, None]
         assert far(mine, after) < BF16
         assert far_pruned(found, expected) < (FP8 if fp8 else BF16)
@@ -105,6 +106,7 @@ def test_gate_equals_reference(draw: Generator, device: torch.device, gelu: bool
     tau, kept = scalar(device, 0.1), scalar(device, 0, torch.int32)
     expected = reference.gated(gate_up, tau, gelu=gelu, **given)
     out, scale = gated(gate_up, tau, kept, scalar(device, rows, torch.int32), gelu=gelu, fp8=fp8, **given)
+    assert isinstance(out, Tensor)
     found = out.float() if scale is None else out.float() * scale[:, None]
     assert far(found, expected) < (FP8 if fp8 else BF16)
     assert abs(int(kept) - int((expected != 0).sum())) <= 60
@@ -211,6 +213,7 @@ def test_decode_attention(
             scalar(device, 2, torch.int32),
             window,
         )
+        assert isinstance(out, Tensor)
         for row, context in enumerate(contexts):
             expected = reference.attention(q[row : row + 1], *cache.of(row), context - 1, window)
             assert far(out[row : row + 1], expected) < BF16

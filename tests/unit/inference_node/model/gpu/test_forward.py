@@ -36,7 +36,7 @@ class Steps:
 
     def __init__(self, spec: ModelSpec, store: GpuStore) -> None:
         self.spec, self.store = spec, store
-        self.kv = GpuKvCache(spec, store.arithmetic.kv, num_blocks=5, block_size=BLOCK)
+        self.kv = GpuKvCache(spec, torch.bfloat16, num_blocks=5, block_size=BLOCK)
         self.work, self.cuts = Workspace(spec), Cuts.none(spec)
         self.tables = int32([3, 0, 4, 1, 2]).view(1, -1)
 

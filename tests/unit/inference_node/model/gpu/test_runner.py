@@ -34,7 +34,7 @@ def test_a_block_that_a_sequence_was_given_since_is_known_before_it_is_computed_
     launched: Any = SimpleNamespace(first=0)
     runner: Any = GpuRunner.__new__(GpuRunner)
     runner.looks_ahead, runner._max_model_len = True, 64
-    runner.gpu_kv, runner.pool = SimpleNamespace(block_size=4), SimpleNamespace(tables=tables)
+    runner._form, runner.pool = SimpleNamespace(kv=SimpleNamespace(block_size=4)), SimpleNamespace(tables=tables)
     runner._lines, runner._start = {sequence: 5}, lambda runs: runs
     batch: Any = SimpleNamespace(rows=[row])
     piece = _Piece(launched, (0,), {})

@@ -13,7 +13,7 @@ DECODE_8, DECODE_16 = StepShape(8, None), StepShape(16, None)
 @pytest.fixture
 def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     pool: Any = None
-    made = Steps(pool)
+    made = Steps(pool, pool)
     monkeypatch.setattr(made, "capture", lambda shape, store: made._graphs.setdefault(shape, pool))
     return made
 
