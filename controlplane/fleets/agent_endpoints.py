@@ -1,11 +1,14 @@
 """What nodes call: join with the enrolment token, then report and ask with a token of their own."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy import Engine, select
 
+from controlplane.accounts import enrolment
+from controlplane.accounts.access import access
 from controlplane.accounts.dependencies import Bearer
 from controlplane.accounts.secrets import hash_secret, is_same
 from controlplane.db import session_scope
@@ -28,15 +31,33 @@ router = APIRouter(prefix="/agents", tags=["agents"])
 MAX_WAIT_S = 60.0
 
 
-def check_enrolment(bearer: Bearer, settings: ProcessSettings) -> None:
-    """Raises Unauthorized, or Forbidden where no node may join at all, unless the enrolment token was shown."""
-    if settings.enrolment_token is None:
-        raise Forbidden(
-            "this control plane has no enrolment token, so no node can join: set CONTROLPLANE_ENROLMENT_TOKEN for it, "
-            "and NODE_ENROLMENT_TOKEN to the same for the nodes"
-        )
-    if bearer is None or not is_same(bearer.credentials, settings.enrolment_token.get_secret_value()):
-        raise Unauthorized("wrong enrolment token: the node's must be the control plane's CONTROLPLANE_ENROLMENT_TOKEN")
+@dataclass(frozen=True, slots=True)
+class Enrolment:
+    """By what a node asks to join: the token of the configuration, one that an admin made, or its own from before."""
+
+    secret: str
+    one_time: bool = False
+    node_id: str | None = None
+
+
+def check_enrolment(bearer: Bearer, settings: ProcessSettings, engine: DatabaseEngine, now: Now) -> Enrolment:
+    """Raises Unauthorized unless a token was shown with which a node may join, or come back."""
+    secret = bearer.credentials if bearer is not None else ""
+    if settings.enrolment_token is not None and is_same(secret, settings.enrolment_token.get_secret_value()):
+        return Enrolment(secret)
+    with session_scope(engine, read_only=True) as session:
+        if enrolment.find(session, secret, now) is not None:
+            return Enrolment(secret, one_time=True)
+        node_id = session.scalar(select(Node.id).where(Node.token_hash == hash_secret(secret)))
+    if node_id is not None:
+        return Enrolment(secret, node_id=node_id)
+    raise Unauthorized(
+        "no node may join with this token: give it one that an admin made (web app, Access), or the control plane's "
+        "CONTROLPLANE_ENROLMENT_TOKEN, as NODE_ENROLMENT_TOKEN"
+    )
+
+
+Joining = Annotated[Enrolment, Depends(check_enrolment)]
 
 
 def agent_node_id(node_id: str, bearer: Bearer, engine: DatabaseEngine) -> str:
@@ -60,17 +81,24 @@ def _watch(request: Request) -> DesiredWatch:
 
 @router.post(
     "/register",
-    dependencies=[Depends(check_enrolment)],
     status_code=201,
     responses=declared(401, 403, 409, 422),
+    openapi_extra=access("enrolment"),
 )
-def register(body: NodeRegistration, session: WriteSession, now: Now) -> NodeRegistered:
+def register(body: NodeRegistration, by: Joining, session: WriteSession, now: Now) -> NodeRegistered:
     """A node joins or comes back. The answer holds its token, which replaces an earlier one."""
+    one_time = enrolment.find(session, by.secret, now, lock=True) if by.one_time else None
+    if by.one_time and one_time is None:
+        raise Unauthorized("this enrolment token has ended in this moment: make another")
     registered = service.register_node(session, body, now=now)
+    if by.node_id is not None and by.node_id != registered.node.id:
+        raise Forbidden("a node's own token lets that node back in, and no other: use an enrolment token")
+    if one_time is not None:
+        enrolment.use(session, one_time, node_id=registered.node.id, same_process=registered.same_process, now=now)
     return NodeRegistered(node_id=registered.node.id, token=registered.token)
 
 
-@router.post("/{node_id}/heartbeat", responses=declared(401, 422))
+@router.post("/{node_id}/heartbeat", responses=declared(401, 422), openapi_extra=access("node"))
 def heartbeat(body: Heartbeat, node_id: AgentNodeId, session: WriteSession, now: Now) -> HeartbeatReply:
     """A node says how it is, and hears which generation is desired of it."""
     return service.heartbeat(session, service.get_node(session, node_id), body, now=now)
@@ -80,6 +108,7 @@ def heartbeat(body: Heartbeat, node_id: AgentNodeId, session: WriteSession, now:
     "/{node_id}/desired",
     response_model=SettingsPush,
     responses=declared(401, 422) | {204: {"description": "nothing newer than `after`"}},
+    openapi_extra=access("node"),
 )
 async def desired(
     node_id: AgentNodeId,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from controlplane.events import service as events
 from controlplane.fleets.inventory import get_revision, list_revisions
 from controlplane.fleets.models import Node, Pool, SettingsRevision
-from controlplane.processes import lease
+from controlplane.processes import lease, shards
 from inference_node.contract.messages import SettingsPush
 from inference_node.contract.settings import EngineSettings
 
@@ -134,8 +134,7 @@ def desired_push(session: Session, node: Node) -> SettingsPush | None:
 def epoch_for(session: Session, node: Node) -> int:
     """The epoch for a wish that no controller makes (a node joins or comes back): the present one, which the node has
     not passed. Where it has, because SQL was restored or lost, the lease's epoch is raised above it for all."""
-    held = lease.current(session, lease.CONTROLLER)
-    epoch = 0 if held is None else held.epoch
+    epoch = shards.epoch_of(session, node.pool_id)
     if node.observed_epoch <= epoch:
         return epoch
-    return lease.raise_epoch(session, lease.CONTROLLER, above=node.observed_epoch)
+    return lease.raise_epoch(session, shards.lease_of(node.pool_id), above=node.observed_epoch)

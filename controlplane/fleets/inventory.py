@@ -91,6 +91,14 @@ def list_revisions(
     return list(session.scalars(query.order_by(SettingsRevision.number.desc()).limit(limit)))
 
 
+def newest_numbers(session: Session, pool_id: str | None = None) -> dict[str, int]:
+    """By pool, of all pools or of one: the number of its newest revision."""
+    query = select(SettingsRevision.pool_id, func.max(SettingsRevision.number)).group_by(SettingsRevision.pool_id)
+    if pool_id is not None:
+        query = query.where(SettingsRevision.pool_id == pool_id)
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
 def freeze_pool(session: Session, pool: Pool, *, reason: str, actor: str, now: datetime) -> None:
     """Stops new changes to the pool; rollbacks stay possible. Raises Conflict when it is frozen already."""
     if pool.frozen_at is not None:

@@ -98,6 +98,8 @@ class Node(Base):
     observed_hash: Mapped[str] = mapped_column(String(16))
     observed_settings: Mapped[dict[str, Any]]
     observed_at: Mapped[datetime]
+    # The life of the node that said so; its registration may be older than what it said since.
+    observed_instance_id: Mapped[str | None] = mapped_column(String(64), default=None)
     applied_step: Mapped[int] = mapped_column(BigInteger, default=0)
     preparing_generation: Mapped[int | None]
     rejected_generation: Mapped[int | None]

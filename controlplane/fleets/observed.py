@@ -1,5 +1,6 @@
 """What nodes report of themselves: heartbeats, acknowledgements, refusals, silence. Events are recorded for changes only."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from sqlalchemy.orm import Session
@@ -42,6 +43,7 @@ def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -
         note_applied(
             session, node, beat.observed_generation, beat.observed_epoch, beat.settings, beat.applied_step, now
         )
+        node.observed_instance_id = beat.instance_id
         _note_drift(session, node, drifted=beat.drifted, now=now)
     preparing = beat.preparing_generation
     node.preparing_generation = preparing if preparing is not None and preparing > node.observed_generation else None
@@ -72,6 +74,7 @@ def take_ack(session: Session, node: Node, ack: SettingsAck, now: datetime) -> N
     if ack.generation < node.observed_generation:
         return
     note_applied(session, node, ack.generation, ack.epoch, ack.settings, ack.applied_step, now)
+    node.observed_instance_id = ack.instance_id
     if node.preparing_generation is not None and node.preparing_generation <= ack.generation:
         node.preparing_generation = None
 
@@ -98,9 +101,10 @@ def record_reject(session: Session, node_id: str, generation: int, reject: Setti
         _catch_up(session, node, now)
 
 
-def mark_unreachable(session: Session, *, now: datetime, timeout_s: float) -> list[Node]:
-    """Marks the nodes that have newly fallen silent, records `node.unreachable` for each, and returns them."""
-    newly = [n for n in list_nodes(session) if n.unreachable_since is None and is_silent(n, now, timeout_s)]
+def mark_unreachable(session: Session, *, now: datetime, timeout_s: float, pool_ids: Collection[str]) -> list[Node]:
+    """Marks the nodes of these pools that have newly fallen silent, records `node.unreachable` for each, and returns them."""
+    there = [node for pool_id in sorted(pool_ids) for node in list_nodes(session, pool_id)]
+    newly = [node for node in there if node.unreachable_since is None and is_silent(node, now, timeout_s)]
     for node in newly:
         node.unreachable_since = now
         silent_s = (now - node.last_heartbeat_at).total_seconds()

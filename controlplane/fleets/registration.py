@@ -25,10 +25,11 @@ class ModelMismatch(Conflict):
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """`token` is the node's credential from now on; only its hash is kept."""
+    """`token` is the node's credential from now on; only its hash is kept. `same_process`: it had registered before."""
 
     node: Node
     token: str
+    same_process: bool
 
 
 def register_node(session: Session, registration: NodeRegistration, *, now: datetime) -> Registered:
@@ -41,6 +42,7 @@ def register_node(session: Session, registration: NodeRegistration, *, now: date
     known = select(Node).where(Node.pool_id == pool.id, Node.name == registration.name)
     node = session.scalar(known.with_for_update(of=Node))
     token = new_secret(NODE_TOKEN)
+    same_process = node is not None and node.instance_id == registration.instance_id
     if node is None:
         node = _add(session, pool, registration, token, now)
         message = f"Node {node.name} joined pool {pool.name} at {node.url}"
@@ -52,7 +54,7 @@ def register_node(session: Session, registration: NodeRegistration, *, now: date
         _take_over(session, node, registration, token, now)
     _start_from_desired(session, node, pool, now)
     session.flush()
-    return Registered(node, token)
+    return Registered(node, token, same_process)
 
 
 def _check_url(url: str) -> None:
@@ -160,7 +162,15 @@ def _describe(node: Node, registration: NodeRegistration, token: str, now: datet
 
 
 def _observe(node: Node, registration: NodeRegistration, now: datetime) -> None:
-    """A new process may honestly be behind what the one before it reported: its own word counts, also downwards."""
+    """A new process may honestly be behind what the one before it reported: its own word counts, also downwards.
+
+    Not below what it has said itself: it may have answered a push after it had sent this registration.
+    """
+    if node.observed_instance_id == registration.instance_id:
+        if registration.observed_generation < node.observed_generation:
+            return
+    else:
+        node.observed_instance_id = registration.instance_id
     node.observed_generation = registration.observed_generation
     node.observed_epoch = registration.observed_epoch
     node.observed_settings = registration.settings.model_dump(mode="json")

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Depends
 
 from controlplane.accounts import service as accounts
+from controlplane.accounts.access import access
 from controlplane.accounts.dependencies import Bearer
 from controlplane.accounts.secrets import is_same
 from controlplane.dependencies import Now, ProcessSettings, ReadSession
@@ -35,7 +36,7 @@ def check_reader(bearer: Bearer, settings: ProcessSettings, session: ReadSession
     )
 
 
-@router.get("/prometheus", responses=declared(401))
+@router.get("/prometheus", responses=declared(401), openapi_extra=access("reader"))
 def prometheus_targets(_: Annotated[None, Depends(check_reader)], session: ReadSession, now: Now) -> list[SdTarget]:
     """All nodes heard of within a day, one target each, for `http_sd_configs`."""
     return [_target(node) for node in service.list_nodes(session) if now - node.last_heartbeat_at < FORGET_AFTER]

@@ -20,7 +20,7 @@ from inference_node.agent.controlplane_client import (
 from inference_node.agent.desired import PushRejected
 from inference_node.agent.keeper import SettingsKeeper
 from inference_node.agent.store import Credentials, NodeStore
-from inference_node.contract.messages import Heartbeat, NodeRegistration, NodeState
+from inference_node.contract.messages import Heartbeat, NodeRegistered, NodeRegistration, NodeState
 from inference_node.engine.errors import EngineStopped
 from inference_node.engine.serving import ServingEngine
 
@@ -67,6 +67,7 @@ class Agent:
         self._instance_id = enrolment.describe().instance_id
         self._client = ControlPlaneClient(enrolment.controlplane_url)
         self._credentials = store.load_credentials(enrolment.controlplane_url)
+        keeper.instance_id = self._instance_id
         keeper.node_id = self._credentials.node_id if self._credentials else None
         self._heartbeat_s, self._long_poll_s, self._backoff_cap_s = 5.0, 25.0, backoff_cap_s
         self._beats = 0
@@ -106,15 +107,10 @@ class Agent:
 
     async def _register(self) -> None:
         """Until it is done. A refused enrolment is an error that a person must mend, told once; known credentials go on."""
-        token = self._enrolment.enrolment_token
         refused: str | None = None
         for pause in backoff(self._backoff_cap_s):
             try:
-                if token is None:
-                    if self._credentials is not None:
-                        return
-                    raise EnrolmentRefused("this node has no enrolment token: set NODE_ENROLMENT_TOKEN")
-                registered = await self._client.register(self._enrolment.describe(), token)
+                registered = await self._join()
             except EnrolmentRefused as error:
                 if self._credentials is not None:
                     log.warning("registration_refused", reason=str(error), goes_on_as=self._credentials.node_id)
@@ -138,6 +134,19 @@ class Agent:
                 log.info("registered", node_id=registered.node_id, controlplane=self._enrolment.controlplane_url)
                 return
             await asyncio.sleep(pause)
+
+    async def _join(self) -> NodeRegistered:
+        """By the token of its last life, as long as that holds: the enrolment token may be good for one node, once."""
+        described, token = self._enrolment.describe(), self._enrolment.enrolment_token
+        if self._credentials is not None:
+            try:
+                return await self._client.register(described, self._credentials.token)
+            except EnrolmentRefused:
+                if token is None:
+                    raise
+        if token is None:
+            raise EnrolmentRefused("this node has no enrolment token: set NODE_ENROLMENT_TOKEN")
+        return await self._client.register(described, token)
 
     async def _remember(self) -> None:
         assert self._credentials is not None

@@ -78,6 +78,7 @@ class SettingsKeeper:
     ) -> None:
         """count hears the outcome of each push and edit: an AckOutcome's or a RejectCode's word."""
         self.node_id: str | None = None
+        self.instance_id: str | None = None
         self.rejected: Rejection | None = None
         # Why the last edit was refused after all, when its answer had been that it is being prepared.
         self.edit_refused: str | None = None
@@ -283,6 +284,7 @@ class SettingsKeeper:
             applied_step=None if outcome is AckOutcome.PREPARING else self._observed.applied_step,
             asked_step=asked_step,
             forced=forced,
+            instance_id=self.instance_id,
             config_hash=settings.content_hash(),
             settings=settings,
         )

@@ -184,6 +184,7 @@ class SettingsAck(_Message):
         default=None, description="engine step at which the change arrived; older nodes do not tell"
     )
     forced: bool = Field(default=False, description="the quality guard was overridden for this change")
+    instance_id: str | None = Field(default=None, description="of the process that answers; older nodes do not tell")
     config_hash: str = Field(description="of the settings in force now")
     settings: EngineSettings = Field(description="the settings in force now")
 

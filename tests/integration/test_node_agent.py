@@ -187,6 +187,8 @@ class TestControlPlaneGone:
                 plane.desired = push_of(EngineSettings(max_batch_size=5), 2)
                 await asyncio.to_thread(plane.start)
                 await eventually(lambda: plane.last_heartbeat.observed_generation == 2)
+                # The answer to that heartbeat is read after it was seen.
+                await eventually(lambda: node.agent.link is Link.UP)
                 assert [entry["event"] for entry in logs].count("controlplane_reachable_again") == 1
 
     async def test_one_that_answers_nonsense_is_survived(self, plane: FakeControlPlane, tmp_path: Path) -> None:

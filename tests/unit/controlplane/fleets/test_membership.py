@@ -76,10 +76,12 @@ class TestQuarantine:
         now = drive(pool_lab, rollout, NOW, until=P.COMPLETED)
         node = pool_lab.nodes()[0]
         assert node.desired_revision_id == rollout.from_revision_id
-        assert not convergence.find_strays(pool_lab.session, now=now, heartbeat_timeout_s=TIMEOUT_S)
+        assert not convergence.find_strays(
+            pool_lab.session, now=now, heartbeat_timeout_s=TIMEOUT_S, terms=pool_lab.terms
+        )
         fleets.release_node(pool_lab.session, node.id, actor="alice", now=now)
-        strays = convergence.find_strays(pool_lab.session, now=now, heartbeat_timeout_s=TIMEOUT_S)
-        convergence.converge(pool_lab.session, strays, epoch=pool_lab.epoch, now=now)
+        strays = convergence.find_strays(pool_lab.session, now=now, heartbeat_timeout_s=TIMEOUT_S, terms=pool_lab.terms)
+        convergence.converge(pool_lab.session, strays, terms=pool_lab.terms, now=now)
         assert node.desired_revision_id == rollout.to_revision_id
 
     def test_it_ends_by_itself(self, pool_lab: Lab) -> None:

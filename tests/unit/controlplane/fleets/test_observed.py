@@ -199,9 +199,12 @@ class TestHeartbeat:
 class TestSilence:
     def test_is_told_once_and_so_is_the_return(self, session: Session, node: Node) -> None:
         later = NOW + timedelta(seconds=20)
-        assert service.mark_unreachable(session, now=NOW + timedelta(seconds=15), timeout_s=15) == []
-        assert service.mark_unreachable(session, now=later, timeout_s=15) == [node]
-        assert service.mark_unreachable(session, now=later, timeout_s=15) == []
+        assert (
+            service.mark_unreachable(session, now=NOW + timedelta(seconds=15), timeout_s=15, pool_ids=[node.pool_id])
+            == []
+        )
+        assert service.mark_unreachable(session, now=later, timeout_s=15, pool_ids=[node.pool_id]) == [node]
+        assert service.mark_unreachable(session, now=later, timeout_s=15, pool_ids=[node.pool_id]) == []
         assert service.node_health(node, later, 15) is NodeHealth.UNREACHABLE
         service.heartbeat(session, node, heartbeat_of(node), now=later)
         service.heartbeat(session, node, heartbeat_of(node), now=later)

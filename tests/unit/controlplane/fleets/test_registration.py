@@ -9,9 +9,10 @@ from controlplane.events.models import Event, OutboxItem
 from controlplane.fleets import service
 from controlplane.fleets.models import Node
 from controlplane.fleets.registration import ModelMismatch
-from controlplane.processes import lease
+from controlplane.processes import shards
+from inference_node.contract.messages import AckOutcome, SettingsAck
 from inference_node.contract.settings import EngineSettings
-from tests.support.registrations import registration
+from tests.support.registrations import heartbeat_of, registration
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SMALL = EngineSettings(max_batch_size=4)
@@ -84,6 +85,24 @@ class TestReturningNode:
         assert service.in_sync(node)
         assert kinds(session)[-2:] == ["node.restarted", "node.settings_applied"]
 
+    def test_what_it_said_after_it_sent_the_registration_counts_and_is_told_once(self, session: Session) -> None:
+        """A push reached the new process, and its answer SQL, before the registration did, which was sent first."""
+        node = register(session)
+        wished = service.create_revision(session, node.pool, SMALL, created_by="t", reason="", now=NOW)
+        service.set_desired(session, node, wished, epoch=3, now=NOW)
+        ack = SettingsAck(
+            generation=1, epoch=3, outcome=AckOutcome.APPLIED, applied_step=1, instance_id="second-life",
+            config_hash=SMALL.content_hash(), settings=SMALL,
+        )  # fmt: skip
+        service.record_ack(session, node.id, ack, NOW)
+        register(session, instance_id="second-life")  # with the settings of before
+        assert (node.observed_generation, service.in_sync(node)) == (1, True)
+        beat = heartbeat_of(
+            node, instance_id="second-life", observed_generation=1, observed_epoch=3, settings=SMALL, applied_step=1
+        )
+        service.heartbeat(session, node, beat, now=NOW)
+        assert kinds(session).count("node.settings_applied") == 1
+
     def test_that_lost_its_settings_is_owed_them_again(self, session: Session) -> None:
         node = register(session, settings=SMALL)
         wished = service.create_revision(session, node.pool, EngineSettings(), created_by="t", reason="", now=NOW)
@@ -99,9 +118,7 @@ class TestReturningNode:
         assert push is not None
         assert push.generation == 42
         assert push.epoch == 10
-        held = lease.current(session, lease.CONTROLLER)
-        assert held is not None
-        assert held.epoch == 10
+        assert shards.epoch_of(session, node.pool_id) == 10
 
     def test_that_is_ahead_but_has_the_right_settings_is_left_alone(self, session: Session) -> None:
         register(session)
