@@ -11,17 +11,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controlplane import problem
+from controlplane.content_policy import content_policy
 
 log = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 1_000_000
 _TRACE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY_HEADERS = {
-    # Styles inline: the component library and the charts set them on elements. Scripts only from our own files.
-    "content-security-policy": (
-        "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
-        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
+    "content-security-policy": content_policy(),  # the web app's page brings its own
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",

@@ -1,68 +1,156 @@
 """Lets a route say which role it needs: `dependencies=[require(Role.VIEWER)]`, or `who: Annotated[Identity, require(...)]`."""
 
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
 from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
-from controlplane.accounts import service
+from controlplane.accounts import sessions, tokens
 from controlplane.accounts.csrf import is_cross_site
 from controlplane.accounts.roles import Identity, Role
+from controlplane.accounts.throttle import RequestThrottle
+from controlplane.clock import Clock
 from controlplane.db import session_scope
-from controlplane.dependencies import DatabaseEngine, Now
+from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings
 from controlplane.errors import Forbidden, Unauthorized
+from controlplane.settings import ControlPlaneSettings
 
 COOKIE = "trimtab_session"
 _SIGN_IN = "send `Authorization: Bearer tt_…` or sign in at the web app"
 
 bearer_scheme = HTTPBearer(auto_error=False, scheme_name="token", description="an API token: `tt_…`")
-cookie_scheme = APIKeyCookie(name=COOKIE, auto_error=False, scheme_name="session", description="a signed-in browser")
+cookie_scheme = APIKeyCookie(
+    name=COOKIE,
+    auto_error=False,
+    scheme_name="session",
+    description=f"a signed-in browser; over https the cookie is called `__Host-{COOKIE}`",
+)
 
+StillIn = Callable[[], bool]
+PoolOf = Callable[[Session, Mapping[str, str]], str | None]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)]
-Cookie = Annotated[str | None, Depends(cookie_scheme)]
+
+
+def cookie_name(settings: ControlPlaneSettings) -> str:
+    """Over https with the prefix that keeps other hosts of the domain from setting it (RFC 6265bis, 4.1.3.2)."""
+    return f"__Host-{COOKIE}" if settings.base_url.startswith("https://") else COOKIE
+
+
+def session_secret(
+    request: Request, settings: ProcessSettings, _: Annotated[str | None, Depends(cookie_scheme)]
+) -> str | None:
+    """What the browser's cookie holds."""
+    return request.cookies.get(cookie_name(settings))
+
+
+Cookie = Annotated[str | None, Depends(session_secret)]
 
 
 def identify(request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, now: Now) -> Identity:
     """Who asks. A bearer token counts before the cookie. Raises Unauthorized, and Forbidden for a foreign page's request."""
-    secret = bearer.credentials if bearer is not None else cookie
-    if not secret:
+    if bearer is not None and bearer.credentials:
+        found = of_token(engine, bearer.credentials, now)
+        if found is None:
+            raise Unauthorized(f"the token is unknown, expired or revoked: {_SIGN_IN}")
+        return _counted(request, found)
+    if not cookie:
         raise Unauthorized(f"this needs a sign-in: {_SIGN_IN}")
-    via_session = bearer is None
-    if via_session and is_cross_site(request.method, request.headers):
+    if is_cross_site(request.method, request.headers):
         raise Forbidden("this request was set off by another site's page: open the web app itself")
+    found = of_session(engine, cookie, now)
+    if found is None:
+        raise Unauthorized(f"the session has ended: {_SIGN_IN}")
+    return _counted(request, found)
+
+
+def _counted(request: Request, who: Identity) -> Identity:
+    """Raises TooMany for who asks more often than the process bears."""
+    cast(RequestThrottle, request.app.state.request_throttle).take(who.caller_id, who.name)
+    return who
+
+
+def of_token(engine: Engine, secret: str, now: datetime) -> Identity | None:
+    """Who acts with a token, and a note of the use; None for one that lets nobody in."""
     with session_scope(engine, read_only=True) as session:
-        check = service.authenticate_session if via_session else service.authenticate_token
-        token = check(session, secret, now)
+        token = tokens.authenticate_token(session, secret, now)
     if token is None:
-        what = "the session has ended" if via_session else "the token is unknown, expired or revoked"
-        raise Unauthorized(f"{what}: {_SIGN_IN}")
-    if service.is_use_due(token, now):
+        return None
+    if tokens.is_use_due(token, now):
         with session_scope(engine) as session:
-            service.note_use(session, token.id, now)
-    return service.identity_of(token, via_session=via_session)
+            tokens.note_use(session, token.id, now)
+    return tokens.identity_of(token)
+
+
+def of_session(engine: Engine, secret: str, now: datetime) -> Identity | None:
+    """Who sits before the browser, and a note that they do; None for a session that has ended."""
+    with session_scope(engine, read_only=True) as session:
+        row = sessions.authenticate_session(session, secret, now)
+    if row is None:
+        return None
+    if sessions.is_sight_due(row, now):
+        with session_scope(engine) as session:
+            sessions.note_sight(session, row, now)
+    return sessions.identity_of(row)
+
+
+def still_in(request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine) -> StillIn:
+    """For answers that outlast the question of who asked: whether the same credential would let them in now."""
+
+    def ask() -> bool:
+        now = cast(Clock, request.app.state.clock).now()
+        if bearer is not None:
+            return of_token(engine, bearer.credentials, now) is not None
+        return cookie is not None and of_session(engine, cookie, now) is not None
+
+    return ask
 
 
 class RoleGate:
-    """A dependency that lets pass whose role includes `role`. The test of all routes looks for it."""
+    """A dependency that lets pass whose role includes `role`, everywhere or in the pool that the path names.
 
-    def __init__(self, role: Role) -> None:
-        self.role = role
+    in_some_pool: for a request whose body names the pool. It passes with the role in any; the endpoint then calls `permit`.
+    """
 
-    def __call__(self, who: Annotated[Identity, Depends(identify)]) -> Identity:
-        if not who.role.includes(self.role):
-            raise Forbidden(
-                f"this needs the role {self.role}; {who.name!r} has {who.role}: ask an admin for another token",
-                required_role=self.role,
-            )
+    def __init__(self, role: Role, *, in_some_pool: bool = False) -> None:
+        self.role, self.in_some_pool = role, in_some_pool
+
+    def __call__(
+        self, request: Request, who: Annotated[Identity, Depends(identify)], engine: DatabaseEngine
+    ) -> Identity:
+        if who.role.includes(self.role):
+            return who
+        if self.in_some_pool and any(role.includes(self.role) for role in who.in_pools.values()):
+            return who
+        pool_id = None
+        if who.in_pools:
+            pool_of = cast(PoolOf, request.app.state.pool_of)
+            with session_scope(engine, read_only=True) as session:
+                pool_id = pool_of(session, request.path_params)
+        permit(who, self.role, pool_id)
         return who
 
 
-def require(role: Role) -> Any:
+def permit(who: Identity, role: Role, pool_id: str | None) -> None:
+    """Raises Forbidden unless they have the role in the pool; None: everywhere."""
+    has = who.role_in(pool_id)
+    if not has.includes(role):
+        where = " in this pool" if who.in_pools and pool_id else ""
+        raise Forbidden(
+            f"this needs the role {role}{where}; {who.name!r} has {has}: ask an admin for it", required_role=role
+        )
+
+
+def require(role: Role, *, in_some_pool: bool = False) -> Any:
     """Dependency on a role, at least `role`. Gives the `Identity`."""
-    return Depends(RoleGate(role))
+    return Depends(RoleGate(role, in_some_pool=in_some_pool))
 
 
 Viewer = Annotated[Identity, require(Role.VIEWER)]
 Operator = Annotated[Identity, require(Role.OPERATOR)]
+Approver = Annotated[Identity, require(Role.APPROVER)]
 Admin = Annotated[Identity, require(Role.ADMIN)]

@@ -1,89 +1,163 @@
-"""Sign-in of browsers, and the tokens that an admin hands out."""
+"""The ways in: sign-in by password or token, the first admin's set-up, invitations; and who is signed in."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from controlplane.accounts import service
-from controlplane.accounts.csrf import is_cross_site
-from controlplane.accounts.dependencies import COOKIE, Admin, Cookie, Viewer
-from controlplane.accounts.schemas import SessionOut, SignIn, TokenCreated, TokenIn, TokenOut
-from controlplane.accounts.throttle import SignInThrottle
-from controlplane.dependencies import Now, ProcessSettings, ReadSession, WriteSession
-from controlplane.errors import Forbidden, Invalid, Unauthorized
+from controlplane.accounts import dependencies, entry, sessions, tokens, users
+from controlplane.accounts.access import access
+from controlplane.accounts.dependencies import Admin, Bearer, Cookie, Viewer, cookie_name, identify
+from controlplane.accounts.entrances import Enter
+from controlplane.accounts.roles import Identity, Role
+from controlplane.accounts.schemas import (
+    Acceptance,
+    InvitationSecret,
+    InvitedOut,
+    PasswordChange,
+    SessionOut,
+    SetUp,
+    SignIn,
+    SignInWays,
+)
+from controlplane.db import session_scope
+from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings, ReadSession, WriteSession
+from controlplane.errors import Conflict, Forbidden, Unauthorized
 from controlplane.problem import declared
-from controlplane.schemas import Page
 
 router = APIRouter(tags=["accounts"])
 
 
-def _throttle(request: Request) -> SignInThrottle:
-    throttle = request.app.state.sign_in_throttle
-    assert isinstance(throttle, SignInThrottle)
-    return throttle
+class TokenRefused(Unauthorized):
+    title = "This token lets nobody in"
 
 
-@router.post("/session", status_code=204, responses=declared(401, 403, 429))
-def sign_in(
-    body: SignIn,
-    request: Request,
-    response: Response,
-    session: WriteSession,
-    settings: ProcessSettings,
-    now: Now,
-    throttle: Annotated[SignInThrottle, Depends(_throttle)],
-) -> None:
-    """Opens a browser session with an API token and sets the cookie that stands for it."""
-    if is_cross_site(request.method, request.headers):
-        raise Forbidden("sign in from the web app itself, not from another site's page")
-    address = request.client.host if request.client else "unknown"
-    throttle.check(address)
-    token = service.authenticate_token(session, body.token, now)
-    if token is None:
-        throttle.note_failure(address)
-        raise Unauthorized("the token is unknown, expired or revoked: take the sign-in link that `trimtab up` prints")
-    secret, expires_at = service.open_session(session, token, now)
-    response.set_cookie(
-        COOKIE,
-        secret,
-        expires=expires_at,
-        path="/",
-        httponly=True,
-        samesite="lax",
-        secure=settings.base_url.startswith("https://"),
-    )
+@router.get("/session/ways", openapi_extra=access("anyone"))
+def sign_in_ways(session: ReadSession) -> SignInWays:
+    """How one may sign in here. Open to all."""
+    return SignInWays(password=users.has_users(session))
 
 
-@router.get("/session", responses=declared(401))
-def whoami(who: Viewer) -> SessionOut:
-    """Who is signed in, by token or by session."""
-    return SessionOut(name=who.name, role=who.role)
+@router.post("/session", status_code=204, responses=declared(401, 403, 429), openapi_extra=access("anyone"))
+def sign_in(body: SignIn, enter: Enter, engine: DatabaseEngine, now: Now) -> None:
+    """Opens a browser session by name and password, or by an API token, and sets the cookie that stands for it."""
+    enter.admit(body.name)
+    if body.token is not None:
+        with session_scope(engine) as session:
+            token = tokens.authenticate_token(session, body.token, now)
+            if token is not None:
+                tokens.note_use(session, token.id, now)
+                enter.open(session, token, now)
+                return
+        enter.note_failure()
+        raise TokenRefused("it is unknown, expired or revoked: take the sign-in link that `trimtab up` prints")
+    assert body.name is not None and body.password is not None
+    try:
+        user_id = entry.sign_in(engine, body.name, body.password, now)
+    except entry.UserDisabled:
+        enter.note_failure(body.name)
+        raise
+    if user_id is None:
+        enter.note_failure(body.name)
+        raise entry.WrongNameOrPassword("try again; if the password is lost, an admin can reset it")
+    with session_scope(engine) as session:
+        enter.open(session, users.get_user(session, user_id), now)
+
+
+@router.get(
+    "/session",
+    response_model=SessionOut,
+    responses=declared(401) | {204: {"description": "nobody is signed in in this browser"}},
+    openapi_extra=access("anyone"),
+)
+def whoami(
+    request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, settings: ProcessSettings, now: Now
+) -> SessionOut | Response:
+    """Who is signed in. A browser in which nobody is hears 204; a token that lets nobody in is refused."""
+    if bearer is None:
+        who = dependencies.of_session(engine, cookie, now) if cookie else None
+        if who is None:
+            nobody = Response(status_code=204)
+            if cookie:
+                nobody.delete_cookie(cookie_name(settings), path="/")
+            return nobody
+    else:
+        who = identify(request, bearer, cookie, engine, now)
+    with session_scope(engine, read_only=True) as session:
+        due = who.user_id is None and who.role is Role.ADMIN and not users.has_users(session)
+    return SessionOut(
+        name=who.name, role=who.role, pools=dict(who.in_pools), user_id=who.user_id, session_id=who.session_id,
+        set_up_due=due,
+    )  # fmt: skip
 
 
 @router.delete("/session", status_code=204, responses=declared(401, 403))
-def sign_out(who: Viewer, cookie: Cookie, response: Response, session: WriteSession, now: Now) -> None:
+def sign_out(
+    _: Viewer, cookie: Cookie, response: Response, session: WriteSession, settings: ProcessSettings, now: Now
+) -> None:
     """Ends the browser session."""
     if cookie:
-        service.close_session(session, cookie, now)
-    response.delete_cookie(COOKIE, path="/")
+        sessions.close_session(session, cookie, now)
+    response.delete_cookie(cookie_name(settings), path="/")
 
 
-@router.get("/tokens", responses=declared(401, 403))
-def list_tokens(_: Admin, session: ReadSession) -> Page[TokenOut]:
-    """All API tokens, also revoked ones, without their secrets."""
-    return Page(items=[TokenOut.model_validate(token) for token in service.list_tokens(session)])
+@router.post("/set-up", status_code=204, responses=declared(401, 403, 409))
+def set_up(body: SetUp, who: Admin, enter: Enter, cookie: Cookie, engine: DatabaseEngine, now: Now) -> None:
+    """Makes the first user, an admin, and signs them in. Needs the admin token of this installation, and no user yet."""
+    if who.user_id is not None:
+        raise Conflict("Trimtab is set up already: further users are invited")
+    user_id = entry.set_up(engine, body.name, body.password, now)
+    with session_scope(engine) as session:
+        if cookie:
+            sessions.close_session(session, cookie, now)
+        enter.open(session, users.get_user(session, user_id), now)
 
 
-@router.post("/tokens", status_code=201, responses=declared(401, 403, 422))
-def create_token(body: TokenIn, _: Admin, session: WriteSession, now: Now) -> TokenCreated:
-    """Makes an API token. Its secret is in this answer only."""
-    if body.expires_at is not None and body.expires_at <= now:
-        raise Invalid("expires_at: lies in the past")
-    token, secret = service.create_token(session, name=body.name, role=body.role, now=now, expires_at=body.expires_at)
-    return TokenCreated(**TokenOut.model_validate(token).model_dump(), token=secret)
+@router.post("/invitations/look", responses=declared(401, 403, 429), openapi_extra=access("anyone"))
+def look_at_invitation(body: InvitationSecret, enter: Enter, session: ReadSession, now: Now) -> InvitedOut:
+    """Whom a link is for, so that they see whose password they choose. Open to whoever has the link."""
+    enter.admit()
+    try:
+        user, expires_at = users.invited(session, body.secret, now)
+    except Unauthorized:
+        enter.note_failure()
+        raise
+    return InvitedOut(name=user.name, role=user.role, expires_at=expires_at)
 
 
-@router.delete("/tokens/{token_id}", status_code=204, responses=declared(401, 403, 404, 409))
-def revoke_token(token_id: str, _: Admin, session: WriteSession, now: Now) -> None:
-    """Ends a token and the browser sessions that were opened with it, as of the next request."""
-    service.revoke_token(session, token_id, now)
+@router.post("/invitations/accept", status_code=204, responses=declared(401, 403, 429), openapi_extra=access("anyone"))
+def accept_invitation(body: Acceptance, enter: Enter, engine: DatabaseEngine, now: Now) -> None:
+    """Chooses the password, uses the link up, and signs in."""
+    enter.admit()
+    try:
+        user_id = entry.accept(engine, body.secret, body.password, now)
+    except Unauthorized:
+        enter.note_failure()
+        raise
+    with session_scope(engine) as session:
+        enter.open(session, users.get_user(session, user_id), now)
+
+
+def own_user(who: Viewer) -> Identity:
+    """Raises Forbidden for a token that belongs to no user: it has no account."""
+    if who.user_id is None:
+        raise Forbidden(f"{who.name!r} is a token that belongs to no user: sign in with a name and password for this")
+    return who
+
+
+Myself = Annotated[Identity, Depends(own_user)]
+
+
+@router.put("/account/password", status_code=204, responses=declared(401, 403, 429))
+def change_password(body: PasswordChange, who: Myself, enter: Enter, engine: DatabaseEngine, now: Now) -> None:
+    """Changes one's own password. One's other sessions end; tokens stay."""
+    assert who.user_id is not None
+    if who.via == "bearer":
+        raise Forbidden("a password is changed in a signed-in browser, not by a token")
+    enter.admit(who.name)
+    try:
+        entry.change_password(
+            engine, who.user_id, present=body.present, wanted=body.password, now=now, session_id=who.session_id
+        )
+    except entry.WrongPassword:
+        enter.note_failure(who.name)
+        raise

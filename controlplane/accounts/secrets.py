@@ -10,6 +10,8 @@ import secrets
 API_TOKEN = "tt_"  # noqa: S105 (prefixes, not secrets)
 NODE_TOKEN = "ttn_"  # noqa: S105
 SESSION = "tts_"
+INVITATION = "tti_"
+ENROLMENT = "tte_"
 
 
 def new_secret(prefix: str) -> str:

@@ -61,10 +61,10 @@ def claim_key(
         return
     target = f"{request.url.path}?{request.url.query}"
     same = service.fingerprint(request.method, target, request.headers.get("if-match", ""), body)
-    known = service.claim(session, token_id=who.token_id, key=key, fingerprint=same, now=now)
+    known = service.claim(session, token_id=who.caller_id, key=key, fingerprint=same, now=now)
     if known is not None:
         raise AnsweredBefore(known)
-    request.scope[_CLAIMED] = (session, who.token_id, key)
+    request.scope[_CLAIMED] = (session, who.caller_id, key)
 
 
 class IdempotentRoute(APIRoute):

@@ -1,5 +1,6 @@
 """Serves the admin web app that the wheel's build hook puts into `static/`."""
 
+import secrets
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -10,9 +11,14 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
+from controlplane.content_policy import content_policy
+
 STATIC = Path(__file__).resolve().parent / "static"
 # Below these the API answers, also when it has nothing there.
 _OF_THE_API = ("/api/", "/docs", "/metrics", "/livez", "/readyz", "/openapi.json", "/assets/")
+
+# Stands in the built page where the nonce of its styles belongs.
+NONCE_MARK = "{{style-nonce}}"
 
 _NOT_BUILT = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
@@ -44,12 +50,20 @@ def page_for(request: Request, error: HTTPException, static: Path = STATIC) -> R
     path = request.url.path
     if error.status_code != 404 or request.method not in {"GET", "HEAD"} or path.startswith(_OF_THE_API):
         return None
-    file = (static / path.lstrip("/")).resolve()
-    if path != "/" and file.is_file() and file.is_relative_to(static):
+    file, index = (static / path.lstrip("/")).resolve(), static / "index.html"
+    if file not in {static, index} and file.is_file() and file.is_relative_to(static):
         return FileResponse(file, headers={"cache-control": "no-cache"})
-    if path != "/" and ("." in path.rpartition("/")[2] or "text/html" not in request.headers.get("accept", "")):
+    if file not in {static, index} and (
+        "." in path.rpartition("/")[2] or "text/html" not in request.headers.get("accept", "")
+    ):
         return None
-    index = static / "index.html"
     if not index.is_file():
         return HTMLResponse(_NOT_BUILT, headers={"cache-control": "no-store"})
-    return FileResponse(index, headers={"cache-control": "no-cache"})
+    return _page(index)
+
+
+def _page(index: Path) -> Response:
+    """The app's page with a nonce of its own for the styles that it makes. Not kept: a nonce is good for one answer."""
+    nonce = secrets.token_urlsafe(16)
+    headers = {"cache-control": "no-store", "content-security-policy": content_policy(nonce)}
+    return HTMLResponse(index.read_text(encoding="utf-8").replace(NONCE_MARK, nonce), headers=headers)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from controlplane.accounts.secrets import API_TOKEN, new_secret
@@ -11,15 +11,18 @@ from trimtab.errors import CommandError
 FILE = "credentials.json"
 ENROLMENT_TOKEN = "tte_"  # noqa: S105 (a prefix, not a secret)
 REDIS_PASSWORD = "ttr_"  # noqa: S105
+AUDIT_KEY = "ttk_"
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """admin_token: of the REST API, role admin. enrolment_token: what a new node, and Prometheus, show the control plane."""
+    """admin_token: of the REST API, role admin. enrolment_token: what a new node, and Prometheus, show the control plane.
+    audit_key: signs the history."""
 
     admin_token: str
     enrolment_token: str
     redis_password: str
+    audit_key: str = field(default_factory=lambda: new_secret(AUDIT_KEY))
 
 
 def ensure(folder: Path) -> Credentials:
@@ -27,7 +30,12 @@ def ensure(folder: Path) -> Credentials:
     path = folder / FILE
     try:
         document = json.loads(path.read_text())
-        return Credentials(**{field.name: str(document[field.name]) for field in fields(Credentials)})
+        is_older = "audit_key" not in document  # made by a version that signed nothing
+        names = [each.name for each in fields(Credentials) if not (is_older and each.name == "audit_key")]
+        credentials = Credentials(**{name: str(document[name]) for name in names})
+        if is_older:
+            write_secret(path, json.dumps(asdict(credentials), indent=2))
+        return credentials
     except FileNotFoundError:
         credentials = Credentials(new_secret(API_TOKEN), new_secret(ENROLMENT_TOKEN), new_secret(REDIS_PASSWORD))
         write_secret(path, json.dumps(asdict(credentials), indent=2))

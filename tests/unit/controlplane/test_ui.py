@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -21,18 +22,30 @@ def ask(
 @pytest.fixture
 def static(tmp_path: Path) -> Path:
     (tmp_path / "static").mkdir()
-    (tmp_path / "static" / "index.html").write_text("the app")
+    (tmp_path / "static" / "index.html").write_text(f'<meta property="csp-nonce" nonce="{ui.NONCE_MARK}">the app')
     (tmp_path / "static" / "favicon.svg").write_text("<svg/>")
     (tmp_path / "secret.txt").write_text("not to be served")
     return tmp_path / "static"
 
 
-@pytest.mark.parametrize("path", ["/", "/fleet", "/nodes/01a2", "/rollouts/x/y"])
+@pytest.mark.parametrize("path", ["/", "/index.html", "/fleet", "/nodes/01a2", "/rollouts/x/y"])
 def test_an_address_of_the_app_is_its_page(static: Path, path: str) -> None:
     answer = ask(static, path)
-    assert isinstance(answer, FileResponse)
-    assert Path(answer.path).name == "index.html"
-    assert answer.headers["cache-control"] == "no-cache"
+    assert isinstance(answer, HTMLResponse)
+    assert bytes(answer.body).endswith(b"the app")
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_each_answer_has_a_nonce_of_its_own_in_page_and_policy(static: Path) -> None:
+    nonces = set()
+    for _ in range(3):
+        answer = ask(static, "/")
+        assert answer is not None
+        (nonce,) = re.findall(r"nonce=\"([^\"]+)\"", bytes(answer.body).decode())
+        assert f"style-src 'self' 'nonce-{nonce}';" in answer.headers["content-security-policy"]
+        nonces.add(nonce)
+    assert len(nonces) == 3
+    assert all(len(nonce) >= 22 for nonce in nonces)  # 128 bits
 
 
 def test_a_file_of_the_app_is_served(static: Path) -> None:

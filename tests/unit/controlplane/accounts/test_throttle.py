@@ -1,6 +1,6 @@
 import pytest
 
-from controlplane.accounts.throttle import SignInThrottle
+from controlplane.accounts.throttle import RequestThrottle, SignInThrottle
 from controlplane.errors import TooMany
 
 
@@ -33,3 +33,42 @@ def test_remembers_a_bounded_number_of_addresses() -> None:
     throttle.check("a")
     with pytest.raises(TooMany):
         throttle.check("c")
+
+
+def test_stops_a_name_from_wherever_it_is_guessed_at() -> None:
+    throttle = SignInThrottle(limit=100, name_limit=3, monotonic=Clock())
+    for host in range(3):
+        throttle.check(f"10.0.0.{host}", "ann")
+        throttle.note_failure(f"10.0.0.{host}", " Ann")
+    with pytest.raises(TooMany):
+        throttle.check("10.0.0.9", "ann")
+    throttle.check("10.0.0.9", "bob")
+
+
+class TestRequests:
+    def test_a_caller_may_burst_and_then_go_on_at_the_rate(self) -> None:
+        clock = Clock()
+        throttle = RequestThrottle(per_s=2, burst=4, monotonic=clock)
+        for _ in range(4):
+            throttle.take("id", "ann")
+        with pytest.raises(TooMany, match="2 times a second") as error:
+            throttle.take("id", "ann")
+        assert error.value.extra["retry_after_s"] == 1
+        throttle.take("other", "bob")
+        clock.now = 0.5
+        throttle.take("id", "ann")
+        with pytest.raises(TooMany):
+            throttle.take("id", "ann")
+        clock.now = 60.0
+        for _ in range(4):
+            throttle.take("id", "ann")
+
+    def test_those_who_are_refused_wait_no_longer_for_having_asked(self) -> None:
+        clock = Clock()
+        throttle = RequestThrottle(per_s=1, burst=1, monotonic=clock)
+        throttle.take("id", "ann")
+        for _ in range(50):
+            with pytest.raises(TooMany):
+                throttle.take("id", "ann")
+        clock.now = 1.0
+        throttle.take("id", "ann")
