@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from controlplane.accounts.models import WebSession
+from controlplane.accounts.models import Invitation, WebSession
+from controlplane.alerts.models import Alert
 from controlplane.db import Base, rows_matched
 from controlplane.events.models import OutboxItem
 from controlplane.forecasting.models import ForecastRecord
@@ -14,6 +15,7 @@ from controlplane.idempotency.models import IdempotencyRecord
 from controlplane.processes.models import ProcessHeartbeat, TaskSlot
 from controlplane.rollouts.models import RolloutWindow
 from controlplane.telemetry.models import ObservationRecord
+from controlplane.webhooks.models import WebhookAttempt, WebhookDelivery
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +31,14 @@ _RULES = (
     _Rule(RolloutWindow, timedelta(days=30), RolloutWindow.window_end),
     _Rule(OutboxItem, timedelta(days=1), OutboxItem.done_at),
     _Rule(OutboxItem, timedelta(days=7), OutboxItem.dead_at),
+    _Rule(WebhookAttempt, timedelta(days=30), WebhookAttempt.at),
+    _Rule(WebhookDelivery, timedelta(days=30), WebhookDelivery.ended_at),
+    _Rule(Alert, timedelta(days=90), Alert.resolved_at),
     _Rule(TaskSlot, timedelta(days=1), TaskSlot.taken_at),
     _Rule(ProcessHeartbeat, timedelta(days=1), ProcessHeartbeat.at),
     _Rule(IdempotencyRecord, timedelta(0), IdempotencyRecord.expires_at),
     _Rule(WebSession, timedelta(days=1), WebSession.expires_at),
+    _Rule(Invitation, timedelta(days=30), Invitation.expires_at),
 )
 
 

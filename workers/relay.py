@@ -15,10 +15,11 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from controlplane.db import session_scope
-from controlplane.events import outbox
+from controlplane.events import chain, outbox
 from controlplane.processes import service as processes
 from controlplane.processes.models import ProcessHeartbeat
-from workers.celery_app import HOUSEKEEPING, MESH, PUSH
+from controlplane.webhooks import fan_out
+from workers.celery_app import HOUSEKEEPING, MESH, PUSH, WEBHOOK
 from workers.context import WorkerContext
 from workers.tasks.push import MOST_AT_ONCE
 
@@ -32,7 +33,13 @@ STALLED_AFTER_S = 60.0
 STOOD_STILL_S = 5.0
 # Outbox kinds, and who handles them: task name and queue.
 PUSH_KIND = "push"
-HANDLERS = {PUSH_KIND: ("trimtab.push", PUSH), "mesh": ("trimtab.mesh", MESH)}
+WEBHOOK_KIND = fan_out.OUTBOX_KIND
+HANDLERS = {
+    PUSH_KIND: ("trimtab.push", PUSH),
+    WEBHOOK_KIND: ("trimtab.webhooks", WEBHOOK),
+    "mesh": ("trimtab.mesh", MESH),
+}
+TOGETHER = (PUSH_KIND, WEBHOOK_KIND)
 PARTS = 8
 
 
@@ -67,6 +74,7 @@ class Relay(threading.Thread):
             try:
                 self._publish()
                 self._ring()
+                self._tell()
             except (BrokerDown, RedisError, ConnectionError) as error:
                 self._watched_since_s = self._monotonic()
                 self._note_trouble("redis_unreachable", error)
@@ -87,6 +95,19 @@ class Relay(threading.Thread):
         if self._monotonic() - asked > seconds + STOOD_STILL_S:
             self._watched_since_s, self._next_beat_s = self._monotonic(), 0.0
         return is_ended
+
+    def _tell(self) -> None:
+        """What has happened gets its place in the history, and is owed to the webhooks that want it."""
+        with session_scope(self._context.engine, read_only=True) as session:
+            is_loose = chain.has_loose(session)
+        if is_loose:
+            with session_scope(self._context.engine) as session:
+                chain.extend(session)
+        with session_scope(self._context.engine, read_only=True) as session:
+            is_unread = fan_out.has_unread(session)
+        if is_unread:
+            with session_scope(self._context.engine) as session:
+                fan_out.fan_out(session, self._context.clock.now())
 
     def _publish(self) -> None:
         now = self._context.clock.now()
@@ -147,16 +168,17 @@ class Relay(threading.Thread):
 
 
 def _hints(due: Sequence[tuple[int, str]]) -> list[tuple[str, str, int | list[int], list[int]]]:
-    """What to send for the rows (id, kind): task, queue, argument, and the rows that it stands for. Pushes travel together, but
-    in enough parts that all who work share them."""
+    """What to send for the rows (id, kind): task, queue, argument, and the rows that it stands for. Those whose tasks take many
+    travel together, but in enough parts that all who work share them."""
     hints: list[tuple[str, str, int | list[int], list[int]]] = []
-    pushes = [item_id for item_id, kind in due if kind == PUSH_KIND]
-    size = min(MOST_AT_ONCE, max(1, -(-len(pushes) // PARTS)))
-    for start in range(0, len(pushes), size):
-        part = pushes[start : start + size]
-        hints.append((*HANDLERS[PUSH_KIND], part, part))
+    for shared in TOGETHER:
+        many = [item_id for item_id, kind in due if kind == shared]
+        size = min(MOST_AT_ONCE, max(1, -(-len(many) // PARTS)))
+        for start in range(0, len(many), size):
+            part = many[start : start + size]
+            hints.append((*HANDLERS[shared], part, part))
     for item_id, kind in due:
-        if kind == PUSH_KIND:
+        if kind in TOGETHER:
             continue
         if kind not in HANDLERS:  # written by newer code: it waits for a worker that knows it, and holds up no other
             log.warning("outbox_kind_unknown", kind=kind, outbox_id=item_id)

@@ -24,6 +24,7 @@ from workers.relay import Relay, own_queue
 from workers.tasks import housekeeping
 from workers.tasks.mesh import apply_route
 from workers.tasks.push import push
+from workers.tasks.webhooks import deliver
 
 log = structlog.get_logger()
 
@@ -91,6 +92,10 @@ def bind_tasks(app: Celery, context: WorkerContext) -> None:
     @app.task(name="trimtab.push")
     def _push(item_ids: list[int] | int) -> None:
         push(context, [item_ids] if isinstance(item_ids, int) else item_ids)  # one alone: a hint of older code
+
+    @app.task(name="trimtab.webhooks")
+    def _webhooks(item_ids: list[int]) -> None:
+        deliver(context, item_ids)
 
     @app.task(name="trimtab.mesh")
     def _mesh(item_id: int) -> None:

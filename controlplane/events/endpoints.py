@@ -1,12 +1,15 @@
 """The history, as pages and as a live stream."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from sqlalchemy.exc import SQLAlchemyError
 
-from controlplane.accounts.dependencies import require
+from controlplane.accounts.dependencies import StillIn, require, still_in
 from controlplane.accounts.roles import Role
 from controlplane.dependencies import ReadSession
 from controlplane.events import service
@@ -16,6 +19,9 @@ from controlplane.paging import Paged
 from controlplane.problem import declared
 from controlplane.schemas import Cursor, Limit, Page, decode_int_cursor, encode_cursor
 
+log = structlog.get_logger(__name__)
+
+RECHECK_S = 10.0
 router = APIRouter(tags=["events"], dependencies=[require(Role.VIEWER)])
 
 
@@ -53,12 +59,26 @@ def _fan_out(request: Request) -> EventFanOut:
 FanOut = Annotated[EventFanOut, Depends(_fan_out)]
 
 
-async def _listener(fan_out: FanOut) -> AsyncIterator[Listener]:
+async def _listener(fan_out: FanOut, still_in: Annotated[StillIn, Depends(still_in)]) -> AsyncIterator[Listener]:
     listener = await fan_out.listen()
+    watch = asyncio.create_task(_end_when_out(listener, still_in, RECHECK_S))
     try:
         yield listener
     finally:
+        watch.cancel()
         fan_out.leave(listener)
+
+
+async def _end_when_out(listener: Listener, still_in: StillIn, every_s: float) -> None:
+    """A stream outlasts the session or token that opened it by no more than a moment."""
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            if not await asyncio.to_thread(still_in):
+                listener.end()
+                return
+        except SQLAlchemyError as error:
+            log.warning("stream_not_rechecked", error=str(error))  # the next round asks again
 
 
 @router.get("/events/stream", response_class=EventSourceResponse, responses=declared(401, 403, 503))

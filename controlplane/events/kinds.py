@@ -61,3 +61,27 @@ class EventKind(StrEnum):
     POOL_FROZEN = "pool.frozen"
     POOL_UNFROZEN = "pool.unfrozen"
     POLICY_CHANGED = "policy.changed"
+
+    ACCESS_USER_CREATED = "access.user_created"
+    ACCESS_USER_DISABLED = "access.user_disabled"
+    ACCESS_USER_ENABLED = "access.user_enabled"
+    ACCESS_ROLE_CHANGED = "access.role_changed"
+    ACCESS_PASSWORD_SET = "access.password_set"  # noqa: S105
+    ACCESS_PASSWORD_RESET = "access.password_reset"  # noqa: S105
+    ACCESS_TOKEN_CREATED = "access.token_created"  # noqa: S105
+    ACCESS_TOKEN_REVOKED = "access.token_revoked"  # noqa: S105
+    ACCESS_ENROLMENT_CREATED = "access.enrolment_created"
+    ACCESS_ENROLMENT_REVOKED = "access.enrolment_revoked"
+
+    WEBHOOK_CREATED = "webhook.created"
+    WEBHOOK_CHANGED = "webhook.changed"
+    WEBHOOK_REMOVED = "webhook.removed"
+    WEBHOOK_ENABLED = "webhook.enabled"
+    WEBHOOK_DISABLED = "webhook.disabled"
+    WEBHOOK_SECRET_ROTATED = "webhook.secret_rotated"  # noqa: S105
+    WEBHOOK_DELIVERY_FAILED = "webhook.delivery_failed"
+
+    ALERT_FIRING = "alert.firing"
+    ALERT_RESOLVED = "alert.resolved"
+    ALERT_TRUNCATED = "alert.truncated"
+    ALERT_RULE_CHANGED = "alert.rule_changed"

@@ -10,12 +10,16 @@ from controlplane.db import Base, BigId, Id
 
 
 class Event(Base):
-    """Something that happened. `id` is the sequence that the live stream replays from (`Last-Event-ID`)."""
+    """Something that happened. `id` is the sequence that the live stream replays from (`Last-Event-ID`).
+
+    `position` and `hash` are given once it is committed (events/chain.py) and are None until then.
+    """
 
     __tablename__ = "events"
     __table_args__ = (
         Index("ix_events_pool_id_id", "pool_id", "id"),
         Index("ix_events_rollout_id_id", "rollout_id", "id"),
+        Index("ix_events_position", "position", unique=True),
     )
 
     id: Mapped[int] = mapped_column(BigId, primary_key=True, autoincrement=True)
@@ -29,6 +33,18 @@ class Event(Base):
     rollout_id: Mapped[str | None] = mapped_column(Id)
     decision_id: Mapped[str | None] = mapped_column(Id)
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    position: Mapped[int | None] = mapped_column(BigId)
+    hash: Mapped[str | None] = mapped_column(String(64))
+
+
+class ChainHead(Base):
+    """One row: the position and hash of the last event that has them. Its lock is what makes the chain one."""
+
+    __tablename__ = "event_chain"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(BigId)
+    hash: Mapped[str] = mapped_column(String(64))
 
 
 class OutboxItem(Base):

@@ -87,6 +87,14 @@ def finish_all(session: Session, item_ids: Sequence[int], now: datetime) -> None
         )
 
 
+def postpone(session: Session, item_id: int, until: datetime) -> None:
+    """Lets go of a claim without having tried: not before `until`, and not counted as an attempt."""
+    values = {"available_at": until, "claimed_until": None, "published_at": None, "attempts": OutboxItem.attempts - 1}
+    session.execute(
+        update(OutboxItem).where(OutboxItem.id == item_id).values(values).execution_options(synchronize_session=False)
+    )
+
+
 def fail(session: Session, item_id: int, now: datetime, *, error: str) -> None:
     """The attempt failed: again later, with growing and jittered pauses; after MAX_ATTEMPTS the row is dead, and said so."""
     item = session.get_one(OutboxItem, item_id, populate_existing=True)
