@@ -1,4 +1,4 @@
-"""The controller process: whoever holds the lease observes, decides and moves rollouts; the others wait for it.
+"""The controller process: observes, decides and moves rollouts for the pools whose lease it holds.
 
 Thin on purpose: leadership, two loops and their bookkeeping. What is decided stands in `tick.py` and `rollouts/reconcile.py`.
 """
@@ -25,8 +25,9 @@ from controlplane.fleets import service as fleets
 from controlplane.fleets.intake import read_intake
 from controlplane.leadership import Leadership
 from controlplane.mesh.keeper import MeshKeeper
-from controlplane.processes import lease
 from controlplane.processes import service as processes
+from controlplane.processes import shards
+from controlplane.processes.shards import Terms
 from controlplane.rollouts import convergence, stuck
 from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.drive import Driver
@@ -118,27 +119,37 @@ class Controller:
 
     def detail(self) -> dict[str, Any]:
         """What people see of this process in `GET /system`."""
-        epoch = self.leadership.epoch
-        found: dict[str, Any] = {"leading": epoch is not None, "epoch": epoch, "troubles": self._troubles.current()}
+        terms = self.leadership.terms
+        found: dict[str, Any] = {
+            "leading": bool(terms), "shards": len(terms.epochs), "epoch": max(terms.epochs.values(), default=None),
+            "troubles": self._troubles.current(),
+        }  # fmt: skip
         return found if self._tick_s is None else {**found, "tick_s": round(self._tick_s, 3)}
 
     # One round of each loop -----------------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Every pool once. What fails in one pool does not touch the next."""
+        """Every pool that is ours, once. What fails in one pool does not touch the next."""
         self._sleep_until_next_tick()
-        epoch = self.leadership.epoch
-        if epoch is None or self._stop.is_set():
+        terms = self.leadership.terms
+        if not terms or self._stop.is_set():
             return
         began = time.monotonic()
         at = datetime.fromtimestamp(self._clock.now().timestamp() // self._settings.tick_s * self._settings.tick_s, UTC)
         with session_scope(self._engine, read_only=True) as session:
-            pools = [(pool.id, pool.name) for pool in fleets.list_pools(session)]
-        self._ticker.forget_all_but(pool_id for pool_id, _ in pools)
-        for pool_id, name in pools:
+            pools = {pool.id: pool.name for pool in fleets.list_pools(session) if terms.of(pool.id) is not None}
+        self._ticker.forget_all_but(pools)
+        self._ticker.begin(pools, at, terms)
+        for pool_id, name in pools.items():
             self._round_at["tick"] = time.monotonic()  # many slow pools are headway, too
+            epoch = self.leadership.terms.of(pool_id)
+            if epoch is None:
+                continue  # handed on, or lost, since the round began
             try:
                 ticked = self._ticker.tick(pool_id, at, epoch)
+            except Fenced as error:
+                self._fenced("tick", error)
+                continue
             except (StageFailed, TickOverran) as error:
                 self._failed(f"tick of pool {name}", error)
                 continue
@@ -147,23 +158,33 @@ class Controller:
             if ticked.rollout_id is not None:
                 log.info("rollout_begun", pool=name, rollout_id=ticked.rollout_id, reason=ticked.decision.reason.value)
         self._tick_s = time.monotonic() - began
+        try:
+            self._ticker.tell_nodes(at, self.leadership.terms)
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001 (charts of nodes lack a window; decisions have been made)
+            self._failed("windows of nodes", error)
+        else:
+            self._troubles.set("windows of nodes", None)
 
     def reconcile(self) -> None:
-        """Silent nodes, strays, and every rollout that is under way."""
+        """Silent nodes, strays, and every rollout that is under way, in the pools that are ours."""
         self._stop.wait(self._settings.reconcile_s)
-        epoch = self.leadership.epoch
-        if epoch is None or self._stop.is_set():
+        terms = self.leadership.terms
+        if not terms or self._stop.is_set():
             return
-        self._note_silence(epoch)
-        self._converge(epoch)
-        self._tell_stuck(epoch)
+        self._note_silence(terms)
+        self._converge(terms)
+        self._tell_stuck(terms)
         with session_scope(self._engine, read_only=True) as session:
             found = sorted(rollouts.active_rollouts(session), key=rollouts.is_urgent, reverse=True)
-        active = [rollout.id for rollout in found]
-        for rollout_id in active:
+        active = {rollout.id: rollout.pool_id for rollout in found if terms.of(rollout.pool_id) is not None}
+        for rollout_id, pool_id in active.items():
             self._round_at["reconcile"] = time.monotonic()
-            self._drive(rollout_id, epoch)
-        self._keep_mesh(epoch)
+            epoch = self.leadership.terms.of(pool_id)
+            if epoch is not None:
+                self._drive(rollout_id, epoch)
+        self._keep_mesh(self.leadership.terms)
         for about in self._troubles.current():
             if about.startswith("rollout ") and about.removeprefix("rollout ") not in active:
                 self._troubles.set(about, None)
@@ -172,8 +193,8 @@ class Controller:
         about = f"rollout {rollout_id}"
         try:
             self._driver.drive(rollout_id, epoch)
-        except Fenced:
-            raise
+        except Fenced as error:
+            self._fenced("reconcile", error)
         except Conflict:
             return  # somebody wrote in between: the next round sees what
         except PrometheusUnavailable as error:
@@ -183,9 +204,9 @@ class Controller:
         else:
             self._troubles.set(about, None)
 
-    def _keep_mesh(self, epoch: int) -> None:
+    def _keep_mesh(self, terms: Terms) -> None:
         try:
-            owed = self._mesh.keep(epoch)
+            owed = self._mesh.keep(terms)
         except Fenced:
             raise
         except Exception as error:  # noqa: BLE001 (traffic's trouble must not stop the rollouts)
@@ -195,31 +216,35 @@ class Controller:
             if owed:
                 log.info("mesh_routes_owed", routes=owed)
 
-    def _note_silence(self, epoch: int) -> None:
+    def _note_silence(self, terms: Terms) -> None:
         now, timeout_s = self._clock.now(), self._settings.heartbeat_timeout_s
         with session_scope(self._engine, read_only=True) as session:
-            is_anybody_lost = bool(read_intake(session).newly_lost(session, timeout_s))
-        if is_anybody_lost:
+            lost = read_intake(session).newly_lost(session, timeout_s)
+            pools = {node.pool_id for node in lost if terms.of(node.pool_id) is not None}
+        if pools:
             with session_scope(self._engine) as session:
-                lease.assert_leads(session, lease.CONTROLLER, epoch)
-                fleets.mark_unreachable(session, now=now, timeout_s=timeout_s)
+                shards.assert_leads_all(session, terms, pools)
+                fleets.mark_unreachable(session, now=now, timeout_s=timeout_s, pool_ids=pools)
 
-    def _tell_stuck(self, epoch: int) -> None:
+    def _tell_stuck(self, terms: Terms) -> None:
         now = self._clock.now()
         with session_scope(self._engine, read_only=True) as session:
-            untold = stuck.untold(session, stuck.find_stuck(session, now))
+            ours = [each for each in stuck.find_stuck(session, now) if terms.of(each.pool_id) is not None]
+            untold = stuck.untold(session, ours)
         if untold:
             with session_scope(self._engine) as session:
-                stuck.tell(session, untold, epoch=epoch, now=now)
+                stuck.tell(session, untold, terms=terms, now=now)
             log.error("rollouts_stuck", rollouts=[each.rollout_id for each in untold])
 
-    def _converge(self, epoch: int) -> None:
+    def _converge(self, terms: Terms) -> None:
         now = self._clock.now()
         with session_scope(self._engine, read_only=True) as session:
-            strays = convergence.find_strays(session, now=now, heartbeat_timeout_s=self._settings.heartbeat_timeout_s)
+            strays = convergence.find_strays(
+                session, now=now, heartbeat_timeout_s=self._settings.heartbeat_timeout_s, terms=terms
+            )
         if strays:
             with session_scope(self._engine) as session:
-                owed = convergence.converge(session, strays, epoch=epoch, now=now)
+                owed = convergence.converge(session, strays, terms=terms, now=now)
             if owed:
                 log.info("pushes_owed_again", nodes=owed)
 
@@ -231,13 +256,16 @@ class Controller:
             try:
                 work()
             except Fenced as error:
-                log.info("fenced", loop=name, detail=error.detail)
-                self.leadership.check_now()
+                self._fenced(name, error)
             except Exception as error:  # noqa: BLE001 (the loop outlives what a round raises; it is kept and told)
                 self._failed(f"loop {name}", error)
                 self._stop.wait(self._settings.reconcile_s)
             else:
                 self._troubles.set(f"loop {name}", None)
+
+    def _fenced(self, loop: str, error: Fenced) -> None:
+        log.info("fenced", loop=loop, detail=error.detail)
+        self.leadership.lose(error)
 
     def _failed(self, about: str, error: Exception) -> None:
         """Kept and told once; the traceback is for bugs of ours, not for what depends on others."""

@@ -19,11 +19,10 @@ from controlplane.decisions.service import pools_with_breach_in_sight
 from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
 from controlplane.fleets.health import NodeHealth
-from controlplane.processes import lease
 from controlplane.processes import service as processes
 from controlplane.rollouts.models import Rollout
 from controlplane.settings import ControlPlaneSettings
-from controlplane.system import outbox_out
+from controlplane.system import leaders_out, outbox_out
 
 log = structlog.get_logger(__name__)
 
@@ -83,19 +82,21 @@ class SqlCollector(Collector):
 
     def _gauges(self, session: Session) -> Iterator[Metric]:
         now = self._clock.now()
-        nodes = GaugeMetricFamily("controlplane_nodes", "Nodes by pool and health.", labels=("pool", "health"))
-        in_sync = GaugeMetricFamily("controlplane_nodes_in_sync", "Nodes that have what is desired.", labels=("pool",))
+        of_pool = ("fleet", "pool")  # two fleets may each have a pool of one name
+        nodes = GaugeMetricFamily("controlplane_nodes", "Nodes by pool and health.", labels=(*of_pool, "health"))
+        in_sync = GaugeMetricFamily("controlplane_nodes_in_sync", "Nodes that have what is desired.", labels=of_pool)
         foreseen = GaugeMetricFamily(
-            "controlplane_breach_in_sight", "1 while a breach of the pool's SLO is predicted.", labels=("pool",)
+            "controlplane_breach_in_sight", "1 while a breach of the pool's SLO is predicted.", labels=of_pool
         )
         in_sight = pools_with_breach_in_sight(session)
         for pool in fleets.list_pools(session):
-            foreseen.add_metric((pool.name,), 1.0 if pool.id in in_sight else 0.0)
+            here = (pool.fleet.name, pool.name)
+            foreseen.add_metric(here, 1.0 if pool.id in in_sight else 0.0)
             members = fleets.list_nodes(session, pool.id)
             healths = [fleets.node_health(node, now, self._timeout_s) for node in members]
             for health in NodeHealth:
-                nodes.add_metric((pool.name, health.value), healths.count(health))
-            in_sync.add_metric((pool.name,), sum(map(fleets.in_sync, members)))
+                nodes.add_metric((*here, health.value), healths.count(health))
+            in_sync.add_metric(here, sum(map(fleets.in_sync, members)))
         yield nodes
         yield in_sync
         yield foreseen
@@ -105,31 +106,30 @@ class SqlCollector(Collector):
         yield GaugeMetricFamily(
             "controlplane_outbox_oldest_age_seconds", "Age of the oldest open one.", value=outbox.oldest_age_s or 0.0
         )
-        held = lease.current_holder(session, lease.CONTROLLER)
+        leaders, unled_pools = leaders_out(session)
         yield GaugeMetricFamily(
-            "controlplane_leader", "1 while a controller leads.", value=0.0 if held is None else 1.0
+            "controlplane_leader",
+            "1 while controllers lead every pool.",
+            value=float(bool(leaders) and not unled_pools),
         )
-        yield GaugeMetricFamily(
-            "controlplane_leader_epoch", "Epoch of the lease.", value=0 if held is None else held.epoch
-        )
+        yield GaugeMetricFamily("controlplane_pools_unled", "Pools that no controller leads.", value=unled_pools)
+        epoch = max((leader.epoch for leader in leaders), default=0)
+        yield GaugeMetricFamily("controlplane_leader_epoch", "Newest epoch of the leases.", value=epoch)
         yield GaugeMetricFamily(
             "controlplane_pools_frozen", "Pools that may not change.", value=fleets.count_frozen(session)
         )
         alive = GaugeMetricFamily("controlplane_processes_alive", "Processes heard of lately.", labels=("kind",))
-        tick = GaugeMetricFamily("controlplane_tick_seconds", "Duration of the controller's last tick.")
+        ticks: list[float] = []
         counts: dict[str, int] = {"api": 0, "controller": 0, "worker": 0}
         for process in processes.list_processes(session, now):
             if not processes.is_alive(process, now):
                 continue
             counts[process.kind] = counts.get(process.kind, 0) + 1
-            if (
-                process.kind == "controller"
-                and held is not None
-                and isinstance(process.detail.get("tick_s"), int | float)
-            ):
-                tick.add_metric((), float(process.detail["tick_s"]))
+            if process.kind == "controller" and process.detail.get("leading") and "tick_s" in process.detail:
+                ticks.append(float(process.detail["tick_s"]))
         for kind, count in counts.items():
             alive.add_metric((kind,), count)
         yield alive
-        if len(tick.samples) == 1:  # of several controllers it cannot be told here whose tick it was
-            yield tick
+        if ticks:
+            help_text = "Duration of the last tick of the controller that took longest."
+            yield GaugeMetricFamily("controlplane_tick_seconds", help_text, value=max(ticks))

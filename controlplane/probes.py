@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from controlplane import schema
+from controlplane.accounts.access import access
 from controlplane.dependencies import DatabaseEngine
 from controlplane.problem import declared
 
@@ -18,20 +19,20 @@ class Ready(BaseModel):
     revision: str
 
 
-@router.get("/livez", response_class=PlainTextResponse)
+@router.get("/livez", response_class=PlainTextResponse, openapi_extra=access("anyone"))
 def livez() -> str:
     """The process answers. Says nothing of what it depends on: restarting it would not mend that."""
     return "ok"
 
 
-@router.get("/readyz", responses=declared(503))
+@router.get("/readyz", responses=declared(503), openapi_extra=access("anyone"))
 def readyz(engine: DatabaseEngine) -> Ready:
     """The database answers and is migrated. Redis and Prometheus do not count: without them we are degraded, not absent."""
     schema.check(engine)
     return Ready(database=engine.dialect.name, revision=schema.head())
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
+@router.get("/metrics", response_class=PlainTextResponse, openapi_extra=access("anyone"))
 def metrics(request: Request) -> Response:
     """Our own metrics for Prometheus, `controlplane_*`; counts are read from SQL, so any API process tells the whole."""
     encode, content_type = choose_encoder(request.headers.get("accept", ""))

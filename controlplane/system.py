@@ -1,5 +1,6 @@
 """The control plane's own health: who leads, who is alive, what is owed, and what of the outside answers."""
 
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -10,9 +11,10 @@ from sqlalchemy.orm import Session
 
 from controlplane.events.models import OutboxItem
 from controlplane.fleets import service as fleets
+from controlplane.fleets.models import Pool
 from controlplane.outside import Answer
-from controlplane.processes import lease
 from controlplane.processes import service as processes
+from controlplane.processes import shards
 from controlplane.schema import head
 from controlplane.schemas import Out, UtcTime
 
@@ -24,8 +26,9 @@ class DatabaseOut(Out):
 
 class LeaderOut(Out):
     holder: str
-    epoch: int
+    epoch: int = Field(description="the newest under which it leads")
     expires_at: UtcTime
+    pools: int = Field(description="how many pools it leads")
 
 
 class ProcessOut(Out):
@@ -51,7 +54,11 @@ class OutsideOut(Out):
 class SystemOut(Out):
     version: str
     database: DatabaseOut
-    leader: LeaderOut | None
+    leader: LeaderOut | None = Field(description="the controller that leads most pools; null when none leads any")
+    leaders: list[LeaderOut] = Field(
+        description="all that lead pools: controllers share the pools out among themselves"
+    )
+    unled_pools: int = Field(description="pools that no controller leads now: nothing is decided or rolled out there")
     processes: list[ProcessOut]
     outbox: OutboxOut
     prometheus: OutsideOut
@@ -61,10 +68,13 @@ class SystemOut(Out):
 
 def system_out(session: Session, *, version: str, prometheus: Answer, redis: Answer, now: datetime) -> SystemOut:
     """What SQL knows, beside what was asked before: no network call happens in here."""
+    leaders, unled_pools = leaders_out(session)
     return SystemOut(
         version=version,
         database=DatabaseOut(kind=session.get_bind().dialect.name, revision=head()),
-        leader=leader_out(session),
+        leader=next(iter(leaders), None),
+        leaders=leaders,
+        unled_pools=unled_pools,
         processes=[
             ProcessOut(
                 name=row.name,
@@ -83,12 +93,20 @@ def system_out(session: Session, *, version: str, prometheus: Answer, redis: Ans
     )
 
 
-def leader_out(session: Session) -> LeaderOut | None:
-    """Who leads; None when the lease has expired."""
-    held = lease.current_holder(session, lease.CONTROLLER)
-    if held is None:
-        return None
-    return LeaderOut(holder=held.holder, epoch=held.epoch, expires_at=held.expires_at)
+def leaders_out(session: Session) -> tuple[list[LeaderOut], int]:
+    """Who leads, most pools first, and how many pools nobody leads."""
+    pools = Counter(shards.shard_of(pool_id) for pool_id in session.scalars(select(Pool.id)))
+    found = [
+        LeaderOut(
+            holder=leader.holder,
+            epoch=leader.epoch,
+            expires_at=leader.expires_at,
+            pools=sum(pools[shard] for shard in leader.shards),
+        )
+        for leader in shards.leaders(session)
+    ]
+    unled = pools.total() - sum(leader.pools for leader in found)
+    return sorted(found, key=lambda leader: -leader.pools), unled
 
 
 def outbox_out(session: Session, now: datetime) -> OutboxOut:

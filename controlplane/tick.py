@@ -5,10 +5,12 @@ without effect: what it would have decided is old by then.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Self
 
 import structlog
 from sqlalchemy import Engine
@@ -19,18 +21,21 @@ from controlplane.db import session_scope
 from controlplane.decisions import service as decisions
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
-from controlplane.decisions.policy import Autonomy
+from controlplane.decisions.policy import Autonomy, Policy
 from controlplane.decisions.reasons import Outcome
 from controlplane.errors import ControlPlaneError, Fenced
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.fleets import service as fleets
+from controlplane.fleets.models import Node
 from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.remembered import Fits
 from controlplane.forecasting.selection import FORECASTERS
 from controlplane.forecasting.service import HISTORY_S, forecast_pool
-from controlplane.processes import lease
+from controlplane.processes import shards
+from controlplane.processes.shards import Terms
 from controlplane.rollouts import service as rollouts
+from controlplane.rollouts.models import Rollout
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.collector import Collector
@@ -75,6 +80,73 @@ class Ticked:
     unavailable: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What one query each brings of all pools, or of the one that is ticked by itself; by pool."""
+
+    nodes: Mapping[str, Sequence[Node]]
+    policies: Mapping[str, tuple[Policy, int]]
+    newest: Mapping[str, int]
+    active: Mapping[str, Rollout]
+
+    @classmethod
+    def read(cls, session: Session, pool_id: str | None = None) -> Self:
+        nodes: dict[str, list[Node]] = defaultdict(list)
+        for node in fleets.list_nodes(session, pool_id):
+            nodes[node.pool_id].append(node)
+        active = {rollout.pool_id: rollout for rollout in rollouts.active_rollouts(session)}
+        return cls(nodes, decisions.current_policies(session, pool_id), fleets.newest_numbers(session, pool_id), active)
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A pool as SQL has it. history: its windows before this tick's, oldest first."""
+
+    ref: PoolRef
+    nodes: list[NodeRef]
+    history: list[Observation]
+    facts: decisions.PoolFacts
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """implausible: why figures were left out, where that is news; unavailable: why Prometheus could not be asked."""
+
+    observation: Observation
+    implausible: str | None
+    unavailable: str | None
+
+
+class _Past:
+    """The windows that this process saved itself, so that it need not read eighty of each pool at every tick.
+
+    They are those in SQL for as long as it leads the pool without a break: in another epoch somebody else may have written.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[int, list[Observation]]] = {}
+
+    def before(self, pool_id: str, epoch: int, since: datetime, at: datetime) -> list[Observation] | None:
+        """Those that end in (since, at), oldest first; None where they have to be read."""
+        of_epoch, windows = self._of.get(pool_id, (None, []))
+        if of_epoch != epoch or not windows:
+            return None
+        return [seen for seen in windows if since < seen.window_end < at]
+
+    def remember(self, pool_id: str, epoch: int, windows: list[Observation]) -> None:
+        known = self._of.get(pool_id)
+        if known is not None and known[0] == epoch and known[1] and known[1][-1].window_end >= windows[-1].window_end:
+            return  # the same window again: the first one stands
+        self._of[pool_id] = (epoch, windows)
+
+    def forget(self, pool_id: str) -> None:
+        self._of.pop(pool_id, None)
+
+    def forget_all_but(self, pool_ids: set[str]) -> None:
+        for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
+            del self._of[pool_id]
+
+
 class Ticker:
     """Not thread-safe, as its collector is not."""
 
@@ -90,25 +162,72 @@ class Ticker:
         self._engine, self._settings, self._clock, self._collector = engine, settings, clock, collector
         self._monotonic = monotonic
         self._fits = Fits(lambda: FORECASTERS)
+        self._past = _Past()
+        self._lineages = decisions.Lineages()
+        # Nodes whose windows are still to be saved, by pool.
+        self._untold: dict[str, list[NodeRef]] = {}
+        self._views: dict[tuple[str, datetime, int], _View] = {}
+
+    def begin(self, pool_ids: Iterable[str], at: datetime, terms: Terms) -> None:
+        """Asks Prometheus about all pools, and reads them from SQL while it answers. `tick` can do without."""
+        self._collector.begin(at, self._settings.window_s)
+        self._views.clear()
+        try:
+            with session_scope(self._engine, read_only=True) as session:
+                given = _Given.read(session)
+                there = fleets.list_pools(session)  # so that each is at hand
+                for pool_id in pool_ids:
+                    epoch = terms.of(pool_id)
+                    if epoch is not None:
+                        self._views[pool_id, at, epoch] = self._view(session, given, pool_id, at, epoch)
+                del there
+        except Exception as error:  # noqa: BLE001 (the tick of the pool it came from meets it again, and the others do not)
+            log.warning("pools_not_read_at_once", reason=f"{type(error).__name__}: {error}")
 
     def tick(self, pool_id: str, at: datetime, epoch: int) -> Ticked:
         """at: end of the window to observe. Raises Fenced, StageFailed, TickOverran."""
         began = self._monotonic()
         stage = Stage.OBSERVE
+        seen: _Seen | None = None
         try:
-            history, unavailable = self._observe(pool_id, at, epoch)
+            view = self._views.pop((pool_id, at, epoch), None) or self._read(pool_id, at, epoch)
+            seen = self._observe(view, at)
+            history = [*view.history, seen.observation]
             stage = self._next(Stage.FORECAST, began)
-            forecasts = self._forecast(pool_id, history)
+            forecasts = self._forecast(view, history)
             stage = self._next(Stage.DECIDE, began)
-            inputs = self._inputs(pool_id, history, forecasts)
+            inputs = decisions.make_inputs(
+                view.facts, observation=seen.observation, history=history, forecasts=forecasts
+            )
             decision = decide(inputs)
             stage = self._next(Stage.RECORD, began)
-            rollout_id = self._record(pool_id, decision, inputs, epoch)
-        except (Fenced, TickOverran):
+            rollout_id = self._record(view, seen, decision, inputs, epoch)
+        except Fenced:
             raise
         except Exception as error:
+            self._past.forget(pool_id)
+            if seen is not None:
+                self._keep_alone(pool_id, seen, epoch)  # what was seen is so, whatever came of it
+            if isinstance(error, TickOverran):
+                raise
             raise StageFailed(stage, error) from error
-        return Ticked(decision, rollout_id, unavailable)
+        self._past.remember(pool_id, epoch, history)
+        self._untold[pool_id] = view.nodes
+        return Ticked(decision, rollout_id, seen.unavailable)
+
+    def tell_nodes(self, at: datetime, terms: Terms) -> None:
+        """Saves the nodes' windows of all pools that ticked since and are still ours. No decision waits for it. Raises Fenced."""
+        ours = {pool_id: nodes for pool_id, nodes in self._untold.items() if terms.of(pool_id) is not None}
+        nodes = [(pool_id, node) for pool_id, nodes in ours.items() for node in nodes]
+        self._untold.clear()
+        window_s = self._settings.window_s
+        try:
+            found = self._collector.collect_nodes([node for _, node in nodes], at, window_s)
+        except PrometheusUnavailable:
+            found = {node.id: missing(at, window_s) for _, node in nodes}
+        with session_scope(self._engine) as session:
+            shards.assert_leads_all(session, terms, ours)
+            telemetry.save_nodes(session, {node.id: pool_id for pool_id, node in nodes}, found)
 
     def _next(self, stage: Stage, began: float) -> Stage:
         took_s = self._monotonic() - began
@@ -120,68 +239,79 @@ class Ticker:
 
     def forget_all_but(self, pool_ids: Iterable[str]) -> None:
         """What was remembered of pools that are gone."""
-        self._fits.forget_all_but(set(pool_ids))
+        there = set(pool_ids)
+        self._fits.forget_all_but(there)
+        self._past.forget_all_but(there)
+        self._lineages.forget_all_but(there)
 
-    def _observe(self, pool_id: str, at: datetime, epoch: int) -> tuple[list[Observation], str | None]:
-        """The pool's windows, oldest first, the one that ends now last; and why Prometheus could not be asked."""
+    def _read(self, pool_id: str, at: datetime, epoch: int) -> _View:
         with session_scope(self._engine, read_only=True) as session:
-            pool = fleets.get_pool(session, pool_id)
-            ref = PoolRef(pool.id, pool.name, pool.fleet.name)
-            nodes = decisions.live_nodes(fleets.list_nodes(session, pool_id), self._clock.now())
-            refs = [NodeRef(node.id, node.name) for node in nodes]
-            history = telemetry.recent(session, pool_id, at - timedelta(seconds=HISTORY_S), at)
-        history = [seen for seen in history if seen.window_end < at]
-        before = [seen for seen in history if seen.window_end > at - timedelta(seconds=_PLAUSIBLE_S)][
-            -_PLAUSIBLE_WINDOWS:
-        ]
-        window_s, unavailable = self._settings.window_s, None
-        try:
-            observation, by_node = self._collector.collect(ref, refs, at, window_s)
-        except PrometheusUnavailable as error:
-            unavailable = error.detail
-            observation, by_node = missing(at, window_s), {node.id: missing(at, window_s) for node in refs}
-        why = implausible(observation, before) if observation.usable else None
-        if why is not None:
-            # Not seen rather than seen wrong: nothing is learned from it, and nothing changes on it.
-            observation = missing(at, window_s)
-        with session_scope(self._engine) as session:
-            lease.assert_leads(session, lease.CONTROLLER, epoch)
-            telemetry.save_observations(session, pool_id, observation, by_node)
-            if why is not None and not (before and before[-1].quality is Quality.MISSING):
-                events.record(
-                    session, kind=EventKind.TELEMETRY_IMPLAUSIBLE, severity=Severity.WARNING, actor="telemetry", at=at,
-                    message=f"Figures that cannot be true were left out: {why}.", pool_id=pool_id,
-                )  # fmt: skip
-        return [*history, observation], unavailable
+            return self._view(session, _Given.read(session, pool_id), pool_id, at, epoch)
 
-    def _forecast(self, pool_id: str, history: list[Observation]) -> dict[str, Forecast]:
-        with session_scope(self._engine, read_only=True) as session:
-            policy, _ = decisions.current_policy(session, pool_id)
-        return forecast_pool(
-            history, horizon_s=policy.forecast.horizon_s, forecasters=lambda metric: self._fits.of(pool_id, metric)
-        )
-
-    def _inputs(self, pool_id: str, history: list[Observation], forecasts: dict[str, Forecast]) -> DecisionInputs:
+    def _view(self, session: Session, given: _Given, pool_id: str, at: datetime, epoch: int) -> _View:
+        """Everything that SQL has to say."""
         now = self._clock.now()
-        with session_scope(self._engine, read_only=True) as session:
-            active = rollouts.active_rollout(session, pool_id)
-            if active is not None and rollouts.may_supersede(active, ACTOR):
-                active = None  # it has not begun: what is decided now takes its place
-            return decisions.gather_inputs(
-                session,
-                fleets.get_pool(session, pool_id),
-                now=now,
-                observation=history[-1],
-                history=history,
-                forecasts=forecasts,
-                active_rollout=None if active is None else active.id,
+        pool = fleets.get_pool(session, pool_id)
+        nodes = decisions.live_nodes(given.nodes.get(pool_id, ()), now)
+        active = given.active.get(pool_id)
+        if active is not None and rollouts.may_supersede(active, ACTOR):
+            active = None  # it has not begun: what is decided now takes its place
+        since = at - timedelta(seconds=HISTORY_S)
+        history = self._past.before(pool_id, epoch, since, at)
+        if history is None:
+            history = [seen for seen in telemetry.recent(session, pool_id, since, at) if seen.window_end < at]
+        return _View(
+            ref=PoolRef(pool.id, pool.name, pool.fleet.name),
+            nodes=[NodeRef(node.id, node.name) for node in nodes],
+            history=history,
+            facts=decisions.read_facts(
+                session, pool, nodes, self._lineages.of(session, pool, given.newest.get(pool_id, 0)),
+                given.policies.get(pool_id, (Policy(), 0)), now=now, active_rollout=None if active is None else active.id,
                 heartbeat_timeout_s=self._settings.heartbeat_timeout_s,
-            )
+            ),
+        )  # fmt: skip
 
-    def _record(self, pool_id: str, decision: Decision, inputs: DecisionInputs, epoch: int) -> str | None:
-        """The decision and the rollout that it leads to stand or fall together."""
+    def _observe(self, view: _View, at: datetime) -> _Seen:
+        since = at - timedelta(seconds=_PLAUSIBLE_S)
+        before = [seen for seen in view.history if seen.window_end > since][-_PLAUSIBLE_WINDOWS:]
+        window_s = self._settings.window_s
+        try:
+            observation = self._collector.collect_pool(view.ref, view.nodes, at, window_s)
+        except PrometheusUnavailable as error:
+            return _Seen(missing(at, window_s), None, error.detail)
+        why = implausible(observation, before) if observation.usable else None
+        if why is None:
+            return _Seen(observation, None, None)
+        # Not seen rather than seen wrong: nothing is learned from it, and nothing changes on it.
+        is_news = not (before and before[-1].quality is Quality.MISSING)
+        return _Seen(missing(at, window_s), why if is_news else None, None)
+
+    def _keep_alone(self, pool_id: str, seen: _Seen, epoch: int) -> None:
+        """Raises Fenced. Any other trouble is the one that ended the tick, which is told: the next pool comes all the same."""
+        try:
+            with session_scope(self._engine) as session:
+                shards.assert_leads(session, pool_id, epoch)
+                _save(session, pool_id, seen)
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001 (told above, with the stage)
+            log.warning("window_not_saved", pool_id=pool_id, reason=f"{type(error).__name__}: {error}")
+
+    def _forecast(self, view: _View, history: list[Observation]) -> dict[str, Forecast]:
+        pool_id = view.ref.id
+        found = forecast_pool(
+            history,
+            horizon_s=view.facts.policy.forecast.horizon_s,
+            forecasters=lambda metric: self._fits.of(pool_id, metric),
+        )
+        return {metric: self._fits.judged(pool_id, metric, forecast) for metric, forecast in found.items()}
+
+    def _record(self, view: _View, seen: _Seen, decision: Decision, inputs: DecisionInputs, epoch: int) -> str | None:
+        """What was seen, the decision, and the rollout that it leads to stand or fall together."""
+        pool_id = view.ref.id
         with session_scope(self._engine) as session:
-            lease.assert_leads(session, lease.CONTROLLER, epoch)
+            shards.assert_leads(session, pool_id, epoch)
+            _save(session, pool_id, seen)
             row = decisions.record_decision(session, decision, pool_id=pool_id, inputs=inputs, epoch=epoch, actor=ACTOR)
             # What people must agree to is begun as well: as a rollout that waits for them.
             proposed = decision.outcome is Outcome.ADVISE and decision.mode is Autonomy.APPROVE
@@ -216,3 +346,13 @@ class Ticker:
         )  # fmt: skip
         decisions.link_rollout(session, decision_id, rollout.id)
         return rollout.id
+
+
+def _save(session: Session, pool_id: str, seen: _Seen) -> None:
+    telemetry.save_observations(session, pool_id, seen.observation)
+    if seen.implausible is not None:
+        events.record(
+            session, kind=EventKind.TELEMETRY_IMPLAUSIBLE, severity=Severity.WARNING, actor="telemetry",
+            at=seen.observation.window_end, pool_id=pool_id,
+            message=f"Figures that cannot be true were left out: {seen.implausible}.",
+        )  # fmt: skip

@@ -17,7 +17,8 @@ from controlplane.events.models import OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.mesh.models import MeshRoute
 from controlplane.mesh.wish import Wish, find_wish
-from controlplane.processes import lease
+from controlplane.processes import shards
+from controlplane.processes.shards import Terms
 
 OUTBOX_KIND = "mesh"
 # What could not be applied is owed again; what could is put in place again, over edits by hand and pods that were made anew.
@@ -29,9 +30,9 @@ def find_due(session: Session, wishes: Mapping[str, Wish | None], now: datetime)
     return [pool_id for pool_id, wish in wishes.items() if _is_due(session, pool_id, wish, now)]
 
 
-def owe_routes(session: Session, pool_ids: list[str], *, epoch: int, now: datetime) -> int:
+def owe_routes(session: Session, pool_ids: list[str], *, terms: Terms, now: datetime) -> int:
     """Owes what is missing; returns how much. Raises Fenced for a deposed leader."""
-    lease.assert_leads(session, lease.CONTROLLER, epoch)
+    shards.assert_leads_all(session, terms, pool_ids)
     owed = 0
     for pool_id in pool_ids:
         pool = fleets.get_pool(session, pool_id)

@@ -1,4 +1,4 @@
-"""Tables: `controller_leases`, `process_heartbeats`, `task_slots`."""
+"""Tables: `controller_leases`, `controller_members`, `process_heartbeats`, `task_slots`."""
 
 from datetime import datetime
 from typing import Any
@@ -17,6 +17,16 @@ class ControllerLease(Base):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     holder: Mapped[str] = mapped_column(String(128))
     epoch: Mapped[int]
+    expires_at_ms: Mapped[int] = mapped_column(BigInteger)
+
+
+class ControllerMember(Base):
+    """A start of a controller that takes part in sharing out the leases; times are the database's own."""
+
+    __tablename__ = "controller_members"
+
+    holder: Mapped[str] = mapped_column(String(128), primary_key=True)
+    joined_at_ms: Mapped[int] = mapped_column(BigInteger)
     expires_at_ms: Mapped[int] = mapped_column(BigInteger)
 
 

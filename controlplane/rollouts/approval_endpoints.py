@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from controlplane.accounts.dependencies import Operator, require
+from controlplane.accounts.dependencies import Approver, Operator, require
 from controlplane.accounts.roles import Role
 from controlplane.decisions.service import current_policy
 from controlplane.dependencies import Now, ReadSession, WriteSession
@@ -13,7 +13,7 @@ from controlplane.fleets.schemas import RevisionOut
 from controlplane.idempotency.route import IdempotentRoute
 from controlplane.preconditions import IfMatch, check
 from controlplane.problem import declared
-from controlplane.processes import lease
+from controlplane.processes import shards
 from controlplane.rollouts import approvals, service
 from controlplane.rollouts.requests import roll_back_to
 from controlplane.rollouts.schemas import RolloutOut, rollout_etag, rollout_out
@@ -37,7 +37,7 @@ class RollbackIn(Body):
 
 @router.post("/rollouts/{rollout_id}/approve", responses=_CHANGE)
 def approve_rollout(
-    rollout_id: str, body: ApprovalIn, who: Operator, session: WriteSession, now: Now, if_match: IfMatch = None
+    rollout_id: str, body: ApprovalIn, who: Approver, session: WriteSession, now: Now, if_match: IfMatch = None
 ) -> RolloutOut:
     """Agrees to the settings that the rollout brings. Nobody approves what they asked for; twice is once."""
     check(if_match, rollout_etag(session, service.lock_rollout(session, rollout_id)), what="the rollout")
@@ -80,10 +80,9 @@ def roll_back_pool(
     pool = fleets.lock_pool(session, pool_id)
     check(if_match, pool_etag(pool), what=f"pool {pool.name}")
     policy, _ = current_policy(session, pool.id)
-    held = lease.current(session, lease.CONTROLLER)
     rollout = roll_back_to(
         session, pool, body.revision, who.name, policy=policy, now=now, reason=body.reason,
-        epoch=0 if held is None else held.epoch,
+        epoch=shards.epoch_of(session, pool.id),
     )  # fmt: skip
     response.headers["Location"] = f"/api/v1/rollouts/{rollout.id}"
     return rollout_out(session, rollout, whole=True)

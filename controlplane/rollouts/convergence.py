@@ -13,7 +13,8 @@ from controlplane.events.models import OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.fleets.intake import read_intake
 from controlplane.fleets.models import Node, Pool, SettingsRevision
-from controlplane.processes import lease
+from controlplane.processes import shards
+from controlplane.processes.shards import Terms
 from controlplane.rollouts.models import Rollout
 
 PATIENCE_S = 5.0
@@ -51,33 +52,40 @@ class Strays:
         return bool(self.behind or self.astray or self.refused)
 
 
-def find_strays(session: Session, *, now: datetime, heartbeat_timeout_s: float) -> Strays:
-    """Reads only, so that a fleet in order costs no write."""
+def find_strays(session: Session, *, now: datetime, heartbeat_timeout_s: float, terms: Terms) -> Strays:
+    """Those in the pools that `terms` lead. Reads only, so that a fleet in order costs no write."""
     busy = set(session.scalars(select(Rollout.active_pool_id).where(Rollout.active_pool_id.is_not(None))))
     intake = read_intake(session)
-    behind, astray, refused = [], [], []
+    behind: list[Node] = []
+    astray: list[Node] = []
+    refused: list[Node] = []
     for node in session.scalars(_APART):
+        if terms.of(node.pool_id) is None:
+            continue
         if fleets.is_quarantined(node, now):
             continue  # it keeps what it has until it is released
         if node.pool_id not in busy and node.desired_revision_id != node.pool.current_revision_id:
-            astray.append(node.id)
+            astray.append(node)
         elif node.pool_id not in busy and _may_try_again(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
-            refused.append(node.id)
+            refused.append(node)
         elif _is_behind(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
-            behind.append(node.id)
-    return Strays(tuple(behind), tuple(astray), tuple(refused))
+            behind.append(node)
+    return Strays(_ids(behind), _ids(astray), _ids(refused))
 
 
-def converge(session: Session, strays: Strays, *, epoch: int, now: datetime) -> int:
+def converge(session: Session, strays: Strays, *, terms: Terms, now: datetime) -> int:
     """Owes what is missing; returns how much. Raises Fenced for a deposed leader."""
-    lease.assert_leads(session, lease.CONTROLLER, epoch)
+    everyone = (*strays.behind, *strays.astray, *strays.refused)
+    pool_ids = session.scalars(select(Node.pool_id).where(Node.id.in_(everyone)).distinct())
+    shards.assert_leads_all(session, terms, pool_ids)
     owed = 0
     for node_id in sorted((*strays.astray, *strays.refused)):
         node = fleets.get_node(session, node_id)
         target = fleets.current_revision(session, node.pool)
         busy = select(Rollout.id).where(Rollout.active_pool_id == node.pool_id)
+        epoch = terms.of(node.pool_id)
         is_due = node.desired_revision_id != target.id or _may_try_again(node, now)
-        if is_due and session.scalar(busy) is None:  # one may have begun meanwhile
+        if epoch is not None and is_due and session.scalar(busy) is None:  # one may have begun meanwhile
             fleets.set_desired(session, node, target, epoch=epoch, now=now)
             owed += 1
     for node_id in sorted(strays.behind):
@@ -87,6 +95,10 @@ def converge(session: Session, strays: Strays, *, epoch: int, now: datetime) -> 
             fleets.owe_push(session, node, now=now, again=again)
             owed += 1
     return owed
+
+
+def _ids(nodes: list[Node]) -> tuple[str, ...]:
+    return tuple(node.id for node in nodes)
 
 
 def _may_try_again(node: Node, now: datetime) -> bool:

@@ -6,16 +6,14 @@ from sqlalchemy import Engine
 
 from controlplane.clock import Clock
 from controlplane.db import session_scope
-from controlplane.fleets import service as fleets
-from controlplane.processes import lease
-from controlplane.rollouts import service, windows
+from controlplane.processes import shards
+from controlplane.rollouts import windows
 from controlplane.rollouts.actions import Step
 from controlplane.rollouts.execute import execute
 from controlplane.rollouts.loading import load_snapshot
 from controlplane.rollouts.reconcile import reconcile
 from controlplane.rollouts.snapshot import RolloutSnapshot
 from controlplane.telemetry.collector import Collector
-from controlplane.telemetry.observation import PoolRef
 
 # A step may make the next one possible at once; more in a row than this would be a bug of ours, and waits for the next round.
 MAX_STEPS = 6
@@ -61,11 +59,8 @@ class Driver:
         ends = windows.due(snapshot, now)
         if not ends:
             return snapshot
-        with session_scope(self._engine, read_only=True) as session:
-            pool = fleets.get_pool(session, service.get_rollout(session, snapshot.id).pool_id)
-            ref = PoolRef(pool.id, pool.name, pool.fleet.name)
-        found = windows.fetch(snapshot, ref, self._collector, ends)
+        found = windows.fetch(snapshot, self._collector, ends)
         with session_scope(self._engine) as session:
-            lease.assert_leads(session, lease.CONTROLLER, epoch)
+            shards.assert_leads(session, snapshot.pool_id, epoch)
             windows.save(session, snapshot.id, found)
         return self._read(snapshot.id, now) or snapshot

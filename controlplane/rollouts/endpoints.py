@@ -1,13 +1,14 @@
 """Rollouts over HTTP: plan, begin, watch, and ask for pause, resume, promote, abort, rollback."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 from fastapi import APIRouter, Response
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from controlplane.accounts.dependencies import Operator, require
-from controlplane.accounts.roles import Role
+from controlplane.accounts.dependencies import Operator, permit, require
+from controlplane.accounts.roles import Identity, Role
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.service import current_policy
 from controlplane.dependencies import Now, ProcessSettings, ReadSession, WriteSession
@@ -18,7 +19,7 @@ from controlplane.idempotency.route import IdempotentRoute
 from controlplane.paging import Paged
 from controlplane.preconditions import IfMatch, check
 from controlplane.problem import declared
-from controlplane.processes import lease
+from controlplane.processes import shards
 from controlplane.rollouts import service
 from controlplane.rollouts.analysis_schemas import RolloutAnalysisOut, analysis_out
 from controlplane.rollouts.ladder import ladder
@@ -58,14 +59,17 @@ def list_rollouts(
     paged: Paged,
     pool_id: str | None = None,
     active: bool | None = None,
+    phase: RolloutPhase | None = None,
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Page[RolloutOut]:
-    """Rollouts of all pools or one, newest first, without analyses and timeline."""
+    """Rollouts of all pools or one, newest first, without analyses and timeline. `phase=PENDING_APPROVAL` is the inbox."""
     if pool_id is not None:
         fleets.get_pool(session, pool_id)
     before = None if cursor is None else decode_cursor(cursor)
-    rows = service.list_rollouts(session, limit=limit + 1, pool_id=pool_id, active=active, before_id=before)
+    rows = service.list_rollouts(
+        session, limit=limit + 1, pool_id=pool_id, active=active, phase=phase, before_id=before
+    )
     page = [rollout_out(session, row, whole=False) for row in rows[:limit]]
     return paged.page(page, encode_cursor(page[-1].id) if len(rows) > limit else None)
 
@@ -91,9 +95,15 @@ def get_rollout_analysis(
 
 @router.post("/rollouts", status_code=201, responses=_CHANGE)
 def create_rollout(
-    body: RolloutIn, who: Operator, session: WriteSession, settings: ProcessSettings, now: Now, response: Response
+    body: RolloutIn,
+    who: Annotated[Identity, require(Role.OPERATOR, in_some_pool=True)],
+    session: WriteSession,
+    settings: ProcessSettings,
+    now: Now,
+    response: Response,
 ) -> RolloutOut | PlanOut:
     """Rolls out a change of settings, canary first; with `dry_run` it answers 200 and the plan."""
+    permit(who, Role.OPERATOR, body.pool_id)
     pool = fleets.get_pool(session, body.pool_id)
     current = fleets.current_revision(session, pool)
     wanted = _wanted(fleets.settings_of(current), body.settings)
@@ -105,7 +115,7 @@ def create_rollout(
         return _plan(session, pool, current, wanted, policy, plan)
     revision = fleets.create_revision(session, pool, wanted, created_by=who.name, reason=body.reason, now=now)
     rollout = service.create_rollout(
-        session, pool=pool, to_revision=revision, decision_id=None, policy=policy, epoch=_epoch(session),
+        session, pool=pool, to_revision=revision, decision_id=None, policy=policy, epoch=shards.epoch_of(session, pool.id),
         created_by=who.name, reason=body.reason, now=now, heartbeat_timeout_s=settings.heartbeat_timeout_s,
         not_before=body.not_before,
     )  # fmt: skip
@@ -128,8 +138,9 @@ def _verb_route(verb: Verb, summary: str) -> None:
         policy, _ = current_policy(session, row.pool_id)
         reason = "" if body is None else body.reason
         asked = request(
-            session, rollout_id, verb, who.name, now=now, reason=reason, policy=policy, epoch=_epoch(session)
-        )
+            session, rollout_id, verb, who.name, now=now, reason=reason, policy=policy,
+            epoch=shards.epoch_of(session, row.pool_id),
+        )  # fmt: skip
         response.headers["ETag"] = rollout_etag(session, asked)
         return rollout_out(session, asked, whole=True)
 
@@ -227,8 +238,3 @@ def _notes(plan: RolloutPlan, policy: Policy) -> list[str]:
         )
     notes.append(f"When the comparison is inconclusive, the policy says: {policy.rollout.on_inconclusive.value}.")
     return notes
-
-
-def _epoch(session: Session) -> int:
-    held = lease.current(session, lease.CONTROLLER)
-    return 0 if held is None else held.epoch

@@ -10,8 +10,8 @@ from controlplane.errors import Conflict
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.fleets import service as fleets
-from controlplane.processes import lease
-from controlplane.rollouts import quarantine, service
+from controlplane.processes import shards
+from controlplane.rollouts import in_flight, quarantine, service
 from controlplane.rollouts.actions import Action, Answer, Dispatch, Move, NextWave, NodeMove, Note, Replan, Step
 from controlplane.rollouts.analysis import Report, Verdict
 from controlplane.rollouts.models import Analysis, Rollout, RolloutNode
@@ -29,7 +29,7 @@ def execute(session: Session, seen: RolloutSnapshot, step: Step, *, epoch: int, 
     """Carries out `step`, which was worked out from `seen`. Raises Fenced for a deposed leader, Overtaken for an old snapshot."""
     if not step.actions:
         return
-    lease.assert_leads(session, lease.CONTROLLER, epoch)
+    shards.assert_leads(session, seen.pool_id, epoch)
     _compare_and_set(session, seen, epoch)
     rollout = session.get_one(Rollout, seen.id, populate_existing=True)
     # The move first, so that the timeline tells why before it tells what followed.
@@ -65,6 +65,8 @@ def _carry_out(
             rollout.step = action.step
             _tell(session, rollout, EventKind.ROLLOUT_PROMOTING, action.message, now, data={"wave": action.step})
         case Dispatch():
+            if seen.in_flight_free is not None and not seen.is_direct and not action.back:
+                _hold_room(session, seen, len(action.node_ids))
             _dispatch(session, rollout, action, epoch, now)
         case NodeMove():
             _mark(session, rollout, action, now)
@@ -95,6 +97,14 @@ def _move(session: Session, rollout: Rollout, move: Move, now: datetime) -> None
         rollout.active_pool_id, rollout.ended_at = None, now
     data = {"from": source.value, "to": move.to.value}
     _tell(session, rollout, move.kind, move.message, now, move.severity, move.actor, data)
+
+
+def _hold_room(session: Session, seen: RolloutSnapshot, wanted: int) -> None:
+    free = in_flight.hold(session, fleets.get_pool(session, seen.pool_id).fleet_id)
+    if wanted > free:
+        raise Overtaken(
+            f"rollout {seen.id}: {wanted} nodes were to be sent settings, but others took the room in between"
+        )
 
 
 def _dispatch(session: Session, rollout: Rollout, dispatch: Dispatch, epoch: int, now: datetime) -> None:

@@ -5,7 +5,7 @@ import math
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from controlplane.fleets.models import Node, Pool
+from controlplane.fleets.models import Fleet, Node, Pool
 from controlplane.rollouts.models import Rollout, RolloutNode
 from controlplane.rollouts.phases import NodeState
 
@@ -15,6 +15,12 @@ SHARE = 0.10
 
 def allowed(nodes: int) -> int:
     return max(1, math.floor(SHARE * nodes))
+
+
+def hold(session: Session, fleet_id: str) -> int:
+    """`free`, which nobody else can use up before this transaction has ended: two controllers may send at the same moment."""
+    session.execute(select(Fleet.id).where(Fleet.id == fleet_id).with_for_update(key_share=True))
+    return free(session, fleet_id)
 
 
 def free(session: Session, fleet_id: str) -> int:

@@ -8,8 +8,8 @@ from controlplane.rollouts.plan import Mode, RolloutPlan
 P = RolloutPhase
 _ORDER = {
     P.VALIDATING: 0,
-    P.PENDING_APPROVAL: 0,
-    P.SCHEDULED: 0,
+    P.PENDING_APPROVAL: -1,  # nothing has begun
+    P.SCHEDULED: -1,
     P.BASELINING: 0,
     P.CANARY: 1,
     P.ANALYZING: 2,

@@ -52,6 +52,7 @@ def load_snapshot(
     approved, refused_by = approvals.standing(session, row, new.content_hash)
     snapshot = RolloutSnapshot(
         id=row.id,
+        pool_id=row.pool_id,
         phase=P(row.phase),
         phase_since=row.phase_since,
         version=row.version,

@@ -228,6 +228,7 @@ def list_rollouts(
     limit: int,
     pool_id: str | None = None,
     active: bool | None = None,
+    phase: RolloutPhase | None = None,
     before_id: str | None = None,
 ) -> list[Rollout]:
     """Newest first, older than `before_id`."""
@@ -236,6 +237,8 @@ def list_rollouts(
         query = query.where(Rollout.pool_id == pool_id)
     if active is not None:
         query = query.where(Rollout.active_pool_id.is_not(None) if active else Rollout.active_pool_id.is_(None))
+    if phase is not None:
+        query = query.where(Rollout.phase == phase.value)
     if before_id is not None:
         query = query.where(Rollout.id < before_id)
     return list(session.scalars(query))

@@ -86,6 +86,7 @@ class RolloutSnapshot:
     """
 
     id: str
+    pool_id: str
     phase: RolloutPhase
     phase_since: datetime
     version: int

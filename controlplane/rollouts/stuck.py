@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.events.models import Event
-from controlplane.processes import lease
+from controlplane.processes import shards
+from controlplane.processes.shards import Terms
 from controlplane.rollouts.models import Rollout, RolloutNode
 from controlplane.rollouts.phases import RolloutPhase
 from controlplane.rollouts.plan import RolloutPlan
@@ -25,6 +26,7 @@ SLACK_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Stuck:
     rollout_id: str
+    pool_id: str
     phase: RolloutPhase
     since: datetime
     limit_s: float
@@ -63,7 +65,7 @@ def find_stuck(session: Session, now: datetime) -> list[Stuck]:
         if row.not_before is not None and phase is P.SCHEDULED:
             since = max(since, row.not_before)
         if now - since > timedelta(seconds=limit):
-            found.append(Stuck(row.id, phase, since, limit))
+            found.append(Stuck(row.id, row.pool_id, phase, since, limit))
     return found
 
 
@@ -79,9 +81,9 @@ def untold(session: Session, stuck: list[Stuck]) -> list[Stuck]:
     return told
 
 
-def tell(session: Session, stuck: list[Stuck], *, epoch: int, now: datetime) -> None:
+def tell(session: Session, stuck: list[Stuck], *, terms: Terms, now: datetime) -> None:
     """Records `rollout.stuck` for each. Raises Fenced for a deposed leader."""
-    lease.assert_leads(session, lease.CONTROLLER, epoch)
+    shards.assert_leads_all(session, terms, [each.pool_id for each in stuck])
     for each in untold(session, stuck):
         row = session.get_one(Rollout, each.rollout_id)
         waited_s = (now - each.since).total_seconds()

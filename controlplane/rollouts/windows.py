@@ -12,7 +12,7 @@ from controlplane.rollouts.models import RolloutWindow
 from controlplane.rollouts.phases import RolloutPhase
 from controlplane.rollouts.snapshot import KEPT_LOOKS, RolloutSnapshot
 from controlplane.telemetry.collector import Collector
-from controlplane.telemetry.observation import NodeRef, Observation, PoolRef
+from controlplane.telemetry.observation import NodeRef, Observation
 from controlplane.telemetry.prometheus import PrometheusUnavailable as PrometheusUnavailable
 
 P = RolloutPhase
@@ -44,10 +44,10 @@ def measured(rollout: RolloutSnapshot) -> list[NodeRef]:
     return [NodeRef(node.id, node.name) for node in rollout.nodes if node.id in arms or node.touched]
 
 
-def fetch(rollout: RolloutSnapshot, pool: PoolRef, collector: Collector, ends: Sequence[datetime]) -> ByEnd:
+def fetch(rollout: RolloutSnapshot, collector: Collector, ends: Sequence[datetime]) -> ByEnd:
     """The windows that end then; past ones, too, since Prometheus remembers. Raises PrometheusUnavailable."""
     nodes, window_s = measured(rollout), rollout.plan.policy.window_s
-    return {end: collector.collect(pool, nodes, end, window_s)[1] for end in ends}
+    return {end: collector.collect_nodes(nodes, end, window_s) for end in ends}
 
 
 def save(session: Session, rollout_id: str, found: ByEnd) -> None:

@@ -1,23 +1,35 @@
 """Asks Prometheus and makes validated observations of the answers.
 
 One fetch covers all pools: calls with the same (`at`, `window_s`) share it, so a controller with many pools pays once a tick.
+What pools did and whether their nodes answer is one fetch, which decisions wait for; what each node did is another.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from controlplane.telemetry.histograms import bucket_quantile
 from controlplane.telemetry.observation import FACTS, NodeRef, Observation, PoolRef, Quality, finite
 from controlplane.telemetry.prometheus import Sample
-from controlplane.telemetry.queries import AGE, TRIMTAB, UP, EngineAdapter, Grouping, batches, expressions
+from controlplane.telemetry.queries import (
+    AGE,
+    NEEDED,
+    TRIMTAB,
+    UP,
+    EngineAdapter,
+    Grouping,
+    batches,
+    buckets,
+    expressions,
+    health,
+    quantiles,
+)
 
 Facts = Mapping[str, float]
 
-# Without these a window cannot carry a decision; latencies are rightly absent when no request finished.
-_NEEDED = ("offered", "running", "waiting")
 _RATES = {
     "offered": "offered_rps",
     "prompt_tokens": "prompt_tokens_per_s",
@@ -32,15 +44,35 @@ class Querier(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Fetch:
+class _Window:
     at: datetime
     window_s: float
-    nodes: Mapping[str, Facts]
-    pools: Mapping[tuple[str, str], Facts]
+
+
+# group -> fact -> value
+_Groups = dict[tuple[str, ...], dict[str, float]]
+
+
+class _Asked:
+    """Questions about one window, answered side by side. An answer that failed fails for everybody who wants it."""
+
+    def __init__(self, window: _Window, parts: Iterable[Future[_Groups]]) -> None:
+        self.window, self._parts = window, tuple(parts)
+        self._found: _Groups | None = None
+
+    def answers(self) -> _Groups:
+        """Waits for them. Raises what a question raised."""
+        if self._found is None:
+            found: _Groups = {}
+            for part in self._parts:
+                for labels, facts in part.result().items():
+                    found.setdefault(labels, {}).update(facts)
+            self._found = found
+        return self._found
 
 
 class Collector:
-    """Not thread-safe: it keeps the last fetch. `scrape_interval_s` is what "stale" is measured in (three of them)."""
+    """Not thread-safe: it keeps the last answers. `scrape_interval_s` is what "stale" is measured in (three of them)."""
 
     def __init__(
         self, prometheus: Querier, *, scrape_interval_s: float = 5.0, adapter: EngineAdapter = TRIMTAB
@@ -48,65 +80,109 @@ class Collector:
         self._prometheus = prometheus
         self._stale_after_s = 3 * scrape_interval_s
         self._adapter = adapter
-        self._last: _Fetch | None = None
-        # One thread for good: the client keeps a connection for each that asks.
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="collect")
+        self._pools: tuple[_Asked, _Asked] | None = None
+        self._nodes: _Asked | None = None
+        # Threads for good: the client keeps a connection for each that asks. Two, since Prometheus answers each on one core.
+        self._beside = ThreadPoolExecutor(2, thread_name_prefix="collect")
 
-    def collect(
-        self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float
-    ) -> tuple[Observation, dict[str, Observation]]:
-        """The window ending `at`, of the pool and by node id of each of `nodes`. Raises PrometheusUnavailable."""
-        fetch = self._fetch(at, window_s)
-        by_node = {node.id: self._observe_node(fetch, node) for node in nodes}
-        quality = _pool_quality([o.quality for o in by_node.values()])
-        facts = fetch.pools.get((pool.fleet, pool.name), {})
-        if quality in {Quality.OK, Quality.PARTIAL} and not all(name in facts for name in _NEEDED):
+    def begin(self, at: datetime, window_s: float) -> None:
+        """Asks for the pools' windows without waiting for the answer, which `collect_pool` does."""
+        window = _Window(at, window_s)
+        if self._pools is not None and self._pools[0].window == window:
+            return
+        grouping, adapter = Grouping.POOL, self._adapter
+        # Buckets take Prometheus as long as all the rest.
+        grown = self._beside.submit(self._quantiles, window)
+        facts = self._beside.submit(self._ask, grouping, expressions(adapter, grouping, window_s), window)
+        trust = self._beside.submit(self._ask, Grouping.NODE, health(adapter, window_s), window)
+        self._pools = _Asked(window, (facts, grown)), _Asked(window, (trust,))
+
+    def collect_pool(self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float) -> Observation:
+        """The pool's window ending `at`. nodes: all of its. Raises PrometheusUnavailable."""
+        self.begin(at, window_s)
+        assert self._pools is not None
+        pools, trust = (asked.answers() for asked in self._pools)
+        found = [self._quality(trust.get((node.id,), {})) for node in nodes]
+        quality = _pool_quality(found)
+        facts = pools.get((pool.fleet, pool.name), {})
+        if quality in {Quality.OK, Quality.PARTIAL} and not all(name in facts for name in NEEDED):
             quality = Quality.MISSING
-        nodes_up = sum(o.nodes_up or 0 for o in by_node.values())
-        return _observation(fetch, quality, facts, nodes_up), by_node
+        return _observation(_Window(at, window_s), quality, facts, sum(map(_answers, found)))
 
-    def _observe_node(self, fetch: _Fetch, node: NodeRef) -> Observation:
-        facts = fetch.nodes.get(node.id, {})
-        up = facts.get(UP)
-        quality = Quality.OK
-        if not up:
-            quality = Quality.MISSING
-        elif facts.get(AGE, 0.0) > self._stale_after_s:
-            quality = Quality.STALE
-        elif not all(name in facts for name in _NEEDED):
-            quality = Quality.PARTIAL if any(name in facts for name in _NEEDED) else Quality.MISSING
-        return _observation(fetch, quality, facts, int(quality in {Quality.OK, Quality.PARTIAL}))
-
-    def _fetch(self, at: datetime, window_s: float) -> _Fetch:
-        last = self._last
-        if last is not None and (last.at, last.window_s) == (at, window_s):
-            return last
-        # Side by side: each takes a second of one of Prometheus' cores for a thousand nodes.
-        asked = self._beside.submit(self._ask, Grouping.POOL, at, window_s)
-        nodes = {labels[0]: facts for labels, facts in self._ask(Grouping.NODE, at, window_s).items()}
-        pools = {(labels[0], labels[1]): facts for labels, facts in asked.result().items()}
-        self._last = _Fetch(at, window_s, nodes, pools)
-        return self._last
-
-    def _ask(self, grouping: Grouping, at: datetime, window_s: float) -> dict[tuple[str, ...], dict[str, float]]:
-        keys = grouping.value.split(", ")
-        found: dict[tuple[str, ...], dict[str, float]] = defaultdict(dict)
-        for query in batches(expressions(self._adapter, grouping, window_s)):
-            for sample in self._prometheus.query(query, at):
-                value = finite(sample.value)
-                if value is not None:
-                    found[tuple(sample.labels.get(key, "") for key in keys)][sample.labels["fact"]] = value
+    def collect_nodes(self, nodes: Iterable[NodeRef], at: datetime, window_s: float) -> dict[str, Observation]:
+        """Node id -> its window ending `at`. Raises PrometheusUnavailable."""
+        window, grouping, adapter = _Window(at, window_s), Grouping.NODE, self._adapter
+        if self._nodes is None or self._nodes.window != window:
+            plain = expressions(adapter, grouping, window_s) | health(adapter, window_s)
+            asked = (plain, quantiles(adapter, grouping, window_s))
+            self._nodes = _Asked(window, [self._beside.submit(self._ask, grouping, each, window) for each in asked])
+        try:
+            answers = self._nodes.answers()
+        except BaseException:
+            self._nodes = None  # past windows are asked for again until they are known
+            raise
+        found = {}
+        for node in nodes:
+            facts = answers.get((node.id,), {})
+            quality = self._quality(facts)
+            found[node.id] = _observation(window, quality, facts, int(_answers(quality)))
         return found
 
+    def _quality(self, facts: Facts) -> Quality:
+        """Of a node's window."""
+        if not facts.get(UP):
+            return Quality.MISSING
+        if facts.get(AGE, 0.0) > self._stale_after_s:
+            return Quality.STALE
+        if all(name in facts for name in NEEDED):
+            return Quality.OK
+        return Quality.PARTIAL if any(name in facts for name in NEEDED) else Quality.MISSING
 
-def _observation(fetch: _Fetch, quality: Quality, facts: Facts, nodes_up: int) -> Observation:
+    def _quantiles(self, window: _Window) -> _Groups:
+        """Of pools, read from their buckets."""
+        grouping, adapter = Grouping.POOL, self._adapter
+        counts: dict[tuple[tuple[str, ...], str], dict[float, float]] = defaultdict(dict)
+        for labels, histogram, sample in self._samples(grouping, buckets(adapter, grouping, window.window_s), window):
+            bound, value = sample.labels.get("le"), finite(sample.value)
+            if bound is not None and value is not None:
+                counts[labels, histogram][float(bound)] = value
+        found: _Groups = defaultdict(dict)
+        for (labels, histogram), of_bounds in counts.items():
+            for fact, (name, q) in adapter.quantiles.items():
+                if name == histogram and (value := bucket_quantile(q, of_bounds)) is not None:
+                    found[labels][fact] = value
+        return found
+
+    def _ask(self, grouping: Grouping, named: Mapping[str, str], window: _Window) -> _Groups:
+        found: _Groups = defaultdict(dict)
+        for labels, fact, sample in self._samples(grouping, named, window):
+            value = finite(sample.value)
+            if value is not None:
+                found[labels][fact] = value
+        return found
+
+    def _samples(
+        self, grouping: Grouping, named: Mapping[str, str], window: _Window
+    ) -> Iterable[tuple[tuple[str, ...], str, Sample]]:
+        """(the group, what was asked, the answer), of every answer."""
+        keys = grouping.value.split(", ")
+        for query in batches(named):
+            for sample in self._prometheus.query(query, window.at):
+                yield tuple(sample.labels.get(key, "") for key in keys), sample.labels["fact"], sample
+
+
+def _answers(quality: Quality) -> bool:
+    return quality in {Quality.OK, Quality.PARTIAL}
+
+
+def _observation(window: _Window, quality: Quality, facts: Facts, nodes_up: int) -> Observation:
     if quality in {Quality.MISSING, Quality.STALE}:
         # Old figures under a new time would be taken for facts of this window.
-        return Observation(window_end=fetch.at, window_s=fetch.window_s, quality=quality, nodes_up=nodes_up)
+        return Observation(window_end=window.at, window_s=window.window_s, quality=quality, nodes_up=nodes_up)
     values: dict[str, float | int] = {name: value for name, value in facts.items() if name in FACTS}
-    values |= {rate: facts[count] / fetch.window_s for count, rate in _RATES.items() if count in facts}
+    values |= {rate: facts[count] / window.window_s for count, rate in _RATES.items() if count in facts}
     values["nodes_up"] = nodes_up
-    return Observation.from_json(fetch.at, fetch.window_s, quality, values)
+    return Observation.from_json(window.at, window.window_s, quality, values)
 
 
 def _pool_quality(nodes: Sequence[Quality]) -> Quality:

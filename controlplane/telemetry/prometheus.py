@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
@@ -40,7 +41,8 @@ class Prometheus:
     """Safe from any thread. Queries by POST, without retries: a tick that missed its data holds, and the next tick asks anew."""
 
     def __init__(self, url: str, *, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None) -> None:
-        self.url = url.rstrip("/")
+        self.url = _shown(url)
+        self._address = url.rstrip("/")
         self._timeout_s = timeout_s
         self._headers = dict(headers or {})
         # The library's session belongs to one thread.
@@ -52,7 +54,7 @@ class Prometheus:
         client: PrometheusConnect | None = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = PrometheusConnect(
-                url=self.url, headers=self._headers, retry=Retry(total=0), timeout=self._timeout_s, method="POST"
+                url=self._address, headers=self._headers, retry=Retry(total=0), timeout=self._timeout_s, method="POST"
             )
             self._clients.append(client)
         return client
@@ -94,3 +96,9 @@ def _first_cause(error: BaseException) -> str:
         reason = inner
     text = str(reason)
     return text.split(": ", 1)[-1] or type(reason).__name__
+
+
+def _shown(url: str) -> str:
+    """Without what stands before `@`: the address goes into pages and logs."""
+    parts = urlsplit(url.rstrip("/"))
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

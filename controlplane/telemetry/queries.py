@@ -4,7 +4,7 @@ Each expression is aggregated by a `Grouping`, so that one query answers for all
 pools. Windows go through `increase()`, which sees counter resets (a restarted node) and fills the window's ends by extrapolation.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -76,27 +76,55 @@ TRIMTAB = EngineAdapter(
 
 # Facts of the scrape itself, told by Prometheus and not by the engine.
 UP, AGE = "up", "age"
+# Without these a window cannot carry a decision; latencies are rightly absent when no request finished.
+NEEDED = ("offered", "running", "waiting")
 
 
 def expressions(adapter: EngineAdapter, grouping: Grouping, window_s: float) -> dict[str, str]:
-    """fact -> PromQL. The window is rendered in milliseconds, since PromQL has no fractional durations."""
-    where, by = f"{{{adapter.selector}}}", f"by ({grouping.value})"
-    window = f"[{round(window_s * 1000)}ms]"
-
-    def grown(metric: str) -> str:
-        return f"sum {by} (increase({metric}{where}{window}))"
-
+    """fact -> PromQL, of all but quantiles."""
+    where, by, grown = _parts(adapter, grouping, window_s)
     found = {fact: grown(metric) for fact, metric in adapter.counters.items()}
     found |= {fact: f"sum {by} ({metric}{where})" for fact, metric in adapter.gauges.items()}
     found |= {fact: f"avg {by} ({metric}{where})" for fact, metric in adapter.means.items()}
     found |= {fact: f"{grown(top)} / {grown(bottom)}" for fact, (top, bottom) in adapter.ratios.items()}
-    for fact, (histogram, q) in adapter.quantiles.items():
-        buckets = f"sum by ({grouping.value}, le) (increase({histogram}_bucket{where}{window}))"
-        found[fact] = f"histogram_quantile({q:g}, {buckets})"
-    if grouping is Grouping.NODE:
-        found[UP] = f"min {by} (up{where})"
-        found[AGE] = f"time() - max {by} (timestamp(up{where}))"
     return found
+
+
+def quantiles(adapter: EngineAdapter, grouping: Grouping, window_s: float) -> dict[str, str]:
+    """fact -> PromQL, of quantiles that Prometheus is to compute."""
+    grown = buckets(adapter, grouping, window_s)
+    return {fact: f"histogram_quantile({q:g}, {grown[name]})" for fact, (name, q) in adapter.quantiles.items()}
+
+
+def buckets(adapter: EngineAdapter, grouping: Grouping, window_s: float) -> dict[str, str]:
+    """histogram -> PromQL of its buckets, by `le`: for few groups, to read several quantiles from them.
+
+    What each bucket grew by is most of what Prometheus has to count, and PromQL would have it counted for each quantile anew.
+    """
+    where, _, _ = _parts(adapter, grouping, window_s)
+    return {
+        histogram: f"sum by ({grouping.value}, le) (increase({histogram}_bucket{where}{_window(window_s)}))"
+        for histogram, _ in adapter.quantiles.values()
+    }
+
+
+def health(adapter: EngineAdapter, window_s: float) -> dict[str, str]:
+    """fact -> PromQL, by node: what tells whether its figures can be trusted, and nothing that takes long."""
+    where, by, _ = _parts(adapter, Grouping.NODE, window_s)
+    found = {fact: said for fact, said in expressions(adapter, Grouping.NODE, window_s).items() if fact in NEEDED}
+    found[UP] = f"min {by} (up{where})"
+    found[AGE] = f"time() - max {by} (timestamp(up{where}))"
+    return found
+
+
+def _parts(adapter: EngineAdapter, grouping: Grouping, window_s: float) -> tuple[str, str, Callable[[str], str]]:
+    where, by, window = f"{{{adapter.selector}}}", f"by ({grouping.value})", _window(window_s)
+    return where, by, lambda metric: f"sum {by} (increase({metric}{where}{window}))"
+
+
+def _window(window_s: float) -> str:
+    """In milliseconds, since PromQL has no fractional durations."""
+    return f"[{round(window_s * 1000)}ms]"
 
 
 def batches(named: Mapping[str, str], *, limit: int = 4000) -> Iterator[str]:

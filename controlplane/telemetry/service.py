@@ -19,9 +19,22 @@ _COLUMNS = (
 )
 
 
-def save_observations(session: Session, pool_id: str, pool: Observation, nodes: Mapping[str, Observation]) -> None:
+def save_observations(
+    session: Session, pool_id: str, pool: Observation, nodes: Mapping[str, Observation] | None = None
+) -> None:
     """Stores the pool's window and those of its nodes (by node id). A window that is there already stays as it is."""
-    rows = [_row(pool_id, None, pool), *(_row(pool_id, node_id, seen) for node_id, seen in nodes.items())]
+    _save(
+        session, [_row(pool_id, None, pool), *(_row(pool_id, node_id, seen) for node_id, seen in (nodes or {}).items())]
+    )
+
+
+def save_nodes(session: Session, pool_of: Mapping[str, str], seen: Mapping[str, Observation]) -> None:
+    """Stores the windows of nodes of any pools, by node id. Those that are there already stay as they are."""
+    if seen:
+        _save(session, [_row(pool_of[node_id], node_id, window) for node_id, window in seen.items()])
+
+
+def _save(session: Session, rows: list[dict[str, object]]) -> None:
     insert = postgresql_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
     session.execute(insert(ObservationRecord).on_conflict_do_nothing(index_elements=["subject_id", "window_end"]), rows)
 

@@ -1,6 +1,7 @@
 """What must hold when several processes write at once, on both databases."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +18,13 @@ from controlplane.fleets import service
 from controlplane.fleets.models import Node, Pool, SettingsRevision
 from controlplane.processes import lease
 from controlplane.processes.service import take_slot
+from controlplane.rollouts import in_flight
 from inference_node.contract.settings import EngineSettings
 from tests.support.registrations import heartbeat_of, registration
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 WRITERS = 8
+NAME = "pools-00"
 T = TypeVar("T")
 
 
@@ -101,10 +104,10 @@ def test_heartbeats_and_wishes_at_once_lose_neither(engine: Engine) -> None:
 def test_one_of_many_takes_the_lease_and_the_slot_and_the_debt(engine: Engine) -> None:
     def take(number: int) -> tuple[bool, bool, int]:
         with session_scope(engine) as session:
-            held = lease.acquire_or_renew(session, name="controller", holder=f"h{number}", lease_s=60)
+            held = lease.acquire_or_renew(session, names=[NAME], holder=f"h{number}", lease_s=60)
             slot = take_slot(session, "prune", 1, NOW)
             owed = events.owe(session, kind="push", key="same", payload={"by": number}, at=NOW)
-            return held is not None, slot, owed.id
+            return NAME in held, slot, owed.id
 
     taken = at_once(take)
     assert Counter(led for led, _, _ in taken)[True] == 1
@@ -115,14 +118,13 @@ def test_one_of_many_takes_the_lease_and_the_slot_and_the_debt(engine: Engine) -
 def test_a_takeover_waits_for_the_leaders_open_transaction_and_fences_the_next(engine: Engine) -> None:
     """On SQLite the leader's transaction keeps all writers out anyway; on PostgreSQL its share lock on the row does."""
     with session_scope(engine) as session:
-        held = lease.acquire_or_renew(session, name="controller", holder="old", lease_s=0)
-        assert held is not None
+        held = lease.acquire_or_renew(session, names=[NAME], holder="old", lease_s=0)[NAME]
     order: list[str] = []
     checked = threading.Event()
 
     def lead() -> None:
         with session_scope(engine) as session:
-            lease.assert_leads(session, "controller", held.epoch)
+            lease.assert_holds(session, {NAME: held.epoch})
             checked.set()
             session.execute(select(func.count()).select_from(Node))
             order.append("old wrote")
@@ -130,7 +132,7 @@ def test_a_takeover_waits_for_the_leaders_open_transaction_and_fences_the_next(e
     def take_over() -> None:
         checked.wait(10)
         with session_scope(engine) as session:
-            assert lease.acquire_or_renew(session, name="controller", holder="new", lease_s=60) is not None
+            assert lease.acquire_or_renew(session, names=[NAME], holder="new", lease_s=60)
             order.append("new leads")
 
     threads = [threading.Thread(target=lead), threading.Thread(target=take_over)]
@@ -141,16 +143,36 @@ def test_a_takeover_waits_for_the_leaders_open_transaction_and_fences_the_next(e
     assert order == ["old wrote", "new leads"]
     with session_scope(engine) as session:
         try:
-            lease.assert_leads(session, "controller", held.epoch)
+            lease.assert_holds(session, {NAME: held.epoch})
         except Fenced:
             return
     raise AssertionError("the old leader could still write")
 
 
+def test_what_may_be_in_flight_is_counted_by_one_after_the_other(engine: Engine) -> None:
+    """Controllers that lead pools of one fleet send at the same moment: the second sees what the first has sent."""
+    with session_scope(engine) as session:
+        for pool in ("one", "two"):
+            service.register_node(session, registration(f"node-{pool}", pool=pool), now=NOW)
+        fleet_id = service.list_pools(session)[0].fleet_id
+    inside: list[int] = []
+    most: list[int] = []
+
+    def send(number: int) -> None:
+        with session_scope(engine) as session:
+            assert in_flight.hold(session, fleet_id) == 1
+            inside.append(number)
+            most.append(len(inside))
+            time.sleep(0.01)
+            inside.remove(number)
+
+    at_once(send)
+    assert set(most) == {1}
+
+
 def test_the_lease_is_judged_by_the_databases_clock(engine: Engine) -> None:
     with session_scope(engine) as session:
-        assert lease.acquire_or_renew(session, name="controller", holder="a", lease_s=60) is not None
-        assert lease.acquire_or_renew(session, name="controller", holder="b", lease_s=60) is None
-        held = lease.current_holder(session, "controller")
-    assert held is not None
+        assert lease.acquire_or_renew(session, names=[NAME], holder="a", lease_s=60)
+        assert not lease.acquire_or_renew(session, names=[NAME], holder="b", lease_s=60)
+        held = lease.current_holders(session, [NAME])[NAME]
     assert abs(held.expires_at.timestamp() - datetime.now(UTC).timestamp() - 60) < 30

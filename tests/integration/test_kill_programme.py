@@ -1,7 +1,7 @@
 """kill -9 of any part at a random time, again and again, and leaders that are paused: nothing lost, doubled or left undone.
 
-`TRIMTAB_KILLS` says how many kills (45; `make test-all` asks for the whole programme, 360), `TRIMTAB_PAUSES` how many pauses
-(30).
+`TRIMTAB_KILLS` says how many kills (45, which are part of `make test`; `make test-all` asks for the whole programme, 360),
+`TRIMTAB_PAUSES` how many pauses (30).
 """
 
 import os
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.kill_programme import KINDS, kill_programme
 
-pytestmark = [pytest.mark.prometheus, pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.prometheus, pytest.mark.postgres]
 
 KILLS = int(os.environ.get("TRIMTAB_KILLS", "45"))
 PAUSES = int(os.environ.get("TRIMTAB_PAUSES", "30"))
@@ -31,6 +31,7 @@ def test_kills(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert programme.report.p95_s <= 2 * RECOVERY_P95_S
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(PAUSES * 60 + 300)
 def test_paused_leaders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with kill_programme(tmp_path, seed=PAUSES) as programme:

@@ -13,13 +13,12 @@ from controlplane.errors import Fenced
 from controlplane.events import service as events
 from controlplane.mesh.kubernetes import Kubernetes
 from controlplane.mesh.manifests import Manifest
-from controlplane.processes import lease
-from controlplane.processes.models import ControllerLease
 from controlplane.rollouts.phases import RolloutPhase
 from controlplane.settings import ControlPlaneSettings
 from tests.support.api import ADMIN_TOKEN, Api, api_server
 from tests.support.database import memory_database, sqlite_url
 from tests.support.kubernetes_api import TOKEN, Cluster, kubernetes_api
+from tests.support.leading import take_over
 from tests.support.mesh import MESH, MeshLab, mesh_lab
 from tests.support.mesh_schemas import problems
 from tests.support.ready_node import join_ready_node
@@ -147,7 +146,7 @@ class TestHealing:
 
     def test_a_deposed_controller_owes_nothing(self, lab: MeshLab) -> None:
         with session_scope(lab.engine) as session:
-            session.get_one(ControllerLease, lease.CONTROLLER).epoch += 1
+            take_over(session, "another")
         with pytest.raises(Fenced):
             lab.keep()
 

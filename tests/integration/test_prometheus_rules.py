@@ -13,6 +13,7 @@ from controlplane.metrics import SqlCollector
 from controlplane.settings import ControlPlaneSettings
 from inference_node.contract.metrics import ALL, MetricKind
 from tests.support.database import memory_database
+from trimtab.supervisor import prometheus
 
 FOLDER = Path(__file__).parents[2] / "dashboards" / "prometheus"
 RULES = ("recording_rules.yml", "alerts.yml")
@@ -51,6 +52,13 @@ class TestPromtool:
         for arguments in (("check", "rules", *RULES), ("check", "config", "prometheus.yml")):
             run = _promtool(*arguments)
             assert run.returncode == 0, run.stdout + run.stderr
+
+    def test_the_configuration_of_trimtab_up_loads_them(self, tmp_path: Path) -> None:
+        path = prometheus.write_config(tmp_path, api_url="http://x:1", token="t", scrape_interval_s=1)
+        run = _promtool("check", "config", str(path))
+        assert run.returncode == 0, run.stdout + run.stderr
+        assert re.findall(r"SUCCESS: (\d+) rules found", run.stdout + run.stderr)
+        assert (run.stdout + run.stderr).count("rules found") == len(RULES)
 
     def test_alerts_fire_on_what_they_are_for(self) -> None:
         run = _promtool("test", "rules", str(TESTS))

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from controlplane.telemetry.collector import Collector
-from controlplane.telemetry.observation import NodeRef, PoolRef, Quality
+from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, Quality
 from controlplane.telemetry.prometheus import Prometheus, PrometheusUnavailable
+from controlplane.telemetry.queries import TRIMTAB, Grouping, quantiles
 from tests.support.exporter import Exporter, exporter
 from tests.support.postgres import free_port
 from tests.support.prometheus_server import PrometheusServer, Target, prometheus_server
@@ -73,6 +74,25 @@ def fed(server: PrometheusServer, each: Exporter, total: int) -> None:
     server.wait_for(f'{OFFERED}{{instance="{each.address}"}} == {total}')
 
 
+def collected(
+    collector: Collector, pool: PoolRef, nodes: list[NodeRef], at: datetime
+) -> tuple[Observation, dict[str, Observation]]:
+    return collector.collect_pool(pool, nodes, at, WINDOW_S), collector.collect_nodes(nodes, at, WINDOW_S)
+
+
+def prometheus_quantiles(server: PrometheusServer, pool: PoolRef, at: datetime) -> dict[str, float]:
+    client = Prometheus(server.url, timeout_s=10)
+    try:
+        return {
+            fact: float(sample.value)
+            for fact, asked in quantiles(TRIMTAB, Grouping.POOL, WINDOW_S).items()
+            for sample in client.query(asked, at)
+            if sample.labels["pool"] == pool.name
+        }
+    finally:
+        client.close()
+
+
 class TestCollector:
     def test_reads_what_nodes_and_pool_measured(
         self, server: PrometheusServer, nodes: list[Exporter], collector: Collector, fleet: Fleet
@@ -83,7 +103,10 @@ class TestCollector:
         two.serve(300, ttft_s=1.6, itl_s=0.085)
         fed(server, one, 100)
         fed(server, two, 300)
-        pool, by_node = collector.collect(fleet.pool, [fleet.one, fleet.two], datetime.now(UTC), WINDOW_S)
+        at = datetime.now(UTC)
+        pool, by_node = collected(collector, fleet.pool, [fleet.one, fleet.two], at)
+        for fact, value in prometheus_quantiles(server, fleet.pool, at).items():
+            assert getattr(pool, fact) == pytest.approx(value, nan_ok=False), f"{fact} as Prometheus computes it"
         first, second = by_node[fleet.one.id], by_node[fleet.two.id]
         assert (pool.quality, first.quality, second.quality) == (Quality.OK,) * 3
         assert pool.nodes_up == 2
@@ -111,7 +134,7 @@ class TestCollector:
     def test_latency_of_an_idle_window_is_absent(
         self, server: PrometheusServer, nodes: list[Exporter], collector: Collector, fleet: Fleet
     ) -> None:
-        pool, by_node = collector.collect(fleet.pool, [fleet.one], datetime.now(UTC), WINDOW_S)
+        pool, by_node = collected(collector, fleet.pool, [fleet.one], datetime.now(UTC))
         assert pool.quality is Quality.OK
         assert by_node[fleet.one.id].offered_rps == 0
         assert by_node[fleet.one.id].ttft_p95_s is None
@@ -126,7 +149,7 @@ class TestCollector:
         one.restart()
         one.serve(40, ttft_s=0.35, itl_s=0.045)
         fed(server, one, 40)
-        _, by_node = collector.collect(fleet.pool, [fleet.one], datetime.now(UTC), WINDOW_S)
+        _, by_node = collected(collector, fleet.pool, [fleet.one], datetime.now(UTC))
         assert (by_node[fleet.one.id].offered_rps or 0) * WINDOW_S == pytest.approx(140, rel=0.15)
 
     def test_pools_do_not_mix(
@@ -135,8 +158,8 @@ class TestCollector:
         nodes[2].serve(50, ttft_s=0.1, itl_s=0.02)
         fed(server, nodes[2], 50)
         at = datetime.now(UTC)
-        pool, _ = collector.collect(fleet.pool, [fleet.one, fleet.two], at, WINDOW_S)
-        other, _ = collector.collect(fleet.other, [fleet.three], at, WINDOW_S)
+        pool, _ = collected(collector, fleet.pool, [fleet.one, fleet.two], at)
+        other, _ = collected(collector, fleet.other, [fleet.three], at)
         assert pool.offered_rps == 0
         assert (other.offered_rps or 0) > 1
 
@@ -148,7 +171,7 @@ class TestCollector:
             [Target(nodes[0].address, labels(fleet.pool, fleet.one)), Target(gone, labels(fleet.pool, fleet.two))]
         )
         server.wait_for(f'up{{instance="{gone}"}} == 0')
-        pool, by_node = collector.collect(fleet.pool, [fleet.one, fleet.two], datetime.now(UTC), WINDOW_S)
+        pool, by_node = collected(collector, fleet.pool, [fleet.one, fleet.two], datetime.now(UTC))
         assert by_node[fleet.two.id].quality is Quality.MISSING
         assert pool.quality is Quality.PARTIAL
         assert pool.nodes_up == 1
@@ -159,8 +182,8 @@ class TestCollector:
         """Seen from a minute ahead, the newest sample is as old as if scraping had stopped."""
         nodes[0].serve(100, ttft_s=0.35, itl_s=0.045)
         fed(server, nodes[0], 100)
-        pool, by_node = collector.collect(
-            fleet.pool, [fleet.one, fleet.two], datetime.now(UTC) + timedelta(seconds=60), WINDOW_S
+        pool, by_node = collected(
+            collector, fleet.pool, [fleet.one, fleet.two], datetime.now(UTC) + timedelta(seconds=60)
         )
         assert by_node[fleet.one.id].quality is Quality.STALE
         assert pool.quality is Quality.STALE
@@ -169,7 +192,7 @@ class TestCollector:
     def test_knows_nothing_of_a_node_that_is_not_scraped(
         self, nodes: list[Exporter], collector: Collector, fleet: Fleet
     ) -> None:
-        pool, by_node = collector.collect(fleet.pool, [NodeRef("nobody", "nobody")], datetime.now(UTC), WINDOW_S)
+        pool, by_node = collected(collector, fleet.pool, [NodeRef("nobody", "nobody")], datetime.now(UTC))
         assert by_node["nobody"].quality is Quality.MISSING
         assert pool.quality is Quality.MISSING
 

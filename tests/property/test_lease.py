@@ -21,7 +21,7 @@ from tests.support.postgres import fresh_database, postgres_server
 
 HOLDERS = st.sampled_from(["a", "b", "c"])
 LEASE_S = 10
-NAME = "controller"
+NAME = "pools-00"
 
 
 class LeaseMachine(RuleBasedStateMachine):
@@ -43,7 +43,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(holder=HOLDERS)
     def acquire(self, holder: str) -> None:
         with session_scope(self.engine) as session:
-            held = lease.acquire_or_renew(session, name=NAME, holder=holder, lease_s=LEASE_S)
+            held = lease.acquire_or_renew(session, names=[NAME], holder=holder, lease_s=LEASE_S).get(NAME)
         if held is None:
             others = [other for other in self.believed.values() if other.holder != holder]
             assert any(other.expires_at_ms > self.now_ms for other in others), "refused though nobody's term runs"
@@ -61,7 +61,7 @@ class LeaseMachine(RuleBasedStateMachine):
         epoch = self.believed[holder].epoch
         try:
             with session_scope(self.engine) as session:
-                lease.assert_leads(session, NAME, epoch)
+                lease.assert_holds(session, {NAME: epoch})
         except Fenced:
             assert epoch != self.highest
         else:
@@ -70,7 +70,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(holder=HOLDERS)
     def release(self, holder: str) -> None:
         with session_scope(self.engine) as session:
-            released = lease.release(session, name=NAME, holder=holder)
+            released = lease.release(session, names=[NAME], holder=holder)
         if released:
             self.believed[holder] = lease.Lease(NAME, holder, self.believed[holder].epoch, 0)
 

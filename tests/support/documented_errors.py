@@ -28,8 +28,9 @@ WRONG_HEADERS = {"If-Match": "3", "Last-Event-ID": "-1"}
 class World:
     """What the ways work on.
 
-    `broken` is an API whose tables are gone, `closed` one that lets no node join. `viewer` is a token, `cookie` a browser's that
-    was opened with it. `ids` are of things that are there, by the name of their path parameter; `bodies` fit, by operation.
+    `broken` is an API whose tables are gone, `closed` one that lets no node join. `viewer` is a token, `cookie` a
+    browser's that was opened with it, `person` that of a user with a password. `ids` are of things that are there, by
+    the name of their path parameter; `bodies` fit, by operation.
     """
 
     api: Api
@@ -38,6 +39,7 @@ class World:
     viewer: str
     cookie: str
     node_token: str
+    person: str
     ids: dict[str, str]
     bodies: dict[Operation, dict[str, Any]]
     special: dict[tuple[str, str, int], Callable[["World"], httpx2.Response]] = field(default_factory=dict)
@@ -53,6 +55,8 @@ class World:
         sent = dict(headers or {})
         if path.startswith("/api/v1/agents/") and token is None:
             token = ENROLMENT_TOKEN if path.endswith("/register") else self.node_token
+        if path.startswith("/api/v1/account/") and token is None:
+            token, sent = "", {"Cookie": self.person, **sent}
         if token:
             sent["Authorization"] = f"Bearer {token}"
         client = (api or self.api).anonymous if token is not None else (api or self.api).client

@@ -20,10 +20,13 @@ import psutil
 from sqlalchemy import Engine, text
 
 from controlplane import schema
+from controlplane.audit.verify import Report as Chain
+from controlplane.audit.verify import verify
 from controlplane.db import make_engine
 from tests.support.fleet import until
 from tests.support.live_fleet import ENDED, LiveFleet, let_pass, live_fleet
 from tests.support.postgres import PostgresServer, fresh_database, killable_postgres
+from tests.support.receiver import Receiver, receiver
 
 KINDS = ("api", "controller", "worker", "worker child", "node", "redis", "postgres")
 AWAY_S = 0.5
@@ -64,8 +67,9 @@ class Report:
 class KillProgramme:
     """Two controllers, a worker, an API, three nodes, Redis without persistence, PostgreSQL."""
 
-    def __init__(self, fleet: LiveFleet, postgres: PostgresServer, engine: Engine, seed: int) -> None:
-        self.fleet, self.postgres, self.engine = fleet, postgres, engine
+    def __init__(self, fleet: LiveFleet, postgres: PostgresServer, engine: Engine, told: Receiver, seed: int) -> None:
+        self.fleet, self.postgres, self.engine, self.told = fleet, postgres, engine, told
+        self.fleet.post("/webhooks", {"name": "watch", "url": told.url, "kinds": ["rollout.*"]})
         self.random = random.Random(seed)
         self.report = Report()
         self.rollout_ids: list[str] = []
@@ -84,12 +88,13 @@ class KillProgramme:
         """SIGSTOP for longer than the lease, and on: another leads by then, and what the first one goes on with is fenced."""
         self._keep_changing()
         let_pass(self.random.uniform(0, MOST_WAIT_S))
+        until(self._is_well, RECOVERED_WITHIN_S, "somebody to lead")
         before = self.fleet.get("/system")["leader"]
         leader = next(part for part in self._controllers() if f":{part.pid}:" in before["holder"])
         began = time.monotonic()
         leader.kill(signal.SIGSTOP)
         try:
-            until(lambda: self._epoch() > before["epoch"], RECOVERED_WITHIN_S, "another controller to lead")
+            until(lambda: self._another_leads(before), RECOVERED_WITHIN_S, "another controller to lead")
         finally:
             leader.kill(signal.SIGCONT)
         until(self._is_well, RECOVERED_WITHIN_S, "the fleet to be well again")
@@ -103,8 +108,28 @@ class KillProgramme:
         self.fleet.wait_in_sync(within_s=30)  # I8
         until(lambda: self.fleet.get("/system")["outbox"]["open"] == 0, 30, "everything owed to be done")  # I3
         self._check_history()
+        self._check_webhooks()
+        until(lambda: self._chain().loose == 0, 30, "every event to have its place in the chain")
+        assert self._chain().is_intact, self._chain().findings  # I6
         self.report.fenced = sum(_fenced(part.log()) for part in self._controllers())
         self.report.dead_letters = self.fleet.get("/system")["outbox"]["dead"]
+
+    def _check_webhooks(self) -> None:
+        """Each event of a rollout arrived, under one id that the receiver may tell repeats by."""
+        with self.engine.connect() as db:
+            rows = db.execute(text("SELECT id FROM events WHERE kind LIKE 'rollout.%'"))
+            wanted = {event_id for (event_id,) in rows}
+        until(lambda: wanted <= set(self._arrived().values()), 120, "every event to have arrived")
+        arrived = self._arrived()
+        assert len(arrived) == len(set(arrived.values())), "one event under several ids"  # I7
+        assert set(arrived.values()) == wanted
+
+    def _arrived(self) -> dict[str, int]:
+        """webhook-id -> event."""
+        return {got.headers["webhook-id"]: json.loads(got.body)["data"]["event_id"] for got in self.told.received}
+
+    def _chain(self) -> Chain:
+        return verify(self.engine, None)
 
     # Faults ---------------------------------------------------------------------------------------------------------
 
@@ -169,11 +194,18 @@ class KillProgramme:
         except (httpx2.HTTPError, AssertionError):
             return
 
-    def _epoch(self) -> int:
+    def _another_leads(self, before: dict[str, Any]) -> bool:
         try:
-            return int(self.fleet.get("/system")["leader"]["epoch"])
-        except (httpx2.HTTPError, TypeError):
-            return 0
+            system = self.fleet.get("/system")
+        except httpx2.HTTPError:
+            return False
+        leader = system["leader"]
+        return (
+            not system["unled_pools"]
+            and leader is not None
+            and leader["holder"] != before["holder"]
+            and leader["epoch"] > before["epoch"]
+        )
 
     def _is_well(self) -> bool:
         try:
@@ -186,6 +218,7 @@ class KillProgramme:
         works = any(f":{self.fleet.parts['worker'].pid}-" in process["name"] for process in system["processes"])
         return (
             held
+            and not system["unled_pools"]
             and works  # this very one has written a sign of life from inside a task
             and all(part.is_running for part in self.fleet.parts.values())
             and all(n["health"] == "ready" for n in nodes)
@@ -196,7 +229,7 @@ class KillProgramme:
             rows = db.execute(text("SELECT node_id, data FROM events WHERE kind = 'node.settings_applied' ORDER BY id"))
             applied = [(node_id, _data(data)) for node_id, data in rows]
             rows = db.execute(text("SELECT data FROM events WHERE kind = 'control.leader_changed' ORDER BY id"))
-            epochs = [_data(data)["epoch"] for (data,) in rows]
+            takeovers = [_data(data) for (data,) in rows]
             decided = db.execute(
                 text("SELECT decision_id FROM rollouts WHERE decision_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1")
             ).all()
@@ -208,7 +241,9 @@ class KillProgramme:
             ).all()
             active = db.execute(text("SELECT count(*) FROM rollouts WHERE active_pool_id IS NOT NULL")).scalar_one()
         assert (decided, ends, active) == ([], [], 0)  # I1
-        assert epochs == sorted(set(epochs)), "an epoch was given twice"  # I4
+        for name in {name for taken in takeovers for name in taken["leases"]}:
+            epochs = [taken["epoch"] for taken in takeovers if name in taken["leases"]]
+            assert epochs == sorted(set(epochs)), "an epoch was given twice"  # I4
         for node_id in {node_id for node_id, _ in applied}:
             generations = [data["generation"] for each, data in applied if each == node_id]
             assert generations == sorted(set(generations)), f"doubled or backwards: {generations}"  # I2
@@ -233,9 +268,13 @@ def kill_programme(folder: Path, seed: int) -> Iterator[KillProgramme]:
         with fresh_database(postgres.url) as url:
             engine = make_engine(url)
             schema.upgrade(engine)
-            with live_fleet(folder, nodes=3, environment={"CONTROLPLANE_DATABASE_URL": url}) as fleet:
+            environment = {
+                "CONTROLPLANE_DATABASE_URL": url,
+                "CONTROLPLANE_WEBHOOK_ALLOWED_NETWORKS": '["127.0.0.0/8"]',
+            }
+            with receiver() as told, live_fleet(folder, nodes=3, environment=environment) as fleet:
                 fleet.add("controller-2", "-P", "-m", "trimtab", "controller")
-                yield KillProgramme(fleet, postgres, engine, seed)
+                yield KillProgramme(fleet, postgres, engine, told, seed)
             engine.dispose()
     finally:
         postgres.close()

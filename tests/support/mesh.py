@@ -15,6 +15,7 @@ from controlplane.events.models import Event, OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.mesh.keeper import MeshKeeper
 from controlplane.mesh.models import MeshRoute
+from controlplane.processes.shards import Terms
 from controlplane.rollouts.models import Rollout
 from controlplane.rollouts.phases import RolloutPhase
 from controlplane.settings import ControlPlaneSettings
@@ -48,7 +49,7 @@ class MeshLab:
 
     def keep(self) -> int:
         self.keeper._all_at = 0.0  # each round looks at all pools
-        return self.keeper.keep(self.epoch)
+        return self.keeper.keep(Terms.everywhere(self.epoch))
 
     def work(self) -> None:
         with session_scope(self.engine, read_only=True) as session:

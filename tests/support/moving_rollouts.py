@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 from controlplane.db import make_engine, session_scope
 from controlplane.fleets import service as fleets
-from controlplane.processes import lease
 from controlplane.rollouts import service
+from tests.support.leading import take_over
 from tests.support.rollouts_in_sql import HOLDER, Lab, measure
 
 PAUSE_S = 0.002
@@ -23,14 +23,13 @@ def moving_rollouts(database_url: str) -> Iterator[None]:
     def move() -> None:
         try:
             with session_scope(engine) as session:
-                held = lease.acquire_or_renew(session, name=lease.CONTROLLER, holder=HOLDER, lease_s=3600)
-            assert held is not None
+                epoch = take_over(session, HOLDER)
             now = datetime.now(UTC)
             while not ended.wait(PAUSE_S):
                 now += timedelta(seconds=1)
                 with session_scope(engine) as session:
                     for rollout in service.active_rollouts(session):
-                        made = Lab(session, fleets.get_pool(session, rollout.pool_id), held.epoch)
+                        made = Lab(session, fleets.get_pool(session, rollout.pool_id), epoch)
                         made.obey(now)
                         measure(made, rollout, now)
                         made.step(rollout, now)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.decisions.policy import OnInconclusive, Policy, RolloutPolicy
@@ -17,8 +17,6 @@ from controlplane.errors import Conflict, Fenced, Forbidden
 from controlplane.events.models import Event, OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node
-from controlplane.processes import lease
-from controlplane.processes.models import ControllerLease
 from controlplane.rollouts import approvals, convergence, in_flight, service, windows
 from controlplane.rollouts.execute import Overtaken, execute
 from controlplane.rollouts.models import Analysis, Rollout, RolloutNode
@@ -30,6 +28,7 @@ from controlplane.rollouts.snapshot import RolloutSnapshot
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.settings import EngineSettings
 from tests.support.arms import window
+from tests.support.leading import take_over
 from tests.support.rollouts_in_sql import NOW, TIMEOUT_S, Lab, lab
 
 P = RolloutPhase
@@ -214,13 +213,10 @@ class RolloutMachine(RuleBasedStateMachine):
     @rule()
     def take_over(self) -> None:
         """Another controller leads from now on."""
-        self.session.execute(update(ControllerLease).values(expires_at_ms=0))
         self.lives += 1
-        held = lease.acquire_or_renew(
-            self.session, name=lease.CONTROLLER, holder=f"controller-{self.lives}", lease_s=3600
-        )
-        assert held is not None and held.epoch > self.lab.epoch
-        self.lab.epoch = held.epoch
+        epoch = take_over(self.session, f"controller-{self.lives}")
+        assert epoch > self.lab.epoch
+        self.lab.epoch = epoch
 
     # What holds always ------------------------------------------------------------------------------------------
 
@@ -386,9 +382,11 @@ class RolloutMachine(RuleBasedStateMachine):
     def _tick(self, seconds: int, obey: bool = True) -> None:
         self.now += timedelta(seconds=seconds)
         self._beats(obey)
-        strays = convergence.find_strays(self.session, now=self.now, heartbeat_timeout_s=TIMEOUT_S)
+        strays = convergence.find_strays(
+            self.session, now=self.now, heartbeat_timeout_s=TIMEOUT_S, terms=self.lab.terms
+        )
         if strays:
-            convergence.converge(self.session, strays, epoch=self.lab.epoch, now=self.now)
+            convergence.converge(self.session, strays, terms=self.lab.terms, now=self.now)
         self._step()
 
     def _step(self) -> bool:

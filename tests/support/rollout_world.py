@@ -22,7 +22,7 @@ def rollout(plan: RolloutPlan, phase: RolloutPhase = RolloutPhase.VALIDATING, **
     """A rollout of max_batch_size 4 -> 8 that was created at START, on nodes that are ready and run the old settings."""
     ids = [*plan.canary, *(node_id for wave in plan.waves for node_id in wave)]
     fields: dict[str, object] = {
-        "id": "rollout-1", "phase": phase, "phase_since": START, "version": 1, "step": 0, "plan": plan,
+        "id": "rollout-1", "pool_id": "pool-1", "phase": phase, "phase_since": START, "version": 1, "step": 0, "plan": plan,
         "from_hash": OLD, "to_hash": NEW, "from_number": 1, "to_number": 2, "changes": {"max_batch_size": (4, 8)},
         "nodes": tuple(node(plan, node_id) for node_id in ids), "steady_since": START - timedelta(hours=1),
     }  # fmt: skip

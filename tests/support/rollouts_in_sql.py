@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from controlplane.decisions.policy import Policy, RolloutPolicy
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node, Pool
-from controlplane.processes import lease
+from controlplane.processes.shards import Terms
 from controlplane.rollouts import service, windows
 from controlplane.rollouts.execute import execute
 from controlplane.rollouts.loading import load_snapshot
@@ -18,6 +18,7 @@ from controlplane.rollouts.reconcile import reconcile
 from controlplane.rollouts.snapshot import RolloutSnapshot
 from inference_node.contract.settings import EngineSettings
 from tests.support.arms import window
+from tests.support.leading import take_over
 from tests.support.registrations import heartbeat_of, registration
 
 NOW = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
@@ -33,6 +34,10 @@ class Lab:
     session: Session
     pool: Pool
     epoch: int
+
+    @property
+    def terms(self) -> Terms:
+        return Terms.everywhere(self.epoch)
 
     def nodes(self) -> list[Node]:
         return fleets.list_nodes(self.session, self.pool.id)
@@ -74,9 +79,7 @@ def lab(session: Session, *, nodes: int = 2) -> Lab:
     """Registered an hour ago, heard of now."""
     for number in range(1, nodes + 1):
         fleets.register_node(session, registration(f"node-{number}"), now=NOW - timedelta(hours=1))
-    held = lease.acquire_or_renew(session, name=lease.CONTROLLER, holder=HOLDER, lease_s=3600)
-    assert held is not None
-    found = Lab(session, fleets.list_pools(session)[0], held.epoch)
+    found = Lab(session, fleets.list_pools(session)[0], take_over(session, HOLDER))
     found.obey(NOW)
     return found
 

@@ -4,7 +4,7 @@ Two simulated nodes answer in place of Prometheus and of the node processes. All
 heartbeats, the tick (observe, forecast, decide, record), the rollout's driver, acknowledgements, events.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 
@@ -15,8 +15,8 @@ from controlplane.decisions import service as decisions
 from controlplane.decisions.policy import demo_policy
 from controlplane.decisions.reasons import Outcome
 from controlplane.fleets import service as fleets
-from controlplane.processes import lease
 from controlplane.processes import service as processes
+from controlplane.processes.shards import Terms
 from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.drive import Driver
 from controlplane.settings import ControlPlaneSettings
@@ -26,6 +26,7 @@ from controlplane.tick import Ticker
 from inference_node.contract.messages import AckOutcome, NodeState, SettingsAck
 from inference_node.contract.settings import EngineSettings
 from inference_node.contract.step_profile import StepProfile
+from tests.support.leading import take_over
 from tests.support.registrations import heartbeat_of, registration
 from tests.support.simulated_pool import SimulatedPool, probe_cells
 
@@ -68,11 +69,13 @@ class _SimulatedCollector(Collector):
         for node_id, window in seen.items():
             self._windows.setdefault(node_id, []).append(window)
 
-    def collect(
-        self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float
-    ) -> tuple[Observation, dict[str, Observation]]:
-        found = {node.id: self._at(node.id, at, window_s) for node in nodes}
-        return _together(list(found.values()), at, window_s), found
+    def begin(self, at: datetime, window_s: float) -> None: ...
+
+    def collect_pool(self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float) -> Observation:
+        return _together(list(self.collect_nodes(nodes, at, window_s).values()), at, window_s)
+
+    def collect_nodes(self, nodes: Iterable[NodeRef], at: datetime, window_s: float) -> dict[str, Observation]:
+        return {node.id: self._at(node.id, at, window_s) for node in nodes}
 
     def _at(self, node_id: str, at: datetime, window_s: float) -> Observation:
         ended = [seen for seen in self._windows.get(node_id, []) if seen.window_end <= at]
@@ -99,8 +102,7 @@ def seed_fleet(
     begin = now - timedelta(seconds=past_s + GRACE_S)
     clock = _Clock(begin)
     with session_scope(engine) as session:
-        held = lease.acquire_or_renew(session, name=lease.CONTROLLER, holder=EPOCH_HOLDER, lease_s=3600)
-        assert held is not None
+        epoch = take_over(session, EPOCH_HOLDER)
     pool_id, node_ids = _join(engine, clock.now())
     rate = surge(*surge_s)
     load = {
@@ -116,8 +118,9 @@ def seed_fleet(
         seen = {node_id: replace(node.window(TICK_S), window_end=clock.at) for node_id, node in load.items()}
         collector.add(seen)
         _report(engine, seen, clock.at)
-        ticker.tick(pool_id, clock.at, held.epoch)
-        _drive(engine, driver, held.epoch)
+        ticker.tick(pool_id, clock.at, epoch)
+        ticker.tell_nodes(clock.at, Terms.everywhere(epoch))
+        _drive(engine, driver, epoch)
         _apply(engine, load, clock.at)
     with session_scope(engine) as session:
         for kind in ("controller", "worker"):

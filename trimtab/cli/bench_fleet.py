@@ -33,7 +33,8 @@ def fleet(
         for name in ("request_to_ack_s", "dispatch_to_ack_s"):
             report[part][name] = running.summary(report[part][name])
     if ticks:
-        report["ticks"]["tick_s"] = running.summary(report["ticks"]["tick_s"])
+        for name in ("tick_s", "nodes_s"):
+            report["ticks"][name] = running.summary(report["ticks"][name])
     if as_json:
         print_json(report)
         return

@@ -16,7 +16,8 @@ from sqlalchemy import Engine
 from controlplane.clock import SystemClock
 from controlplane.db import session_scope
 from controlplane.fleets import service as fleets
-from controlplane.processes import lease
+from controlplane.processes import shards
+from controlplane.processes.shards import Terms
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.collector import Collector
@@ -54,24 +55,33 @@ def _ticks(engine: Engine, count: int, url: str) -> dict[str, Any]:
     settings = ControlPlaneSettings(prometheus_url=url, window_s=_WINDOW_S, scrape_interval_s=_SCRAPE_S)
     client = Prometheus(url, timeout_s=settings.prometheus_timeout_s)
     ticker = Ticker(engine, settings, SystemClock(), Collector(client, scrape_interval_s=_SCRAPE_S))
-    epoch = _lead(engine)
+    terms = _lead(engine)
     with session_scope(engine, read_only=True) as session:
         pools = [pool.id for pool in fleets.list_pools(session)]
     _give_history(engine, pools)
     taken: list[float] = []
+    told: list[float] = []
     reasons: dict[str, int] = {}
     for number in range(_WARM + count):
         at = datetime.now(UTC) - timedelta(seconds=0.5)
         began = time.perf_counter()
+        ticker.begin(pools, at, terms)
         for pool_id in pools:
+            epoch = terms.of(pool_id)
+            assert epoch is not None, "all shards are ours"
             ticked = ticker.tick(pool_id, at, epoch)
             if ticked.unavailable is not None:
                 raise CommandError(f"a tick had no figures: {ticked.unavailable}")
             reasons[ticked.decision.reason.value] = reasons.get(ticked.decision.reason.value, 0) + 1
+        decided = time.perf_counter()
+        ticker.tell_nodes(at, terms)
         if number >= _WARM:
-            taken.append(time.perf_counter() - began)
+            taken.append(decided - began)
+            told.append(time.perf_counter() - decided)
     client.close()
-    return {"pools": len(pools), "ticks": count, "decisions": reasons, "tick_s": sorted(taken)}
+    return {
+        "pools": len(pools), "ticks": count, "decisions": reasons, "tick_s": sorted(taken), "nodes_s": sorted(told)
+    }  # fmt: skip
 
 
 def _nodes(engine: Engine) -> list[Told]:
@@ -96,15 +106,15 @@ def _give_history(engine: Engine, pools: list[str]) -> None:
                 telemetry.save_observations(session, pool_id, seen, {})
 
 
-def _lead(engine: Engine) -> int:
+def _lead(engine: Engine) -> Terms:
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         with session_scope(engine) as session:
-            taken = lease.acquire_or_renew(session, name=lease.CONTROLLER, holder="bench", lease_s=3600.0)
-        if taken is not None:
-            return taken.epoch
+            terms = shards.share_out(session, holder="bench", lease_s=3600.0).terms
+        if len(terms.epochs) == shards.SHARDS:
+            return terms
         time.sleep(0.5)
-    raise CommandError("another controller keeps the lease of this database")
+    raise CommandError("another controller keeps pools of this database")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
 
 from controlplane.forecasting.spikes.costs import Costs
 from controlplane.forecasting.spikes.labels import Labels
@@ -85,7 +86,10 @@ def grow(parts: Iterable[tuple[Service, Bools]], seed: int) -> Members | None:
         model = HistGradientBoostingRegressor(
             loss="quantile", quantile=quantile, min_samples_leaf=leaf, random_state=seed + i, **_GROWTH
         )
-        members[name] = Trees.of(model.fit(table, np.concatenate([part[target] for part in targets])))
+        # On one thread: a second one waits for the first at every node of a tree, spinning, and where another process holds its
+        # core (a node's engine, a tick) a training of seconds took minutes.
+        with threadpool_limits(1, user_api="openmp"):
+            members[name] = Trees.of(model.fit(table, np.concatenate([part[target] for part in targets])))
     return members
 
 

@@ -1,9 +1,9 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, update
 
 from controlplane import tick
 from controlplane.db import session_scope
@@ -17,8 +17,11 @@ from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import SettingsRevision
 from controlplane.forecasting.models import ForecastRecord
+from controlplane.processes.models import ControllerLease
+from controlplane.processes.shards import Terms
 from controlplane.rollouts.models import Rollout
 from controlplane.settings import ControlPlaneSettings
+from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.collector import Collector
 from controlplane.telemetry.models import ObservationRecord
 from controlplane.telemetry.observation import NodeRef, Observation, PoolRef
@@ -40,12 +43,17 @@ class Canned(Collector):
         super().__init__(_nobody)
         self.error = error
 
-    def collect(
-        self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float
-    ) -> tuple[Observation, dict[str, Observation]]:
+    def begin(self, at: datetime, window_s: float) -> None: ...
+
+    def collect_pool(self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float) -> Observation:
         if self.error is not None:
             raise self.error
-        return window(at), {node.id: window(at) for node in nodes}
+        return window(at)
+
+    def collect_nodes(self, nodes: Iterable[NodeRef], at: datetime, window_s: float) -> dict[str, Observation]:
+        if self.error is not None:
+            raise self.error
+        return {node.id: window(at) for node in nodes}
 
 
 class _Nobody:
@@ -78,6 +86,8 @@ def test_observes_saves_decides_and_records(engine: Engine) -> None:
     site = Site(engine, Canned())
     ticked = site.ticker.tick(site.pool_id, NOW, site.epoch)
     assert (ticked.unavailable, ticked.rollout_id) == (None, None)
+    assert site.count(ObservationRecord) == 1
+    site.ticker.tell_nodes(NOW, Terms.everywhere(site.epoch))
     assert site.count(ObservationRecord) == 3
     assert site.count(DecisionRecord) == 1
 
@@ -86,6 +96,7 @@ def test_the_same_window_twice_is_saved_once(engine: Engine) -> None:
     site = Site(engine, Canned())
     for _ in range(2):
         site.ticker.tick(site.pool_id, NOW, site.epoch)
+        site.ticker.tell_nodes(NOW, Terms.everywhere(site.epoch))
     assert site.count(ObservationRecord) == 3
 
 
@@ -95,6 +106,8 @@ def test_without_prometheus_the_decision_holds_and_says_why(engine: Engine) -> N
     assert ticked.decision.outcome is Outcome.HOLD
     assert ticked.decision.reason is Reason.NO_DATA
     assert "CONTROLPLANE_PROMETHEUS_URL" in (ticked.unavailable or "")
+    site.ticker.tell_nodes(NOW, Terms.everywhere(site.epoch))
+    assert site.count(ObservationRecord) == 3
     with session_scope(engine, read_only=True) as session:
         assert set(session.scalars(select(ObservationRecord.quality))) == {"missing"}
 
@@ -111,6 +124,28 @@ def test_what_fails_is_named_by_its_stage(engine: Engine) -> None:
     with pytest.raises(StageFailed, match="observe: ZeroDivisionError: a bug") as caught:
         site.ticker.tick(site.pool_id, NOW, site.epoch)
     assert caught.value.stage is Stage.OBSERVE
+
+
+def test_a_window_that_cannot_be_saved_either_leaves_the_stage_that_failed(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database went away amid the tick: the round goes on with the next pool."""
+    site = Site(engine, Canned())
+
+    def gone(*_: object, **__: object) -> None:
+        raise OSError("the database is gone")
+
+    monkeypatch.setattr(telemetry, "save_observations", gone)
+    with pytest.raises(StageFailed, match="record: OSError: the database is gone"):
+        site.ticker.tick(site.pool_id, NOW, site.epoch)
+
+
+def test_pools_that_others_lead_are_not_read(engine: Engine) -> None:
+    site = Site(engine, Canned())
+    site.ticker.begin([site.pool_id], NOW, Terms({}))
+    site.ticker.tick(site.pool_id, NOW, site.epoch)  # it was given this one in between
+    site.ticker.tell_nodes(NOW, Terms({}))  # and has handed it on
+    assert site.count(ObservationRecord) == 1
 
 
 def test_a_tick_that_overruns_decides_nothing(engine: Engine) -> None:
@@ -147,11 +182,8 @@ def test_a_change_that_cannot_begin_leaves_its_decision_and_is_told(
 class Contradicting(Canned):
     """Arrivals that neither finish nor stay."""
 
-    def collect(
-        self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float
-    ) -> tuple[Observation, dict[str, Observation]]:
-        seen, by_node = super().collect(pool, nodes, at, window_s)
-        return replace(seen, kv_usage=7.0), by_node
+    def collect_pool(self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float) -> Observation:
+        return replace(super().collect_pool(pool, nodes, at, window_s), kv_usage=7.0)
 
 
 def test_figures_that_cannot_be_true_are_left_out_and_told_once(engine: Engine) -> None:
@@ -164,3 +196,70 @@ def test_figures_that_cannot_be_true_are_left_out_and_told_once(engine: Engine) 
         told = session.scalars(select(Event.message).where(Event.kind == EventKind.TELEMETRY_IMPLAUSIBLE.value)).all()
     assert len(told) == 1
     assert "kv_usage is 7.00" in told[0]
+
+
+class TestManyPools:
+    def test_read_at_once_they_tick_as_each_would_alone(self, engine: Engine) -> None:
+        site = Site(engine, Canned())
+        site.ticker.begin([site.pool_id], NOW, Terms.everywhere(site.epoch))
+        together = site.ticker.tick(site.pool_id, NOW, site.epoch).decision
+        alone = Ticker(engine, ControlPlaneSettings(), Clock(), Canned(), monotonic=lambda: 0.0)
+        assert alone.tick(site.pool_id, NOW, site.epoch).decision == together
+
+    def test_one_that_cannot_be_read_leaves_the_others_alone(self, engine: Engine) -> None:
+        site = Site(engine, Canned())
+        site.ticker.begin(["nobody", site.pool_id], NOW, Terms.everywhere(site.epoch))
+        with pytest.raises(StageFailed, match="there is no pool with id 'nobody'"):
+            site.ticker.tick("nobody", NOW, site.epoch)
+        assert site.ticker.tick(site.pool_id, NOW, site.epoch).unavailable is None
+        assert site.count(DecisionRecord) == 1
+
+    def test_what_failed_after_it_was_seen_is_still_saved(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(inputs: DecisionInputs) -> Decision:
+            raise ZeroDivisionError("a bug")
+
+        site = Site(engine, Canned())
+        monkeypatch.setattr(tick, "decide", broken)
+        with pytest.raises(StageFailed, match="decide: ZeroDivisionError"):
+            site.ticker.tick(site.pool_id, NOW, site.epoch)
+        assert (site.count(ObservationRecord), site.count(DecisionRecord)) == (1, 0)
+
+
+class TestPast:
+    """Windows that a leader keeps in memory are those that it would read."""
+
+    def test_they_are_those_in_sql(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        histories: list[tuple[Observation, ...]] = []
+
+        def watched(inputs: DecisionInputs) -> Decision:
+            histories.append(inputs.history)
+            return decide(inputs)
+
+        monkeypatch.setattr(tick, "decide", watched)
+        site = Site(engine, Canned())
+        fresh = Ticker(engine, ControlPlaneSettings(), Clock(), Canned(), monotonic=lambda: 0.0)
+        for place in range(4):
+            at = NOW + timedelta(seconds=5 * place)
+            site.ticker.tick(site.pool_id, at, site.epoch)
+        fresh.tick(site.pool_id, NOW + timedelta(seconds=15), site.epoch)
+        assert len(histories[3]) == 4
+        assert histories[4] == histories[3]
+
+    def test_in_another_epoch_they_are_read_again(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        seen: list[DecisionInputs] = []
+
+        def watched(inputs: DecisionInputs) -> Decision:
+            seen.append(inputs)
+            return decide(inputs)
+
+        monkeypatch.setattr(tick, "decide", watched)
+        site = Site(engine, Canned())
+        site.ticker.tick(site.pool_id, NOW, site.epoch)
+        with session_scope(engine) as session:
+            # Somebody else led meanwhile, and saved a window.
+            telemetry.save_observations(session, site.pool_id, window(NOW + timedelta(seconds=5)))
+            session.execute(update(ControllerLease).values(epoch=site.epoch + 2))
+        site.ticker.tick(site.pool_id, NOW + timedelta(seconds=10), site.epoch + 2)
+        assert [each.window_end for each in seen[1].history] == [NOW + timedelta(seconds=s) for s in (0, 5, 10)]

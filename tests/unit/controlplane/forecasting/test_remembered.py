@@ -1,10 +1,12 @@
 """How long a fit lasts."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
-from controlplane.forecasting.forecaster import CannotForecast, Predictor
+from controlplane.forecasting.forecaster import CannotForecast, Forecast, Predictor
 from controlplane.forecasting.remembered import Fits, Remembered
 
 
@@ -33,10 +35,12 @@ def test_a_fit_lasts_for_some_calls() -> None:
     assert [remembered.fit(SERIES)(SERIES, 1) for _ in range(9)] == [[1.0]] * 4 + [[2.0]] * 4 + [[3.0]]
 
 
-def test_the_first_fit_may_end_sooner() -> None:
+def test_a_fit_may_be_ended_sooner() -> None:
     method = Counting()
-    remembered = Remembered(method, every=4, first_after=2)
-    assert [remembered.fit(SERIES)(SERIES, 1) for _ in range(7)] == [[1.0]] * 2 + [[2.0]] * 4 + [[3.0]]
+    remembered = Remembered(method, every=4)
+    assert remembered.fit(SERIES)(SERIES, 1) == [1.0]
+    remembered.forget()
+    assert [remembered.fit(SERIES)(SERIES, 1) for _ in range(5)] == [[2.0]] * 4 + [[3.0]]
 
 
 def test_a_series_that_has_grown_or_shrunk_is_fitted_anew() -> None:
@@ -80,3 +84,59 @@ def test_pools_that_are_gone_are_forgotten() -> None:
     fits.forget_all_but({"kept"})
     assert fits.of("kept", "m")[0] is kept
     assert fits.of("gone", "m")[0] is not gone
+
+
+class TestRace:
+    """Four methods at first, then the winner beside last-value until the next race."""
+
+    @staticmethod
+    def found(model: str, **scores: float) -> Forecast:
+        return Forecast("m", datetime(2026, 1, 1, tzinfo=UTC), 15.0, (), model, scores)
+
+    def names(self, fits: Fits) -> list[str]:
+        return [method.name for method in fits.of("p", "m")]
+
+    def raced(self, every: int = 3) -> Fits:
+        def methods() -> list[Counting]:
+            made = [Counting() for _ in range(3)]
+            for method, name in zip(made, ("last_value", "b", "c"), strict=True):
+                method.name = name
+            return made
+
+        return Fits(methods, every=every)
+
+    def test_the_winner_runs_beside_last_value_until_the_next(self) -> None:
+        fits = self.raced()
+        everybody = ["last_value", "b", "c"]
+        seen = []
+        for _ in range(12):
+            seen.append(self.names(fits))
+            scores = dict.fromkeys(seen[-1], 1.0)
+            fits.judged("p", "m", self.found("c", **scores))
+        races = [place for place, names in enumerate(seen) if names == everybody]
+        assert races[0] == 0
+        assert {later - before for before, later in pairwise(races[1:])} == {3}
+        assert all(names in (everybody, ["last_value", "c"]) for names in seen)
+
+    def test_scores_of_those_that_did_not_run_are_those_of_the_last_race(self) -> None:
+        fits = self.raced(every=8)
+        while True:  # up to a tick without a race
+            names = self.names(fits)
+            given = {"last_value": 3.0, "b": 2.0, "c": 1.0} if len(names) == 3 else {"last_value": 4.0, "c": 5.0}
+            found = fits.judged("p", "m", self.found("c", **given))
+            if len(names) == 2:
+                break
+        assert found.scores == {"last_value": 4.0, "b": 2.0, "c": 5.0}
+
+    def test_they_race_on_while_the_level_has_just_shifted(self) -> None:
+        fits = self.raced(every=100)
+        for _ in range(4):
+            assert len(self.names(fits)) == 3
+            fits.judged("p", "m", self.found("last_value after a shift", b=1.0, c=2.0))
+
+    def test_one_that_can_no_longer_forecast_has_them_race_again(self) -> None:
+        fits = self.raced(every=100)
+        while len(self.names(fits)) == 3:
+            fits.judged("p", "m", self.found("c", b=1.0, c=0.5))
+        fits.judged("p", "m", self.found("last_value", last_value=1.0))
+        assert len(self.names(fits)) == 3

@@ -6,6 +6,8 @@ from controlplane.errors import Fenced
 from controlplane.events.models import Event
 from controlplane.processes import lease
 
+NAME, OTHER = "pools-00", "pools-01"
+
 
 class Clock:
     """The database's clock, moved by hand."""
@@ -25,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def acquire(session: Session, holder: str) -> lease.Lease | None:
-    return lease.acquire_or_renew(session, name="controller", holder=holder, lease_s=10)
+    return lease.acquire_or_renew(session, names=[NAME], holder=holder, lease_s=10).get(NAME)
 
 
 def epoch(session: Session, holder: str) -> int:
@@ -69,34 +71,62 @@ class TestAcquireOrRenew:
             ("control.leader_changed", "a", 1),
             ("control.leader_changed", "b", 2),
         ]
-        assert told[1].data["previous_holder"] == "a"
+        assert told[1].data["previous_holders"] == ["a"]
 
 
-class TestAssertLeads:
+class TestSeveralAtOnce:
+    def test_what_is_free_is_taken_under_one_epoch_above_all_and_told_once(
+        self, session: Session, clock: Clock
+    ) -> None:
+        acquire(session, "a")
+        lease.raise_epoch(session, NAME, above=6)
+        clock.ms += 10_000
+        held = lease.acquire_or_renew(session, names=[OTHER, NAME], holder="b", lease_s=10, what="both")
+        assert {name: each.epoch for name, each in held.items()} == {NAME: 8, OTHER: 8}
+        told = session.scalars(select(Event).order_by(Event.id.desc())).first()
+        assert told is not None
+        assert told.message == "b leads both as of epoch 8 (after a)"
+        assert told.data["leases"] == [NAME, OTHER]
+
+    def test_what_another_holds_is_left_to_it(self, session: Session, clock: Clock) -> None:
+        acquire(session, "a")
+        assert set(lease.acquire_or_renew(session, names=[NAME, OTHER], holder="b", lease_s=10)) == {OTHER}
+
+    def test_one_lost_of_several_fences(self, session: Session, clock: Clock) -> None:
+        held = lease.acquire_or_renew(session, names=[NAME, OTHER], holder="a", lease_s=10)
+        terms = {name: each.epoch for name, each in held.items()}
+        lease.assert_holds(session, terms)
+        lease.raise_epoch(session, OTHER, above=1)
+        with pytest.raises(Fenced, match=OTHER) as fenced:
+            lease.assert_holds(session, terms)
+        assert fenced.value.extra["lease"] == OTHER
+
+
+class TestAssertHolds:
     def test_passes_for_the_present_epoch_and_fences_the_one_before(self, session: Session, clock: Clock) -> None:
         acquire(session, "a")
-        lease.assert_leads(session, "controller", 1)
+        lease.assert_holds(session, {NAME: 1})
         clock.ms += 10_000
         acquire(session, "b")
         with pytest.raises(Fenced, match="nothing was written"):
-            lease.assert_leads(session, "controller", 1)
+            lease.assert_holds(session, {NAME: 1})
 
     def test_fences_where_nobody_ever_led(self, session: Session) -> None:
         with pytest.raises(Fenced):
-            lease.assert_leads(session, "controller", 0)
+            lease.assert_holds(session, {NAME: 0})
 
 
 class TestRelease:
     def test_lets_another_lead_at_once_under_a_higher_epoch(self, session: Session, clock: Clock) -> None:
         acquire(session, "a")
-        assert lease.current_holder(session, "controller") is not None
-        assert lease.release(session, name="controller", holder="a")
-        assert lease.current_holder(session, "controller") is None
+        assert NAME in lease.current_holders(session, [NAME])
+        assert lease.release(session, names=[NAME], holder="a")
+        assert not lease.current_holders(session, [NAME])
         assert epoch(session, "b") == 2
 
     def test_by_one_who_does_not_hold_it_does_nothing(self, session: Session, clock: Clock) -> None:
         acquire(session, "a")
-        assert not lease.release(session, name="controller", holder="b")
+        assert not lease.release(session, names=[NAME], holder="b")
         assert acquire(session, "b") is None
 
 
@@ -105,12 +135,12 @@ class TestRaiseEpoch:
         self, session: Session, clock: Clock
     ) -> None:
         acquire(session, "a")
-        assert lease.raise_epoch(session, "controller", above=40) == 41
+        assert lease.raise_epoch(session, NAME, above=40) == 41
         with pytest.raises(Fenced):
-            lease.assert_leads(session, "controller", 1)
+            lease.assert_holds(session, {NAME: 1})
         assert epoch(session, "a") == 41
 
     def test_never_lowers_it(self, session: Session, clock: Clock) -> None:
-        lease.raise_epoch(session, "controller", above=40)
-        assert lease.raise_epoch(session, "controller", above=3) == 41
+        lease.raise_epoch(session, NAME, above=40)
+        assert lease.raise_epoch(session, NAME, above=3) == 41
         assert epoch(session, "a") == 42

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
@@ -8,10 +9,10 @@ from controlplane.errors import Fenced
 from controlplane.events.models import Event, OutboxItem
 from controlplane.rollouts.execute import Overtaken, execute
 from controlplane.rollouts.models import RolloutNode
-from controlplane.rollouts.phases import RolloutPhase, Verb
+from controlplane.rollouts.phases import NodeState, RolloutPhase, Verb
 from controlplane.rollouts.reconcile import reconcile
 from controlplane.rollouts.requests import request
-from tests.support.rollouts_in_sql import NOW, Lab, drive, lab
+from tests.support.rollouts_in_sql import NOW, Lab, drive, lab, measure
 
 P = RolloutPhase
 
@@ -63,6 +64,24 @@ class TestWhoMayWrite:
         with pytest.raises(Overtaken):
             execute(pool_lab.session, old, reconcile(old, NOW), epoch=pool_lab.epoch, now=NOW)
         assert rollout.version == 2
+
+    def test_room_that_another_controller_took_meanwhile_is_not_taken_twice(self, pool_lab: Lab) -> None:
+        """Pools of one fleet may be led by several controllers; what may be in flight is counted over all of them."""
+        rollout = pool_lab.begin()
+        now = drive(pool_lab, rollout, NOW, until=P.BASELINING)
+        seen = pool_lab.snapshot(rollout, now)
+        while not (step := reconcile(seen, now)).sends:
+            execute(pool_lab.session, seen, step, epoch=pool_lab.epoch, now=now)
+            now += timedelta(seconds=5)
+            pool_lab.obey(now)
+            measure(pool_lab, rollout, now)
+            seen = pool_lab.snapshot(rollout, now)
+        assert seen.in_flight_free == 1
+        part = pool_lab.session.scalars(select(RolloutNode).where(RolloutNode.rollout_id == rollout.id)).first()
+        assert part is not None
+        part.state = NodeState.DISPATCHED  # as of a rollout of another pool
+        with pytest.raises(Overtaken, match="others took the room"), pool_lab.session.begin_nested():
+            execute(pool_lab.session, seen, step, epoch=pool_lab.epoch, now=now)
 
     def test_a_move_that_is_not_in_the_table_is_our_bug(self, pool_lab: Lab) -> None:
         rollout = pool_lab.begin()

@@ -16,6 +16,8 @@ def states(phase: RolloutPhase, reached: RolloutPhase | None = None, step: int =
 @pytest.mark.parametrize(
     ("phase", "expected"),
     [
+        (P.PENDING_APPROVAL, ["pending"] * 5),
+        (P.SCHEDULED, ["pending"] * 5),
         (P.VALIDATING, ["active", "pending", "pending", "pending", "pending"]),
         (P.ANALYZING, ["done", "done", "active", "pending", "pending"]),
         (P.PROMOTING, ["done", "done", "done", "active", "pending"]),
@@ -33,6 +35,10 @@ def test_a_pause_shows_where() -> None:
 
 def test_a_way_back_shows_what_failed_and_what_never_came() -> None:
     assert states(P.ROLLED_BACK, P.ANALYZING) == ["done", "done", "failed", "skipped", "skipped"]
+
+
+def test_one_that_was_refused_never_began() -> None:
+    assert states(P.REJECTED, P.PENDING_APPROVAL) == ["skipped"] * 5
 
 
 def test_rungs_name_their_nodes() -> None:

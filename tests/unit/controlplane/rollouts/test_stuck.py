@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.errors import Fenced
 from controlplane.events.models import Event
+from controlplane.processes.shards import Terms
 from controlplane.rollouts import stuck
 from controlplane.rollouts.phases import ACTIVE, RolloutPhase
 from tests.support.arms import plan
@@ -26,7 +27,7 @@ def test_one_that_nothing_moves_is_told_of_once(pool_lab: Lab) -> None:
     late = NOW + timedelta(hours=1)
     for _ in range(2):
         found = stuck.untold(pool_lab.session, stuck.find_stuck(pool_lab.session, late))
-        stuck.tell(pool_lab.session, found, epoch=pool_lab.epoch, now=late)
+        stuck.tell(pool_lab.session, found, terms=pool_lab.terms, now=late)
     assert len(told(pool_lab)) == 1
     assert "VALIDATING" in told(pool_lab)[0]
 
@@ -46,7 +47,12 @@ def test_a_deposed_leader_tells_nothing(pool_lab: Lab) -> None:
     pool_lab.begin()
     late = NOW + timedelta(hours=1)
     with pytest.raises(Fenced):
-        stuck.tell(pool_lab.session, stuck.find_stuck(pool_lab.session, late), epoch=pool_lab.epoch - 1, now=late)
+        stuck.tell(
+            pool_lab.session,
+            stuck.find_stuck(pool_lab.session, late),
+            terms=Terms.everywhere(pool_lab.epoch - 1),
+            now=late,
+        )
 
 
 def test_every_phase_has_a_limit_beyond_the_plans_own() -> None:

@@ -1,0 +1,34 @@
+"""Quantiles of buckets, by cases worked out from Prometheus' rules for histogram_quantile."""
+
+import math
+
+import pytest
+
+from controlplane.telemetry.histograms import bucket_quantile
+
+INF = math.inf
+COUNTS = {0.1: 10.0, 0.5: 30.0, 1.0: 40.0, INF: 40.0}
+
+
+@pytest.mark.parametrize(
+    ("q", "expected"),
+    [(0.25, 0.1), (0.125, 0.05), (0.5, 0.3), (0.75, 0.5), (0.95, 0.9), (1.0, 1.0)],
+)
+def test_observations_are_spread_evenly_within_a_bucket(q: float, expected: float) -> None:
+    assert bucket_quantile(q, COUNTS) == pytest.approx(expected)
+
+
+def test_beyond_the_last_bound_nothing_is_known() -> None:
+    assert bucket_quantile(0.95, {0.1: 1.0, 0.5: 2.0, INF: 40.0}) == 0.5
+
+
+def test_a_count_below_the_one_before_counts_as_that() -> None:
+    assert bucket_quantile(0.5, {0.1: 10.0, 0.5: 9.0, 1.0: 20.0, INF: 20.0}) == pytest.approx(0.1)
+    assert bucket_quantile(0.75, {0.1: 10.0, 0.5: 9.0, 1.0: 20.0, INF: 20.0}) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    "counts", [{}, {INF: 4.0}, {0.1: 1.0, 0.5: 2.0}, {0.1: 0.0, INF: 0.0}], ids=["none", "one", "no end", "nobody"]
+)
+def test_without_observations_there_is_none(counts: dict[float, float]) -> None:
+    assert bucket_quantile(0.95, counts) is None
