@@ -1,18 +1,16 @@
-"""Decisions with their reasons, their replay, and the policy of a pool."""
+"""Decisions with their reasons and their replay."""
 
-import re
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter
 
-from controlplane.accounts.dependencies import Operator, require
+from controlplane.accounts.dependencies import require
 from controlplane.accounts.roles import Role
-from controlplane.decisions import service
-from controlplane.decisions.policy import Policy
+from controlplane.decisions import scaling, service
 from controlplane.decisions.reasons import Outcome
-from controlplane.decisions.schemas import DecisionOut, PolicyOut, ReplayOut
-from controlplane.dependencies import Now, ReadSession, WriteSession
-from controlplane.errors import Invalid, PreconditionMissing
+from controlplane.decisions.schemas import DecisionOut, ReplayOut, ScalingOut
+from controlplane.dependencies import Now, ProcessSettings, ReadSession
+from controlplane.errors import Conflict
 from controlplane.fleets import service as fleets
 from controlplane.idempotency.route import IdempotentRoute
 from controlplane.paging import Paged
@@ -23,6 +21,10 @@ router = APIRouter(tags=["decisions"], route_class=IdempotentRoute)
 
 _VIEWER = [require(Role.VIEWER)]
 _READ = declared(401, 403, 404, 422)
+
+
+class ScalingUnknown(Conflict):
+    title = "It is not known how many nodes are needed"
 
 
 @router.get("/decisions", dependencies=_VIEWER, responses=_READ)
@@ -61,44 +63,19 @@ def replay_decision(decision_id: str, session: ReadSession) -> ReplayOut:
     return ReplayOut(identical=identical, decision=made)
 
 
-@router.get("/pools/{pool_id}/policy", dependencies=_VIEWER, responses=_READ)
-def get_policy(pool_id: str, session: ReadSession, response: Response) -> PolicyOut:
-    """The policy in force. Its ETag goes into `If-Match` of a change."""
+@router.get("/pools/{pool_id}/scaling", dependencies=_VIEWER, responses=_READ | declared(409))
+def get_scaling(pool_id: str, session: ReadSession, settings: ProcessSettings, now: Now) -> ScalingOut:
+    """How many nodes the pool needs, for an autoscaler such as KEDA. 409 where it is not known: no number rather than a guess."""
     pool = fleets.get_pool(session, pool_id)
-    policy, version = service.current_policy(session, pool.id)
-    response.headers["ETag"] = _etag(version)
-    return PolicyOut(version=version, document=policy)
-
-
-@router.put("/pools/{pool_id}/policy", responses=declared(401, 403, 404, 412, 422, 428))
-def put_policy(
-    pool_id: str,
-    document: Policy,
-    who: Operator,
-    session: WriteSession,
-    now: Now,
-    response: Response,
-    if_match: Annotated[str | None, Header(description="the ETag that this change was made from")] = None,
-) -> PolicyOut:
-    """Sets the policy as a whole, as a new version. Sections that are left out take their defaults."""
-    if if_match is None:
-        raise PreconditionMissing(
-            "send the ETag of the policy that you read as `If-Match`, so that no change gets lost"
-        )
-    pool = fleets.get_pool(session, pool_id)
-    policy, version = service.put_policy(
-        session, pool.id, document, based_on=_version(if_match), actor=who.name, now=now
+    found = scaling.advise(service.latest_decision(session, pool.id), now, settings.tick_s)
+    if isinstance(found, str):
+        raise ScalingUnknown(f"pool {pool.name}: {found}")
+    return ScalingOut(
+        pool=pool.name,
+        nodes_wanted=found.nodes_wanted,
+        nodes_ready=found.nodes_ready,
+        planned_rps=found.planned_rps,
+        node_rps=round(found.node_rps, 4),
+        utilisation=scaling.UTILISATION,
+        at=found.at,
     )
-    response.headers["ETag"] = _etag(version)
-    return PolicyOut(version=version, document=policy)
-
-
-def _etag(version: int) -> str:
-    return f'"{version}"'
-
-
-def _version(if_match: str) -> int:
-    found = re.fullmatch(r'"(\d{1,9})"', if_match.strip())
-    if found is None:
-        raise Invalid(f'`If-Match` must be the ETag that GET handed out, like "3"; got {if_match[:40]}')
-    return int(found.group(1))

@@ -1,6 +1,7 @@
 """Brings together what `decide()` is given: reads SQL and fits step times, decides nothing."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select
@@ -8,17 +9,17 @@ from sqlalchemy.orm import Session
 
 from controlplane.decisions.decision import DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.freezing import frozen_reason
+from controlplane.decisions.lineage import Lineage
 from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.node_fits import offered_step_times
 from controlplane.decisions.performance import workload_of
-from controlplane.decisions.policies import current_policy
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.reasons import Outcome, Trigger
 from controlplane.decisions.step_time import fit_step_times
 from controlplane.events.kinds import EventKind
 from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
-from controlplane.fleets.models import Node, Pool, SettingsRevision
+from controlplane.fleets.models import Node, Pool
 from controlplane.forecasting.forecaster import Forecast
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
@@ -29,36 +30,45 @@ from inference_node.contract.step_profile import StepProfile, StepSample, prunin
 FORGOTTEN_AFTER_S = 600.0
 _LEAST_HISTORY_S, _SLACK_S = 120.0, 30.0
 _LOOKED_AT = {"offered_rps", "waiting", "ttft_p95_s", "itl_p95_s"}
-# `created_by` of revisions that the controller made starts with this; all others were wished for by people or brought by nodes.
-CONTROLLER = "controller"
 
 
-def gather_inputs(
+@dataclass(frozen=True, slots=True)
+class PoolFacts:
+    """What SQL knows of a pool at a moment. same_since: from when on all revisions compute as the settings do; None: always."""
+
+    now: datetime
+    name: str
+    policy: Policy
+    policy_version: int
+    settings: EngineSettings
+    nodes: tuple[NodeFacts, ...]
+    profiles: tuple[StepProfile, ...]
+    same_since: datetime | None
+    changes: tuple[PastChange, ...]
+    home: EngineSettings | None
+    frozen_reason: str | None
+    active_rollout: str | None
+
+
+def read_facts(
     session: Session,
     pool: Pool,
+    nodes: Sequence[Node],
+    lineage: Lineage,
+    policy: tuple[Policy, int],
     *,
     now: datetime,
-    observation: Observation | None,
-    history: Sequence[Observation],
-    forecasts: Mapping[str, Forecast],
     active_rollout: str | None,
     heartbeat_timeout_s: float,
-) -> DecisionInputs:
-    """history: the pool's windows, oldest first, `observation` last. active_rollout: id of the rollout under way, if any."""
-    policy, version = current_policy(session, pool.id)
-    revision = fleets.current_revision(session, pool)
-    settings = fleets.settings_of(revision)
-    nodes = live_nodes(fleets.list_nodes(session, pool.id), now)
-    profiles = [StepProfile.model_validate(node.step_profile or {}) for node in nodes]
-    workload = workload_of(history)
-    since = _same_numerics_since(fleets.list_revisions(session, pool.id, limit=50), settings)
-    windows = [seen for seen in history if since is None or seen.window_end - timedelta(seconds=seen.window_s) >= since]
-    return DecisionInputs(
+) -> PoolFacts:
+    """nodes: those that live. policy: with its version. active_rollout: id of the rollout under way, if any."""
+    rules, version = policy
+    return PoolFacts(
         now=now,
-        pool=pool.name,
-        policy=policy,
+        name=pool.name,
+        policy=rules,
         policy_version=version,
-        settings=settings,
+        settings=lineage.settings,
         nodes=tuple(
             NodeFacts(
                 id=node.id,
@@ -68,17 +78,44 @@ def gather_inputs(
             )
             for node in nodes
         ),
+        profiles=tuple(StepProfile.model_validate(node.step_profile or {}) for node in nodes),
+        same_since=lineage.same_since,
+        changes=past_changes(session, pool.id, rules, now),
+        home=lineage.home,
+        frozen_reason=frozen_reason(pool, rules, now),
+        active_rollout=active_rollout,
+    )
+
+
+def make_inputs(
+    facts: PoolFacts,
+    *,
+    observation: Observation | None,
+    history: Sequence[Observation],
+    forecasts: Mapping[str, Forecast],
+) -> DecisionInputs:
+    """history: the pool's windows, oldest first, `observation` last."""
+    settings, profiles, since = facts.settings, facts.profiles, facts.same_since
+    workload = workload_of(history)
+    windows = [seen for seen in history if since is None or seen.window_end - timedelta(seconds=seen.window_s) >= since]
+    return DecisionInputs(
+        now=facts.now,
+        pool=facts.name,
+        policy=facts.policy,
+        policy_version=facts.policy_version,
+        settings=settings,
+        nodes=facts.nodes,
         observation=observation,
-        history=needed_history(history, policy, now),
+        history=needed_history(history, facts.policy, facts.now),
         forecasts=dict(forecasts),
         step_times=fit_step_times(
             _cells(profiles, settings), windows, settings.precision, offered_step_times(profiles, settings, workload)
         ),
         workload=workload,
-        changes=past_changes(session, pool.id, policy, now),
-        home=_home(session, pool.id),
-        frozen_reason=frozen_reason(pool, policy, now),
-        active_rollout=active_rollout,
+        changes=facts.changes,
+        home=facts.home,
+        frozen_reason=facts.frozen_reason,
+        active_rollout=facts.active_rollout,
     )
 
 
@@ -150,27 +187,6 @@ def _decision_of(session: Session, event: Event) -> DecisionRecord | None:
 
 def _hash(row: DecisionRecord) -> str | None:
     return None if row.chosen is None else EngineSettings.model_validate(row.chosen).content_hash()
-
-
-def _home(session: Session, pool_id: str) -> EngineSettings | None:
-    query = (
-        select(SettingsRevision)
-        .where(SettingsRevision.pool_id == pool_id, SettingsRevision.created_by.not_like(f"{CONTROLLER}%"))
-        .order_by(SettingsRevision.number.desc())
-    )
-    row = session.scalars(query.limit(1)).first()
-    return None if row is None else fleets.settings_of(row)
-
-
-def _same_numerics_since(newest_first: Sequence[SettingsRevision], settings: EngineSettings) -> datetime | None:
-    """From when on all revisions compute as `settings` does, so that their step times may be mixed; None for always."""
-    key = settings.numerics_key()
-    since: datetime | None = None
-    for revision in newest_first:
-        if fleets.settings_of(revision).numerics_key() != key:
-            return since
-        since = revision.created_at
-    return None
 
 
 def _cells(profiles: Sequence[StepProfile], settings: EngineSettings) -> list[StepSample]:

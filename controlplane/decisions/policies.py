@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session
 
 from controlplane.decisions.models import PolicyRecord
@@ -17,6 +17,21 @@ def current_policy(session: Session, pool_id: str) -> tuple[Policy, int]:
     """The policy in force and its version; (defaults, 0) while nobody set one."""
     row = _newest(session, pool_id)
     return (Policy(), 0) if row is None else (Policy.model_validate(row.document), row.version)
+
+
+def current_policies(session: Session, pool_id: str | None = None) -> dict[str, tuple[Policy, int]]:
+    """By pool, of all pools or of one: the policy in force and its version. Pools that nobody set one for are not among them."""
+    newest = select(PolicyRecord.pool_id, func.max(PolicyRecord.version)).group_by(PolicyRecord.pool_id)
+    if pool_id is not None:
+        newest = newest.where(PolicyRecord.pool_id == pool_id)
+    query = select(PolicyRecord).where(tuple_(PolicyRecord.pool_id, PolicyRecord.version).in_(newest))
+    return {row.pool_id: (Policy.model_validate(row.document), row.version) for row in session.scalars(query)}
+
+
+def list_versions(session: Session, pool_id: str, *, limit: int) -> list[PolicyRecord]:
+    """Newest first."""
+    query = select(PolicyRecord).where(PolicyRecord.pool_id == pool_id).order_by(PolicyRecord.version.desc())
+    return list(session.scalars(query.limit(limit)))
 
 
 def put_policy(

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from controlplane.decisions.models import DecisionRecord
-from controlplane.decisions.policy import Autonomy, Policy
+from controlplane.decisions.policy import Autonomy
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.schemas import Out, UtcTime
 from inference_node.contract.settings import EngineSettings, KnobValue
@@ -93,15 +93,20 @@ def _candidate(previous: EngineSettings, recorded: dict[str, Any]) -> dict[str, 
     return recorded | {"settings": settings, "changes": previous.changed(settings)}
 
 
+class ScalingOut(Out):
+    """How many nodes a pool needs for the load that is planned for."""
+
+    pool: str
+    nodes_wanted: int = Field(description="what a replica count should be, at least 1")
+    nodes_ready: int
+    planned_rps: float = Field(description="requests per second that are planned for within the policy's horizon")
+    node_rps: float = Field(description="requests per second that one node carries under the settings in force")
+    utilisation: float = Field(description="share of it that is meant to be used")
+    at: UtcTime = Field(description="when that was seen")
+
+
 class ReplayOut(Out):
     """The decision made again from its recorded inputs by the code that runs now."""
 
     identical: bool = Field(description="whether everything that was recorded came out the same")
     decision: dict[str, Any]
-
-
-class PolicyOut(Out):
-    """A pool's policy. Version 0 are the defaults; the ETag is the version."""
-
-    version: int
-    document: Policy

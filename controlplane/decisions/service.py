@@ -1,17 +1,22 @@
 """Decisions in SQL: recorded with everything they were made from, read back, and made again exactly."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
 from controlplane.decisions.freezing import frozen_reason as frozen_reason
-from controlplane.decisions.gather import gather_inputs as gather_inputs
+from controlplane.decisions.gather import PoolFacts as PoolFacts
 from controlplane.decisions.gather import live_nodes as live_nodes
+from controlplane.decisions.gather import make_inputs as make_inputs
+from controlplane.decisions.gather import read_facts as read_facts
+from controlplane.decisions.lineage import Lineages as Lineages
 from controlplane.decisions.models import DecisionRecord
+from controlplane.decisions.policies import current_policies as current_policies
 from controlplane.decisions.policies import current_policy as current_policy
 from controlplane.decisions.policies import put_policy as put_policy
 from controlplane.decisions.reasons import Outcome
@@ -42,7 +47,7 @@ def record_decision(
     and `last_at` grow, and the rest shows the newest of them, still replayable.
     """
     save_forecasts(session, pool_id, _forecasts(decision, inputs))
-    last = latest_decision(session, pool_id)
+    last = _last_said(session, pool_id)
     if last is not None and _says_the_same(last, decision):
         last.repeats += 1
         last.last_at = decision.at
@@ -66,6 +71,18 @@ def record_decision(
     )
     _tell_breach(session, decision, inputs, pool_id, row)
     return row
+
+
+def _last_said(session: Session, pool_id: str) -> DecisionRecord | None:
+    """The newest decision without its large documents, which are tens of kB: they are written over or left alone, never read."""
+    query = (
+        select(DecisionRecord)
+        .where(DecisionRecord.pool_id == pool_id)
+        .order_by(DecisionRecord.at.desc(), DecisionRecord.id.desc())
+        .limit(1)
+    )
+    large = (DecisionRecord.inputs, DecisionRecord.candidates, DecisionRecord.forecast, DecisionRecord.constraints)
+    return session.scalars(query.options(*(defer(column) for column in large))).first()
 
 
 def link_rollout(session: Session, decision_id: str, rollout_id: str) -> None:
@@ -106,6 +123,19 @@ def list_decisions(
             (DecisionRecord.at < at) | ((DecisionRecord.at == at) & (DecisionRecord.id < row_id)),
         )
     return list(session.scalars(query))
+
+
+def count_since(session: Session, pool_id: str, since: datetime) -> int:
+    """How many rows `decisions_since` gives."""
+    query = select(func.count()).where(DecisionRecord.pool_id == pool_id, DecisionRecord.last_at >= since)
+    return session.scalar(query) or 0
+
+
+def decisions_since(session: Session, pool_id: str, since: datetime) -> Iterator[DecisionRecord]:
+    """Those last made since then, newest first, read as they are asked for: each holds tens of kB."""
+    query = select(DecisionRecord).where(DecisionRecord.pool_id == pool_id, DecisionRecord.last_at >= since)
+    newest_first = query.order_by(DecisionRecord.at.desc(), DecisionRecord.id.desc())
+    return iter(session.scalars(newest_first.execution_options(yield_per=25)))
 
 
 def replay(record: DecisionRecord) -> tuple[bool, Decision]:

@@ -1,5 +1,6 @@
 """Windows, forecasts, decisions and policies as clients of the real API see them."""
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -131,6 +132,23 @@ class TestObservationsAndForecasts:
         assert refused.status_code == 422
 
 
+class TestScaling:
+    def test_is_a_whole_number_of_nodes_with_what_stands_behind_it(self, api: Api, pool_id: str) -> None:
+        found = api.client.get(f"/api/v1/pools/{pool_id}/scaling").json()
+        assert (found["pool"], found["nodes_ready"], found["utilisation"]) == ("main", 1, 0.8)
+        wanted = math.ceil(found["planned_rps"] / (0.8 * found["node_rps"]))
+        assert found["nodes_wanted"] == max(1, wanted) > 1  # 4 requests a second are beyond one node with a batch of 4
+
+    def test_without_a_decision_no_number_is_given(self, api: Api, pool_id: str) -> None:
+        engine = make_engine(api.settings.database_url)
+        with session_scope(engine) as session:
+            other = fleets.register_node(session, registration("alone", pool="empty"), now=NOW).node.pool_id
+        engine.dispose()
+        refused = api.client.get(f"/api/v1/pools/{other}/scaling")
+        assert refused.status_code == 409
+        assert "no decision was made" in refused.json()["detail"]
+
+
 class TestPolicy:
     def test_is_read_changed_and_guarded_by_its_etag(self, api: Api, pool_id: str) -> None:
         path = f"/api/v1/pools/{pool_id}/policy"
@@ -150,3 +168,41 @@ class TestPolicy:
         assert answer.status_code == 422
         assert "max_bach_size" in answer.json()["detail"]
         assert api.client.get(path).json()["version"] == 0
+
+    def test_its_versions_say_who_set_what(self, api: Api, pool_id: str) -> None:
+        path = f"/api/v1/pools/{pool_id}/policy"
+        for version, ttft_s in enumerate((0.7, 0.8)):
+            document = {"slo": {"ttft_p95_s": ttft_s}}
+            api.client.put(path, json=document, headers={"If-Match": f'"{version}"'}).raise_for_status()
+        found = api.client.get(f"/api/v1/pools/{pool_id}/policies").json()["items"]
+        assert [(v["version"], v["document"]["slo"]["ttft_p95_s"]) for v in found] == [(2, 0.8), (1, 0.7)]
+        assert {v["created_by"] for v in found} == {"bootstrap admin"}
+
+    def test_is_described_for_forms(self, api: Api) -> None:
+        found = api.client.get("/api/v1/policy-schema").json()
+        slo = found["document_schema"]["$defs"]["Slo"]["properties"]["ttft_p95_s"]
+        assert (slo["type"], slo["exclusiveMinimum"], slo["default"]) == ("number", 0, 1.5)
+        assert "in seconds" in slo["description"]
+        assert found["defaults"]["slo"]["ttft_p95_s"] == 1.5
+
+    def test_is_tried_on_the_past_and_changes_nothing(self, api: Api, pool_id: str) -> None:
+        path = f"/api/v1/pools/{pool_id}/policy"
+        document = api.client.get(path).json()["document"]
+        same = api.client.post(f"{path}/trial", json={"document": document}).json()
+        assert (same["decisions"], same["looked_at"], same["proposed"], same["would_propose"]) == (2, 2, 1, 1)
+        assert (same["differing"], same["differences"]) == (0, [])
+        document["autonomy"] |= dict.fromkeys(document["autonomy"], "observe")
+        found = api.client.post(f"{path}/trial", json={"document": document, "hours": 2}).json()
+        assert (found["proposed"], found["would_propose"], found["differing"]) == (1, 0, 1)
+        (other,) = found["differences"]
+        assert (other["outcome"], other["would_outcome"]) == ("APPLY", "HOLD")
+        assert other["changes"]["max_batch_size"][0] == 4
+        assert other["would_change"] == {}
+        assert api.client.get(f"/api/v1/decisions/{other['decision_id']}").json()["outcome"] == "APPLY"
+        assert api.client.get(path).json()["version"] == 0
+
+    def test_a_trial_of_a_wrong_document_names_the_field(self, api: Api, pool_id: str) -> None:
+        body = {"document": {"slo": {"ttft_p95_s": -1}}}
+        answer = api.client.post(f"/api/v1/pools/{pool_id}/policy/dry-run", json=body)
+        assert answer.status_code == 422
+        assert "ttft_p95_s" in answer.json()["detail"]

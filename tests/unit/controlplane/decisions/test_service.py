@@ -12,8 +12,10 @@ from controlplane.db import session_scope
 from controlplane.decisions import service
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import DecisionInputs
-from controlplane.decisions.gather import gather_inputs, past_changes
+from controlplane.decisions.gather import live_nodes, make_inputs, past_changes, read_facts
+from controlplane.decisions.lineage import Lineages, read_lineage
 from controlplane.decisions.models import DecisionRecord
+from controlplane.decisions.policies import current_policies
 from controlplane.decisions.policy import Policy, Slo
 from controlplane.decisions.reasons import Outcome, Reason
 from controlplane.errors import NotFound, Stale
@@ -182,13 +184,34 @@ class TestGatherInputs:
 
 
 def gather(session: Session, pool: Pool, now: datetime = NOW) -> DecisionInputs:
-    return gather_inputs(
-        session,
-        pool,
-        now=now,
-        observation=None,
-        history=[],
-        forecasts={},
-        active_rollout=None,
-        heartbeat_timeout_s=15.0,
-    )
+    nodes = live_nodes(fleets.list_nodes(session, pool.id), now)
+    policy = current_policies(session, pool.id).get(pool.id, (Policy(), 0))
+    lineage = read_lineage(session, pool)
+    facts = read_facts(session, pool, nodes, lineage, policy, now=now, active_rollout=None, heartbeat_timeout_s=15.0)
+    return make_inputs(facts, observation=None, history=[], forecasts={})
+
+
+class TestLineages:
+    def test_is_read_again_when_the_pool_has_another_revision_and_not_before(
+        self, session: Session, pool: Pool
+    ) -> None:
+        lineages = Lineages()
+        number = fleets.newest_numbers(session, pool.id)[pool.id]
+        first = lineages.of(session, pool, number)
+        assert lineages.of(session, pool, number) is first
+        wish = first.settings.replace(max_batch_size=first.settings.max_batch_size + 1)
+        # Not in force yet, but what people wish for is where the pool comes home to.
+        fleets.create_revision(session, pool, wish, created_by="alice", reason="", now=NOW)
+        assert fleets.newest_numbers(session)[pool.id] == number + 1
+        again = lineages.of(session, pool, number + 1)
+        assert (again.settings, again.home) == (first.settings, wish)
+        lineages.forget_all_but(set())
+        assert lineages.of(session, pool, number + 1) is not again
+
+    def test_policies_of_all_pools_are_those_of_each(self, session: Session, pool: Pool) -> None:
+        assert current_policies(session) == {}
+        for number in range(3):
+            policy = Policy(slo=Slo(ttft_p95_s=1.0 + number))
+            service.put_policy(session, pool.id, policy, based_on=number, actor="alice", now=NOW)
+        assert current_policies(session) == {pool.id: service.current_policy(session, pool.id)}
+        assert current_policies(session)[pool.id][1] == 3

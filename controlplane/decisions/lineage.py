@@ -1,0 +1,77 @@
+"""What a pool's revisions tell: the settings in force, since when steps compute as they do, and those to come home to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from controlplane.fleets import service as fleets
+from controlplane.fleets.models import Pool, SettingsRevision
+from inference_node.contract.settings import EngineSettings
+
+# `created_by` of revisions that the controller made starts with this; all others were wished for by people or brought by nodes.
+CONTROLLER = "controller"
+# Those whose arithmetic is looked at; older ones hardly ever matter.
+_REVISIONS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """same_since: from when on all revisions compute as the settings do, None for always. home: what somebody else than the
+    controller wished for last, None for nothing."""
+
+    settings: EngineSettings
+    same_since: datetime | None
+    home: EngineSettings | None
+
+
+def read_lineage(session: Session, pool: Pool) -> Lineage:
+    settings = fleets.settings_of(fleets.current_revision(session, pool))
+    revisions = fleets.list_revisions(session, pool.id, limit=_REVISIONS)
+    return Lineage(settings, _same_numerics_since(revisions, settings), _home(session, pool.id, revisions))
+
+
+class Lineages:
+    """Of many pools, each read again when it has another revision: revisions themselves never change. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[tuple[str | None, int], Lineage]] = {}
+
+    def of(self, session: Session, pool: Pool, newest: int) -> Lineage:
+        """newest: number of the pool's newest revision, which need not be in force."""
+        key = (pool.current_revision_id, newest)
+        known = self._of.get(pool.id)
+        if known is None or known[0] != key:
+            known = self._of[pool.id] = (key, read_lineage(session, pool))
+        return known[1]
+
+    def forget_all_but(self, pool_ids: set[str]) -> None:
+        for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
+            del self._of[pool_id]
+
+
+def _home(session: Session, pool_id: str, newest_first: Sequence[SettingsRevision]) -> EngineSettings | None:
+    for revision in newest_first:
+        if not revision.created_by.startswith(CONTROLLER):
+            return fleets.settings_of(revision)
+    if len(newest_first) < _REVISIONS:
+        return None  # these were all of them
+    query = (
+        select(SettingsRevision)
+        .where(SettingsRevision.pool_id == pool_id, SettingsRevision.created_by.not_like(f"{CONTROLLER}%"))
+        .order_by(SettingsRevision.number.desc())
+    )
+    row = session.scalars(query.limit(1)).first()
+    return None if row is None else fleets.settings_of(row)
+
+
+def _same_numerics_since(newest_first: Sequence[SettingsRevision], settings: EngineSettings) -> datetime | None:
+    key = settings.numerics_key()
+    since: datetime | None = None
+    for revision in newest_first:
+        if fleets.settings_of(revision).numerics_key() != key:
+            return since
+        since = revision.created_at
+    return None
