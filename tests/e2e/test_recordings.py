@@ -69,7 +69,8 @@ def page(api: Api, node: Served) -> Iterator[Page]:
             "request", lambda r: None if urlsplit(r.url).netloc == urlsplit(api.url).netloc else elsewhere.append(r.url)
         )
         page.goto(f"/#token={ADMIN_TOKEN}")
-        expect(page.locator("h1")).to_be_visible()
+        page.get_by_role("button", name="Skip for now").click()
+        expect(page.get_by_role("heading", level=1, name="Fleet")).to_be_visible()
         page.goto(f"/nodes/{node_id}")
         yield page
         context.close()

@@ -52,6 +52,7 @@ def test_a_surge_is_foreseen_decided_tried_and_promoted(surge: LocalFleet) -> No
         page = context.new_page()
         listen(page, surge.url, faults)
         page.goto(surge.wait()["sign_in_url"])
+        page.get_by_role("button", name="Skip for now").click(timeout=PAGE_MS)
         card = page.get_by_role("article", name="demo")
         expect(card.get_by_role("img", name="Offered load")).to_be_visible(timeout=PAGE_MS)
         decisions = context.new_page()

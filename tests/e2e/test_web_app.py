@@ -6,10 +6,9 @@ to the console and asks no other host.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -25,7 +24,9 @@ from controlplane.rollouts import service as rollouts
 from tests.support.api import ADMIN_TOKEN, Api, api_server
 from tests.support.browser import chromium, chromium_path
 from tests.support.database import sqlite_url
+from tests.support.people import add_admin
 from tests.support.seeded_fleet import SeededFleet, seed_fleet
+from tests.support.web_visit import Visit, faults_of, open_tab
 
 pytestmark = [
     pytest.mark.browser,
@@ -34,9 +35,6 @@ pytestmark = [
         not (ui.STATIC / "index.html").is_file(), reason="the web app is not built: python hatch_build.py"
     ),
 ]
-WIDTHS = {"wide": 1440, "phone": 390}
-SERIOUS = {"serious", "critical"}
-TIMEOUT_MS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,40 +59,13 @@ class Site:
         }
 
 
-@dataclass(slots=True)
-class Visit:
-    """One tab, and what it did that it should not."""
-
-    page: Page
-    faults: list[str] = field(default_factory=list)
-
-    def goto(self, path: str) -> None:
-        """Opens a page and waits until its data stands there."""
-        self.page.goto(path)
-        expect(self.page.locator("h1")).to_be_visible()
-        expect(self.page.get_by_text("Loading", exact=True)).to_have_count(0)
-
-    def watch(self, host: str) -> None:
-        self.page.on("console", lambda message: self._heard(message.type, message.text))
-        self.page.on("pageerror", lambda error: self.faults.append(f"uncaught: {error}"))
-        self.page.on(
-            "request",
-            lambda request: (
-                None if urlsplit(request.url).netloc in {host, ""} else self.faults.append(f"off-host: {request.url}")
-            ),
-        )
-
-    def _heard(self, kind: str, text: str) -> None:
-        if kind in {"error", "warning"}:
-            self.faults.append(f"console {kind}: {text}")
-
-
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     url = sqlite_url(tmp_path_factory.mktemp("web-app"))
     engine = make_engine(url)
     try:
         fleet = seed_fleet(engine, now=datetime.now(UTC))
+        add_admin(engine)
         with api_server(url) as api, chromium() as browser:
             yield Site(api, engine, fleet, browser)
     finally:
@@ -102,24 +73,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 @contextmanager
-def visit(site: Site, scheme: str = "light", width: int = WIDTHS["wide"]) -> Iterator[Visit]:
+def visit(site: Site, scheme: str = "light", width: str = "wide") -> Iterator[Visit]:
     """A fresh tab, signed in by the link that `trimtab up` prints."""
-    dark = scheme == "dark"
-    context = site.browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme="dark" if dark else "light",
-        reduced_motion="reduce",
-        base_url=site.api.url,
-    )
-    context.set_default_timeout(TIMEOUT_MS)
-    expect.set_options(timeout=TIMEOUT_MS)
-    tab = Visit(context.new_page())
-    tab.watch(urlsplit(site.api.url).netloc)
-    try:
+    with open_tab(site.browser, site.api.url, scheme=scheme, width=width) as tab:
         tab.goto(f"/#token={ADMIN_TOKEN}")
         yield tab
-    finally:
-        context.close()
 
 
 # Contrast depends on the scheme and layout on the width, so that two of the four cells see nearly all there is to see.
@@ -134,15 +92,14 @@ LOOKS = [
 @pytest.mark.parametrize(("scheme", "width"), LOOKS)
 def test_every_page_is_accessible_quiet_and_at_home(site: Site, scheme: str, width: str) -> None:
     axe = Axe()
-    with visit(site, scheme, WIDTHS[width]) as tab:
+    with visit(site, scheme, width) as tab:
         for name, path in site.pages().items():
             tab.goto(path)
             scheme_shown = tab.page.evaluate("document.documentElement.dataset.mantineColorScheme")
             assert scheme_shown == scheme
-            assert _faults_of(axe, tab.page) == [], name
-            overflow = tab.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-            assert overflow <= 0, f"{name} is {overflow} px wider than the window"
-        assert tab.faults == []
+            assert faults_of(axe, tab.page) == [], name
+            assert tab.overflow_px() <= 0, f"{name} is wider than the window"
+        assert tab.faults + tab.refusals == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -153,16 +110,16 @@ def test_every_dialog_is_accessible(site: Site, scheme: str) -> None:
         for button, said in (("New rollout", "Reason"), ("Freeze pool demo", "No new change")):
             tab.page.get_by_role("button", name=button).click()
             expect(tab.page.get_by_role("dialog").get_by_text(said).first).to_be_visible()
-            assert _faults_of(axe, tab.page) == [], button
+            assert faults_of(axe, tab.page) == [], button
             tab.page.keyboard.press("Escape")
             expect(tab.page.get_by_role("dialog")).to_have_count(0)
         tab.page.keyboard.press("?")
         expect(tab.page.get_by_role("dialog", name="Keys")).to_be_visible()
-        assert _faults_of(axe, tab.page) == []
+        assert faults_of(axe, tab.page) == []
         tab.page.keyboard.press("Escape")
         tab.page.keyboard.press("/")
         expect(tab.page.get_by_label("Go to", exact=True)).to_be_focused()
-        assert _faults_of(axe, tab.page) == []
+        assert faults_of(axe, tab.page) == []
 
 
 class TestSigningIn:
@@ -170,15 +127,16 @@ class TestSigningIn:
         with visit(site) as tab:
             expect(tab.page.get_by_role("heading", name="Fleet")).to_be_visible()
             assert "token" not in tab.page.url
-            assert tab.faults == []
+            assert tab.faults + tab.refusals == []
 
     def test_token_is_pasted_and_a_wrong_one_is_refused_in_words(self, site: Site) -> None:
         context = site.browser.new_context(base_url=site.api.url)
         page = context.new_page()
         page.goto("/decisions")
+        page.get_by_role("button", name="Use an API token instead").click()
         page.get_by_label("API token", exact=True).fill("tt_wrong")
         page.keyboard.press("Enter")
-        expect(page.get_by_text("This token is not valid here")).to_be_visible()
+        expect(page.get_by_text("This token lets nobody in")).to_be_visible()
         page.get_by_label("API token", exact=True).fill(ADMIN_TOKEN)
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Decisions")).to_be_visible()
@@ -242,7 +200,7 @@ class TestKeyboard:
                 tab.page.keyboard.press("g")
                 tab.page.keyboard.press(key)
                 expect(tab.page.get_by_role("heading", level=1, name=title)).to_be_visible()
-            assert tab.faults == []
+            assert tab.faults + tab.refusals == []
 
     def test_search_finds_a_node(self, site: Site) -> None:
         with visit(site) as tab:
@@ -284,7 +242,7 @@ class TestChanging:
             tab.page.get_by_role("button", name="Unfreeze pool demo").click()
             tab.page.get_by_role("dialog").get_by_role("button", name="Unfreeze", exact=True).click()
             expect(tab.page.get_by_text("Tuned as its policy allows")).to_be_visible()
-            assert tab.faults == []
+            assert tab.faults + tab.refusals == []
 
     def test_rollout_by_hand_is_checked_started_and_aborted(self, site: Site) -> None:
         _make_ready(site)
@@ -304,7 +262,22 @@ class TestChanging:
             expect(tab.page.get_by_role("dialog").get_by_text("Nothing has to be undone")).to_be_visible()
             tab.page.get_by_role("dialog").get_by_role("button", name="Abort").click()
             expect(tab.page.get_by_text("asked to abort").first).to_be_visible()
-            assert tab.faults == []
+            assert tab.faults + tab.refusals == []
+
+
+@pytest.mark.slow
+def test_who_operates_one_pool_is_offered_what_that_allows(site: Site) -> None:
+    for name, pools, may in (("pia", {site.fleet.pool_id: "operator"}, True), ("vic", {}, False)):
+        invited = site.api.client.post("/api/v1/users", json={"name": name, "role": "viewer", "pools": pools}).json()
+        with open_tab(site.browser, site.api.url) as tab:
+            tab.goto(invited["url"])
+            tab.page.get_by_role("textbox", name="Choose a password").fill("some quite plain words")
+            tab.page.get_by_role("button", name="Accept and sign in").click()
+            expect(tab.page.get_by_role("heading", level=1, name="Fleet")).to_be_visible()
+            tab.goto(f"/pools/{site.fleet.pool_id}")
+            for button in ("New rollout", "Freeze pool demo"):
+                expect(tab.page.get_by_role("button", name=button)).to_be_enabled(enabled=may)
+            assert tab.faults + tab.refusals == []
 
 
 def test_page_follows_the_event_stream_without_reload(site: Site) -> None:
@@ -336,14 +309,6 @@ def test_page_says_since_when_it_is_stale_and_recovers(site: Site) -> None:
 
 def test_built_app_is_that_of_these_sources() -> None:
     assert hatch_build.is_current(Path(hatch_build.__file__).parent), "rebuild it: python hatch_build.py"
-
-
-def _faults_of(axe: Axe, page: Page) -> list[str]:
-    return [
-        f"{rule['id']} at {[node['target'] for node in rule['nodes']][:3]}: {rule['nodes'][0]['failureSummary']}"
-        for rule in axe.run(page).response["violations"]
-        if rule["impact"] in SERIOUS
-    ]
 
 
 def _look_at(page: Page) -> None:

@@ -51,6 +51,27 @@ export const STREAM_KINDS = [
   "pool.frozen",
   "pool.unfrozen",
   "policy.changed",
+  "access.user_created",
+  "access.user_disabled",
+  "access.user_enabled",
+  "access.role_changed",
+  "access.password_set",
+  "access.password_reset",
+  "access.token_created",
+  "access.token_revoked",
+  "access.enrolment_created",
+  "access.enrolment_revoked",
+  "webhook.created",
+  "webhook.changed",
+  "webhook.removed",
+  "webhook.enabled",
+  "webhook.disabled",
+  "webhook.secret_rotated",
+  "webhook.delivery_failed",
+  "alert.firing",
+  "alert.resolved",
+  "alert.truncated",
+  "alert.rule_changed",
 ] as const;
 
 /** Which cached answers a message of the live stream makes old. The stream carries no data into the page: REST stays the truth. */
@@ -71,11 +92,18 @@ export function staleAfter(kind: string): QueryKey[] {
       return [keys.rollouts, keys.events];
     case "node":
       return [keys.nodes, keys.fleet, keys.pools, keys.rollouts, keys.events];
-    case "pool":
     case "policy":
+      return [["policies"], keys.fleet, keys.pools, keys.events];
+    case "pool":
       return [keys.fleet, keys.pools, keys.system, keys.events];
     case "control":
       return [keys.system, keys.events];
+    case "webhook":
+      return [keys.webhooks, keys.events];
+    case "alert":
+      return [keys.alerts, keys.events];
+    case "access":
+      return [keys.access, keys.session, keys.events]; // a role that changed shows in what one may do
     default:
       return [keys.events];
   }

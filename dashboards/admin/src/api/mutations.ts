@@ -25,6 +25,14 @@ export const useRolloutVerb = (id: string) =>
     return body(api.POST(`/api/v1/rollouts/{rollout_id}/${verb}`, { params, body: { reason } }));
   });
 
+/** Agrees to the settings that the page shows, or refuses them: the answer is bound to their hash. */
+export const useVote = (shown: Rollout) =>
+  useChange(({ verdict, comment }: { verdict: "approve" | "refuse"; comment: string }): Promise<Rollout> => {
+    const params = { path: { rollout_id: shown.id } };
+    const vote = { settings_hash: shown.to_revision.content_hash, comment };
+    return body(api.POST(`/api/v1/rollouts/{rollout_id}/${verdict}`, { params, body: vote }));
+  });
+
 export const useCreateRollout = () =>
   useChange(async (order: RolloutOrder): Promise<Rollout> => {
     const answer = await body(api.POST("/api/v1/rollouts", { body: { ...order, dry_run: false } }));
@@ -59,14 +67,6 @@ export function useStartRecording(nodeId: string) {
     mutationFn: (order: { kind: ProfileKind; seconds: number }) =>
       body(api.POST("/api/v1/nodes/{node_id}/profiles", { params: { path: { node_id: nodeId } }, body: order })),
     onSettled: () => queries.invalidateQueries({ queryKey: keys.recordings(nodeId) }),
-  });
-}
-
-export function useSignIn() {
-  const queries = useQueryClient();
-  return useMutation({
-    mutationFn: (token: string) => body(api.POST("/api/v1/session", { body: { token } })),
-    onSuccess: () => queries.invalidateQueries({ queryKey: keys.session }),
   });
 }
 

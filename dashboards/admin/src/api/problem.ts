@@ -40,15 +40,27 @@ function isField(value: unknown): value is { field: string; message: string } {
   return typeof field === "string" && typeof message === "string";
 }
 
+/** What an error says of one field of a form, null for nothing. A field within it (`pools.x` in `pools`) counts. */
+export function fieldProblem(error: unknown, field: string): string | null {
+  if (!(error instanceof Problem)) return null;
+  const found = error.fields.find((one) => one.field === field || one.field.startsWith(`${field}.`));
+  return found?.message ?? null;
+}
+
+/** Whether an error says something that none of these fields shows. */
+export function isBeside(error: unknown, fields: readonly string[]): boolean {
+  return error !== null && error !== undefined && !fields.some((field) => fieldProblem(error, field) !== null);
+}
+
 /** What a person can do about it, in one sentence. */
 export function wayOut(problem: Problem): string {
   switch (problem.status) {
     case 0:
       return "Check that `trimtab up` (or the API process) is running.";
     case 401:
-      return "Sign in again: the link that `trimtab up` printed does it.";
+      return "Sign in again.";
     case 403:
-      return "Ask for a token with a higher role: viewers read, operators change.";
+      return "Ask an admin for a higher role: viewers read, operators change.";
     case 404:
       return "It may have been removed, or the link is of another installation.";
     case 409:

@@ -12,7 +12,7 @@ export const useSession = (enabled = true) =>
     enabled,
     queryFn: async ({ signal }): Promise<Session | null> => {
       try {
-        return await body(api.GET("/api/v1/session", { signal }));
+        return (await body(api.GET("/api/v1/session", { signal }))) ?? null; // 204: nobody
       } catch (error) {
         if (error instanceof Problem && error.status === 401) return null;
         throw error;

@@ -1,8 +1,9 @@
 import { keepPreviousData, useInfiniteQuery, useQuery } from "@tanstack/react-query";
 import { api, body } from "./client";
 import { keys } from "./keys";
+import type { Rollout } from "./types";
 
-export type RolloutFilter = { pool_id?: string; active?: boolean };
+export type RolloutFilter = { pool_id?: string; active?: boolean; phase?: Rollout["phase"] };
 
 export const useRollouts = (filter: RolloutFilter, limit = 30) =>
   useInfiniteQuery({

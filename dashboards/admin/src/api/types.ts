@@ -28,6 +28,11 @@ export type Process = Read<"ProcessOut">;
 export type System = Read<"SystemOut">;
 export type Session = Read<"SessionOut">;
 
+export type Policy = components["schemas"]["Policy-Input"];
+export type PolicyNow = Read<"PolicyOut">;
+export type PolicyVersion = Read<"PolicyVersionOut">;
+export type PolicyTrial = Read<"PolicyTrialOut">;
+
 export type Rollout = Read<"RolloutOut">;
 export type RolloutStep = Read<"RungOut">;
 export type RolloutNode = Read<"RolloutNodeOut">;

@@ -2,6 +2,7 @@ import { localStorageColorSchemeManager, MantineProvider } from "@mantine/core";
 import { QueryClientProvider } from "@tanstack/react-query";
 import { RouterProvider } from "react-router";
 import { LiveContext, live, queries } from "./live";
+import { styleNonce } from "./nonce";
 import { router } from "./routes";
 import { cssVariables, theme } from "./theme";
 
@@ -14,6 +15,7 @@ export function App() {
       cssVariablesResolver={cssVariables}
       colorSchemeManager={schemes}
       defaultColorScheme="auto"
+      getStyleNonce={() => styleNonce}
     >
       <QueryClientProvider client={queries}>
         <LiveContext value={live}>

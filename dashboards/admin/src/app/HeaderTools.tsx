@@ -1,9 +1,11 @@
 import { ActionIcon, Menu, Tooltip, useComputedColorScheme, useMantineColorScheme } from "@mantine/core";
 import { spotlight } from "@mantine/spotlight";
+import { Link } from "react-router";
 import { useSignOut } from "../api/mutations";
 import { useSession } from "../api/queries";
 import { CheckIcon, MoonIcon, PersonIcon, ScreenIcon, SearchIcon, SunIcon } from "../components/icons";
 import { words } from "../lib/format";
+import { putOffSetUp } from "./entry";
 import { useLive } from "./live";
 import classes from "./Shell.module.css";
 
@@ -84,6 +86,10 @@ function AccountMenu() {
         <Menu.Label>
           {session.data.name} · {words(session.data.role)}
         </Menu.Label>
+        {session.data.set_up_due && <Menu.Item onClick={() => putOffSetUp(null)}>Set up the first admin</Menu.Item>}
+        <Menu.Item component={Link} to="/account">
+          Your account
+        </Menu.Item>
         <Menu.Item component="a" href="/docs">
           API reference
         </Menu.Item>

@@ -10,6 +10,7 @@ export function Navigation({ onHelp }: { onHelp: () => void }) {
   const system = useSystem();
   const pools = fleet.data?.pools ?? [];
   const active = pools.filter((pool) => pool.active_rollout).length;
+  const waiting = pools.filter((pool) => pool.active_rollout?.phase === "PENDING_APPROVAL").length;
   return (
     <>
       <nav className={classes.nav} aria-label="Main">
@@ -19,7 +20,11 @@ export function Navigation({ onHelp }: { onHelp: () => void }) {
             {label}
             {to === "/rollouts" && active > 0 && (
               <span className={classes.count}>
-                <Chip tone="accent">{active} active</Chip>
+                {waiting > 0 ? (
+                  <Chip tone="warn">{waiting} to approve</Chip>
+                ) : (
+                  <Chip tone="accent">{active} active</Chip>
+                )}
               </span>
             )}
           </NavLink>

@@ -1,49 +1,47 @@
-import { type ReactNode, useEffect, useState } from "react";
-import { useSignIn } from "../api/mutations";
+import { type ReactNode, useEffect } from "react";
+import { useSignIn } from "../api/access";
 import { useSession } from "../api/queries";
 import { Failed, Loading } from "../components/States";
+import type { EntryLink } from "../lib/entryLink";
+import { EntryFrame } from "../pages/signin/EntryFrame";
+import { InvitationPage } from "../pages/signin/InvitationPage";
+import { SetUpPage } from "../pages/signin/SetUpPage";
 import { SignInPage } from "../pages/signin/SignInPage";
+import { leaveLink, putOffSetUp, useEntryLink, useSetUpPutOff } from "./entry";
 
-/** Takes the token out of `/#token=…` and out of the address at once, so that it stays in no history or shared link. */
-function takeToken(): string | null {
-  const token = new URLSearchParams(window.location.hash.slice(1)).get("token");
-  if (token) window.history.replaceState(window.history.state, "", window.location.pathname + window.location.search);
-  return token;
-}
+// A token's link is followed once, also where React mounts twice.
+let tried: EntryLink | null = null;
 
-// Read once when the page loads, before the router sees the address.
-const tokenOfLink = takeToken();
-let linkUsed = false;
-
-/** Shows the app to who is signed in, and the sign-in page to who is not. */
+/** Shows the app to who is signed in; to others the page that lets them in: an invitation, the set-up, or the sign-in. */
 export function SignInGate({ children }: { children: ReactNode }) {
-  const [followsLink, setFollowsLink] = useState(tokenOfLink !== null && !linkUsed);
-  const session = useSession(!followsLink);
+  const link = useEntryLink();
+  const byToken = link?.kind === "token" ? link : null;
+  const session = useSession(byToken === null);
   const signIn = useSignIn();
+  const putOff = useSetUpPutOff(session.data?.session_id);
 
   const { mutate } = signIn;
   useEffect(() => {
-    if (tokenOfLink === null || linkUsed) return;
-    linkUsed = true;
-    mutate(tokenOfLink, { onSettled: () => setFollowsLink(false) });
-  }, [mutate]);
+    if (byToken === null || tried === byToken) return;
+    tried = byToken;
+    mutate({ token: byToken.secret }, { onSettled: leaveLink });
+  }, [byToken, mutate]);
 
-  if (followsLink || session.isPending)
+  if (link?.kind === "invitation") return <InvitationPage key={link.secret} secret={link.secret} onLeave={leaveLink} />;
+  if (byToken !== null || session.isPending)
     return (
-      <Centred>
-        <Loading height={220} />
-      </Centred>
+      <EntryFrame>
+        <Loading height={180} />
+      </EntryFrame>
     );
+  if (session.data?.set_up_due && !putOff)
+    return <SetUpPage onLater={() => putOffSetUp(session.data?.session_id ?? null)} />;
   if (session.data) return children;
   if (session.isError)
     return (
-      <Centred>
+      <EntryFrame title="Trimtab cannot be opened">
         <Failed error={session.error} retry={() => void session.refetch()} />
-      </Centred>
+      </EntryFrame>
     );
   return <SignInPage signIn={signIn} />;
-}
-
-function Centred({ children }: { children: ReactNode }) {
-  return <main style={{ maxWidth: 460, margin: "18vh auto 0", padding: 16 }}>{children}</main>;
 }

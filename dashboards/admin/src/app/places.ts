@@ -1,5 +1,14 @@
 import type { ComponentType } from "react";
-import { DecisionIcon, FleetIcon, RolloutIcon, SystemIcon } from "../components/icons";
+import {
+  DecisionIcon,
+  FleetIcon,
+  KeyIcon,
+  LinkIcon,
+  RolloutIcon,
+  SystemIcon,
+  TableIcon,
+  WarnIcon,
+} from "../components/icons";
 
 export interface Place {
   label: string;
@@ -15,4 +24,8 @@ export const PLACES: Place[] = [
   { label: "Decisions", to: "/decisions", key: "d", hint: "What was decided, and why", icon: DecisionIcon },
   { label: "Rollouts", to: "/rollouts", key: "r", hint: "Changes on their way, and their canaries", icon: RolloutIcon },
   { label: "System", to: "/system", key: "s", hint: "Trimtab's own processes and health", icon: SystemIcon },
+  { label: "Alerts", to: "/alerts", key: "a", hint: "What monitoring said, and what it set off", icon: WarnIcon },
+  { label: "Webhooks", to: "/webhooks", key: "w", hint: "Who is told of events, and every delivery", icon: LinkIcon },
+  { label: "Audit log", to: "/audit", key: "l", hint: "Every change, by whom, and its proof", icon: TableIcon },
+  { label: "Access", to: "/access", key: "u", hint: "Users, sessions, tokens, and how nodes join", icon: KeyIcon },
 ];

@@ -23,6 +23,10 @@ export const router = createBrowserRouter([
             lazy: async () => ({ Component: (await import("../pages/pool/PoolPage")).PoolPage }),
           },
           {
+            path: "pools/:poolId/policy",
+            lazy: async () => ({ Component: (await import("../pages/policy/PolicyPage")).PolicyPage }),
+          },
+          {
             path: "nodes/:nodeId",
             lazy: async () => ({ Component: (await import("../pages/node/NodePage")).NodePage }),
           },
@@ -45,6 +49,26 @@ export const router = createBrowserRouter([
           {
             path: "system",
             lazy: async () => ({ Component: (await import("../pages/system/SystemPage")).SystemPage }),
+          },
+          {
+            path: "webhooks",
+            lazy: async () => ({ Component: (await import("../pages/webhooks/WebhooksPage")).WebhooksPage }),
+          },
+          {
+            path: "alerts",
+            lazy: async () => ({ Component: (await import("../pages/alerts/AlertsPage")).AlertsPage }),
+          },
+          {
+            path: "audit",
+            lazy: async () => ({ Component: (await import("../pages/audit/AuditPage")).AuditPage }),
+          },
+          {
+            path: "access",
+            lazy: async () => ({ Component: (await import("../pages/access/AccessPage")).AccessPage }),
+          },
+          {
+            path: "account",
+            lazy: async () => ({ Component: (await import("../pages/account/AccountPage")).AccountPage }),
           },
           { path: "*", lazy: async () => ({ Component: (await import("../pages/NotFoundPage")).NotFoundPage }) },
         ],

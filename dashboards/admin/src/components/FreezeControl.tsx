@@ -12,7 +12,7 @@ export function FreezeControl({ pool }: { pool: Pool }) {
   const [opened, dialog] = useDisclosure(false);
   const freeze = useFreeze(pool.id);
   const unfreeze = useUnfreeze(pool.id);
-  const mayOperate = useMayOperate();
+  const mayOperate = useMayOperate(pool.id);
   const frozen = pool.frozen !== null;
   return (
     <>

@@ -63,6 +63,16 @@ const VERDICT: Table = {
 
 const SEVERITY: Table = { info: ["info", InfoIcon], warning: ["warn", WarnIcon], error: ["bad", WarnIcon] };
 
+const ACCESS: Table = {
+  active: ["ok", CheckIcon],
+  open: ["ok", CheckIcon],
+  invited: ["info", ClockIcon],
+  used: ["idle", CheckIcon],
+  disabled: ["bad", PowerIcon],
+  expired: ["idle", ClockIcon],
+  revoked: ["idle", CrossIcon],
+};
+
 const STEP: Table = {
   done: ["ok", CheckIcon],
   active: ["accent", SpinIcon],
@@ -93,6 +103,8 @@ export const outcomeLook = (word: string): Look => look(OUTCOME, word, ["idle", 
 export const phaseLook = (word: string): Look => look(PHASE, word.toUpperCase(), ["accent", SpinIcon]);
 export const verdictLook = (word: string): Look => look(VERDICT, word.toUpperCase(), ["idle", InfoIcon]);
 export const severityLook = (word: string): Look => look(SEVERITY, word, ["info", InfoIcon]);
+/** Of a user or a token. */
+export const accessLook = (word: string): Look => look(ACCESS, word, ["idle", InfoIcon]);
 export const stepLook = (word: string): Look => {
   const lower = word.toLowerCase();
   return look(STEP, STEP_WORDS[lower] ?? lower, ["idle", ClockIcon]);

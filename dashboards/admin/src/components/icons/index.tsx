@@ -89,3 +89,11 @@ export const PersonIcon = icon(
     <path d="M4.500 20c1-4 4-5.500 7.500-5.500s6.500 1.500 7.500 5.500" />
   </>,
 );
+export const CopyIcon = icon(<path d="M9 9h11v11H9zM5 15H4V4h11v1" />);
+export const DotsIcon = icon(<path d="M5 12h.01M12 12h.01M19 12h.01" />);
+export const KeyIcon = icon(
+  <>
+    <circle cx="8" cy="15" r="4" />
+    <path d="m11 12 8.500-8.500M16 7l3 3" />
+  </>,
+);

@@ -27,7 +27,7 @@ export function NodePage() {
 function NodeView({ node }: { node: Node }) {
   const pool = usePool(node.pool_id);
   const knobs = useKnobs();
-  const isAdmin = useIsAdmin();
+  const isAdmin = useIsAdmin(node.pool_id);
   return (
     <>
       <PageHeader

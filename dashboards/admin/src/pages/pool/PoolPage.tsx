@@ -31,7 +31,7 @@ export function PoolPage() {
 function PoolView({ pool }: { pool: Pool }) {
   const nodes = useNodes(pool.id);
   const [opened, dialog] = useDisclosure(false);
-  const mayOperate = useMayOperate();
+  const mayOperate = useMayOperate(pool.id);
   return (
     <>
       <PageHeader
@@ -54,6 +54,9 @@ function PoolView({ pool }: { pool: Pool }) {
           <>
             <RangePicker />
             <FreezeControl pool={pool} />
+            <Button variant="default" component={Link} to={`/pools/${pool.id}/policy`}>
+              Policy
+            </Button>
             <Button leftSection={<RolloutIcon size={14} />} disabled={!mayOperate} onClick={dialog.open}>
               New rollout
             </Button>

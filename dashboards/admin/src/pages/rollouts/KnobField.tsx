@@ -1,5 +1,6 @@
-import { NativeSelect, NumberInput, Switch } from "@mantine/core";
+import { NativeSelect, Switch } from "@mantine/core";
 import type { Knob, KnobValue } from "../../api/types";
+import { DecimalInput } from "../../components/DecimalInput";
 import { knobProblem, knobText } from "../../lib/settings";
 
 interface KnobFieldProps {
@@ -34,14 +35,13 @@ export function KnobField({ knob, value, onChange }: KnobFieldProps) {
       );
     default:
       return (
-        <NumberInput
+        <DecimalInput
           size="xs"
           label={label}
           description={`${knob.help} ${bounds(knob)}`}
-          value={typeof value === "number" ? value : ""}
+          value={value}
           allowDecimal={knob.kind === "float"}
           step={knob.kind === "float" ? 0.1 : 1}
-          clampBehavior="none"
           error={knobProblem(knob, value)}
           onChange={(next) => onChange(next)}
         />

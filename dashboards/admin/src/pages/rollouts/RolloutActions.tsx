@@ -21,7 +21,7 @@ const ICONS: Record<RolloutVerb, ComponentType<{ size?: number }>> = {
 export function RolloutActions({ rollout }: { rollout: Rollout }) {
   const [asked, setAsked] = useState<RolloutVerb | null>(null);
   const change = useRolloutVerb(rollout.id);
-  const mayOperate = useMayOperate();
+  const mayOperate = useMayOperate(rollout.pool_id);
   const navigate = useNavigate();
   const verbs = verbsFor(rollout);
   const told = asked ? consequence(asked, rollout) : null;
@@ -38,7 +38,7 @@ export function RolloutActions({ rollout }: { rollout: Rollout }) {
       {verbs.map((verb) => {
         const Icon = ICONS[verb];
         return (
-          <Tooltip key={verb} label="Operators and admins may do this" disabled={mayOperate}>
+          <Tooltip key={verb} label="Operators of this pool may do this" disabled={mayOperate}>
             <Button
               variant={verb === "resume" ? "filled" : "default"}
               leftSection={<Icon size={14} />}

@@ -11,8 +11,10 @@ import { StepLadder } from "../../components/StepLadder";
 import { Tag } from "../../components/Tag";
 import { phaseLook } from "../../components/tones";
 import { When } from "../../components/When";
+import { isOpenToVotes } from "../../lib/approvals";
 import { changesText } from "../../lib/settings";
 import { AnalysisPanel } from "./AnalysisPanel";
+import { Approval } from "./Approval";
 import { CompareCharts } from "./CompareCharts";
 import { NodesTable } from "./NodesTable";
 import { RolloutActions } from "./RolloutActions";
@@ -26,6 +28,7 @@ export function RolloutPage() {
 
 function RolloutView({ rollout }: { rollout: Rollout }) {
   const knobs = useKnobs();
+  const waits = isOpenToVotes(rollout);
   return (
     <>
       <PageHeader
@@ -37,7 +40,7 @@ function RolloutView({ rollout }: { rollout: Rollout }) {
         tags={<Tag look={phaseLook(rollout.phase)} />}
         note={
           <>
-            Revision {rollout.from_revision.number} to {rollout.to_revision.number}, started{" "}
+            Revision {rollout.from_revision.number} to {rollout.to_revision.number}, {waits ? "asked for" : "started"}{" "}
             <When at={rollout.created_at} /> by {rollout.created_by}
             {rollout.ended_at && (
               <>
@@ -62,11 +65,12 @@ function RolloutView({ rollout }: { rollout: Rollout }) {
             </p>
             <StepLadder steps={rollout.steps} />
           </Panel>
-          <AnalysisPanel analyses={rollout.analyses} />
-          <CompareCharts rollout={rollout} />
+          {!waits && <AnalysisPanel analyses={rollout.analyses} />}
+          {!waits && <CompareCharts rollout={rollout} />}
           <NodesTable nodes={rollout.nodes} />
         </div>
         <div className="stack">
+          <Approval rollout={rollout} />
           <Panel
             title="What changes"
             aside={rollout.decision_id && <Link to={`/decisions/${rollout.decision_id}`}>Why</Link>}

@@ -1,50 +1,116 @@
-import { Button, PasswordInput } from "@mantine/core";
+import { Button, PasswordInput, TextInput } from "@mantine/core";
 import { type FormEvent, useState } from "react";
-import type { useSignIn } from "../../api/mutations";
-import { Problem } from "../../api/problem";
-import { useTitle } from "../../app/useTitle";
-import { Logo } from "../../components/Logo";
-import classes from "./SignInPage.module.css";
+import { type useSignIn, useSignInWays } from "../../api/access";
+import { FormProblem } from "../../components/FormProblem";
+import { Failed, Loading } from "../../components/States";
+import classes from "./Entry.module.css";
+import { EntryFrame } from "./EntryFrame";
 
-function messageOf(error: Error | null): string | null {
-  if (!error) return null;
-  if (error instanceof Problem && error.status === 401)
-    return "This token is not valid here. It may have been revoked.";
-  return error instanceof Problem && error.detail ? `${error.message}: ${error.detail}` : error.message;
+type SignIn = ReturnType<typeof useSignIn>;
+type Way = "password" | "token";
+
+/** By name and password where there are users, and always by a token. */
+export function SignInPage({ signIn }: { signIn: SignIn }) {
+  const ways = useSignInWays();
+  const [asked, setAsked] = useState<Way | null>(signIn.error ? "token" : null);
+  if (ways.data === undefined)
+    return (
+      <EntryFrame {...(ways.isError ? { title: "Trimtab cannot be opened" } : {})}>
+        {ways.isError ? <Failed error={ways.error} retry={() => void ways.refetch()} /> : <Loading height={180} />}
+      </EntryFrame>
+    );
+  const way = asked ?? (ways.data.password ? "password" : "token");
+  const turn = (to: Way) => {
+    signIn.reset();
+    setAsked(to);
+  };
+  return (
+    <EntryFrame title="Sign in" foot={<Help users={ways.data.password} />}>
+      {way === "password" ? <ByPassword signIn={signIn} /> : <ByToken signIn={signIn} users={ways.data.password} />}
+      {ways.data.password && (
+        <button
+          type="button"
+          className={classes.switch}
+          onClick={() => turn(way === "password" ? "token" : "password")}
+        >
+          {way === "password" ? "Use an API token instead" : "Use name and password instead"}
+        </button>
+      )}
+    </EntryFrame>
+  );
 }
 
-export function SignInPage({ signIn }: { signIn: ReturnType<typeof useSignIn> }) {
-  useTitle("Sign in");
+function ByPassword({ signIn }: { signIn: SignIn }) {
+  const [name, setName] = useState("");
+  const [password, setPassword] = useState("");
+  const submit = (event: FormEvent) => {
+    event.preventDefault();
+    signIn.mutate({ name: name.trim(), password });
+  };
+  return (
+    <form className={classes.form} onSubmit={submit}>
+      <FormProblem error={signIn.error} />
+      <TextInput
+        label="Name"
+        autoComplete="username"
+        autoCapitalize="none"
+        spellCheck={false}
+        autoFocus
+        value={name}
+        onChange={(event) => setName(event.currentTarget.value)}
+      />
+      <PasswordInput
+        label="Password"
+        autoComplete="current-password"
+        value={password}
+        onChange={(event) => setPassword(event.currentTarget.value)}
+        visibilityToggleButtonProps={{ "aria-label": "Show the password", tabIndex: 0 }}
+      />
+      <Button type="submit" size="sm" fullWidth loading={signIn.isPending} disabled={!name.trim() || !password}>
+        Sign in
+      </Button>
+    </form>
+  );
+}
+
+function ByToken({ signIn, users }: { signIn: SignIn; users: boolean }) {
   const [token, setToken] = useState("");
   const submit = (event: FormEvent) => {
     event.preventDefault();
-    if (token.trim()) signIn.mutate(token.trim());
+    if (token.trim()) signIn.mutate({ token: token.trim() });
   };
   return (
-    <main className={classes.page}>
-      <form className={classes.card} onSubmit={submit}>
-        <div className={classes.brand}>
-          <Logo size={34} />
-          <span>Trimtab</span>
-        </div>
-        <h1 className={classes.title}>Sign in</h1>
-        <p className="muted">
-          Open the link that <span className="mono">trimtab up</span> printed, or paste an API token.
+    <form className={classes.form} onSubmit={submit}>
+      <FormProblem error={signIn.error} />
+      {!users && (
+        <p className="small muted">
+          Nobody has a password here yet. Open the link that <span className="mono">trimtab up</span> printed: it leads
+          to the set-up of the first admin.
         </p>
-        <PasswordInput
-          label="API token"
-          placeholder="tt_…"
-          autoComplete="current-password"
-          autoFocus
-          value={token}
-          onChange={(event) => setToken(event.currentTarget.value)}
-          error={messageOf(signIn.error)}
-          visibilityToggleButtonProps={{ "aria-label": "Show the token" }}
-        />
-        <Button type="submit" size="sm" fullWidth loading={signIn.isPending} disabled={!token.trim()}>
-          Sign in
-        </Button>
-      </form>
-    </main>
+      )}
+      <PasswordInput
+        label="API token"
+        placeholder="tt_…"
+        autoComplete="off"
+        autoFocus
+        value={token}
+        onChange={(event) => setToken(event.currentTarget.value)}
+        visibilityToggleButtonProps={{ "aria-label": "Show the token", tabIndex: 0 }}
+      />
+      <Button type="submit" size="sm" fullWidth loading={signIn.isPending} disabled={!token.trim()}>
+        Sign in
+      </Button>
+    </form>
+  );
+}
+
+function Help({ users }: { users: boolean }) {
+  return users ? (
+    <p>Password lost, or none yet? An admin gives you a link on the access page, with which you choose one.</p>
+  ) : (
+    <p>
+      Started without <span className="mono">trimtab up</span>? The token is what{" "}
+      <span className="mono">CONTROLPLANE_ADMIN_TOKEN</span> was set to.
+    </p>
   );
 }

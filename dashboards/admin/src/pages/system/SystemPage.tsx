@@ -12,6 +12,35 @@ import { When } from "../../components/When";
 import { duration, number, plural } from "../../lib/format";
 import { ProcessTable } from "./ProcessTable";
 
+/** One controller leads all pools, or several share them out. */
+function LeaderMetric({ system }: { system: System }) {
+  const { leader, leaders, unled_pools: unled } = system;
+  if (!leader) return <Metric label="Leader" value="none" note="no controller decides now" tone="bad" />;
+  if (unled) {
+    return (
+      <Metric
+        label="Leader"
+        value={`${plural(unled, "pool")} without`}
+        note="no controller decides there now"
+        tone="bad"
+      />
+    );
+  }
+  if (leaders.length === 1) {
+    return (
+      <Metric label="Leader" value={`epoch ${leader.epoch}`} note={<span className="mono">{leader.holder}</span>} />
+    );
+  }
+  const shares = leaders.map((each) => `${each.holder}: ${plural(each.pools, "pool")}`);
+  return (
+    <Metric
+      label="Leaders"
+      value={plural(leaders.length, "controller")}
+      note={<span className="mono">{shares.join(", ")}</span>}
+    />
+  );
+}
+
 export function SystemPage() {
   const system = useSystem();
   return (
@@ -22,12 +51,7 @@ export function SystemPage() {
           <div className="stack">
             <Panel title="Health">
               <Metrics>
-                <Metric
-                  label="Leader"
-                  value={data.leader ? `epoch ${data.leader.epoch}` : "none"}
-                  note={data.leader ? <span className="mono">{data.leader.holder}</span> : "no controller decides now"}
-                  {...(data.leader ? {} : { tone: "bad" })}
-                />
+                <LeaderMetric system={data} />
                 <Metric
                   label="Outbox"
                   value={plural(data.outbox.open, "open task")}
