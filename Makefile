@@ -47,7 +47,7 @@ system-packages: # what the tests drive besides Python; installs on Debian as ro
 test: ui system-packages ## the tests (CI runs these)
 	$(PYTEST) -m 'not slow' $(ARGS)
 
-test-kills: ui system-packages ## 45 kills of any part at random times, 30 paused leaders (6 minutes)
+test-kills: ui system-packages ## the kills of `make test`, and 30 paused leaders (6 minutes)
 	$(BIN)/python -m pytest tests/integration/test_kill_programme.py $(ARGS)
 
 test-all: ui system-packages ## the tests with the slow programmes, 360 kills among them

@@ -3,8 +3,12 @@
 from fastapi import APIRouter
 
 from controlplane import overview_endpoints
+from controlplane.accounts import access_endpoints, token_endpoints
 from controlplane.accounts import endpoints as accounts
+from controlplane.alerts import endpoints as alerts
+from controlplane.audit import endpoints as audit
 from controlplane.decisions import endpoints as decisions
+from controlplane.decisions import policy_endpoints as policies
 from controlplane.events import endpoints as events
 from controlplane.fleets import agent_endpoints, membership_endpoints, profile_endpoints, sd_endpoints
 from controlplane.fleets import endpoints as fleets
@@ -13,20 +17,27 @@ from controlplane.mesh import endpoints as mesh
 from controlplane.rollouts import approval_endpoints
 from controlplane.rollouts import endpoints as rollouts
 from controlplane.telemetry import endpoints as telemetry
+from controlplane.webhooks import endpoints as webhooks
 
 ROUTERS = (
     overview_endpoints.router,
     accounts.router,
+    access_endpoints.router,
+    token_endpoints.router,
     fleets.router,
     membership_endpoints.router,
     profile_endpoints.router,
     telemetry.router,
     forecasting.router,
     decisions.router,
+    policies.router,
     rollouts.router,
     approval_endpoints.router,
     mesh.router,
     events.router,
+    audit.router,
+    webhooks.router,
+    alerts.router,
     agent_endpoints.router,
     sd_endpoints.router,
 )

@@ -15,8 +15,9 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from controlplane import api, docs, metrics, middleware, probes, problem, schema, ui
+from controlplane.accounts import access
 from controlplane.accounts import service as accounts
-from controlplane.accounts.throttle import SignInThrottle
+from controlplane.accounts.throttle import RequestThrottle, SignInThrottle
 from controlplane.background import repeat
 from controlplane.clock import Clock, SystemClock
 from controlplane.db import make_engine, session_scope
@@ -25,6 +26,7 @@ from controlplane.fleets import watch
 from controlplane.idempotency import route as idempotency
 from controlplane.outside import Outside
 from controlplane.overview import ObservationTicks
+from controlplane.pool_of import pool_of
 from controlplane.processes import service as processes
 from controlplane.settings import ControlPlaneSettings
 from controlplane.version import program_version
@@ -38,7 +40,7 @@ GRACE_S = 3  # after a signal, for requests under way
 class _Api(FastAPI):
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = problem.describe(super().openapi())
+            self.openapi_schema = access.describe(problem.describe(super().openapi()), self.routes)
         return self.openapi_schema
 
 
@@ -56,6 +58,8 @@ def create_app(settings: ControlPlaneSettings, *, clock: Clock | None = None) ->
     app.state.settings = settings
     app.state.clock = clock or SystemClock()
     app.state.sign_in_throttle = SignInThrottle()
+    app.state.request_throttle = RequestThrottle(settings.requests_per_s, max(1, round(2 * settings.requests_per_s)))
+    app.state.pool_of = pool_of
     app.state.outside = Outside(settings)
     app.include_router(api.router)
     app.include_router(probes.router)

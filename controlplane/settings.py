@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -26,6 +26,10 @@ class ControlPlaneSettings(BaseSettings):
     enrolment_token: SecretStr | None = Field(default=None, description="what a new node must show once to join")
     admin_token: SecretStr | None = Field(
         default=None, description="an API token with role admin, created at start if absent"
+    )
+
+    requests_per_s: float = Field(
+        default=200.0, gt=0, description="what one signed-in caller may ask of one API process; twice as many at once"
     )
 
     tick_s: float = Field(default=15.0, gt=0, description="how often each pool is observed, forecast and decided")
@@ -51,6 +55,19 @@ class ControlPlaneSettings(BaseSettings):
     kubernetes_token: SecretStr | None = Field(default=None, description="bearer token; by default the one in the file")
     kubernetes_token_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
     kubernetes_ca_file: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount/ca.crt")
+
+    audit_key: SecretStr | None = Field(
+        default=None,
+        min_length=32,
+        description="signs the history once a minute; the same for workers and who verifies",
+    )
+    webhook_allowed_networks: tuple[IPvAnyNetwork, ...] = Field(
+        default=(),
+        description='own networks that webhooks may go to, as JSON: ["10.20.0.0/16"]; else the internet only',
+    )
+    webhook_timeout_s: float = Field(
+        default=15.0, gt=0, le=25, description="what a webhook's receiver has to answer in"
+    )
 
     log_level: str = "INFO"
     log_json: bool = False

@@ -82,6 +82,20 @@ class Client(Http):
         """version: of the policy that the change was made from; ApiError 412 when another came in between."""
         return cast(t.PolicyOut, self.put(f"/pools/{pool_id}/policy", document, if_match=version))
 
+    def scaling(self, pool_id: str) -> t.ScalingOut:
+        """How many nodes the pool needs; ApiError 409 where it is not known."""
+        return cast(t.ScalingOut, self.get(f"/pools/{pool_id}/scaling"))
+
+    def policies(self, pool_id: str) -> list[t.PolicyVersionOut]:
+        """The last versions, newest first."""
+        return cast(list[t.PolicyVersionOut], self.get(f"/pools/{pool_id}/policies")["items"])
+
+    def try_policy(self, pool_id: str, document: Mapping[str, Any], *, hours: float = 24.0) -> t.PolicyTrialOut:
+        """What the decisions of the last hours would have been under this policy; changes nothing."""
+        return cast(
+            t.PolicyTrialOut, self.post(f"/pools/{pool_id}/policy/dry-run", {"document": document, "hours": hours})
+        )
+
     def decisions(
         self, *, pool_id: str | None = None, outcome: str | None = None, limit: int = 50
     ) -> list[t.DecisionOut]:

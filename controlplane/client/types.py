@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+Action = Literal["pause", "roll_back", "freeze"]
 ApplyMode = Literal["live", "background", "drain"]
 Autonomy = Literal["off", "observe", "advise", "approve", "auto"]
+DeliveryState = Literal["waiting", "delivered", "failed"]
+EffectState = Literal["set", "joined", "none", "done", "lifted"]
 ForecastMetric = Literal["offered_rps", "ttft_p95_s", "itl_p95_s"]
+Format = Literal["standard", "slack", "teams", "pagerduty", "ticket", "alertmanager"]
 KvPrecision = Literal["model", "int8", "fp8"]
 MeshKind = Literal["istio", "gateway_api"]
 NodeHealth = Literal["ready", "starting", "draining", "failed", "unreachable"]
@@ -45,7 +49,7 @@ Reason = Literal[
     "autonomy",
     "recently_rolled_back",
 ]
-RoleInput = Literal["viewer", "operator", "admin"]
+RoleInput = Literal["viewer", "operator", "approver", "admin"]
 RolloutPhase = Literal[
     "VALIDATING",
     "PENDING_APPROVAL",
@@ -67,12 +71,71 @@ RolloutPhase = Literal[
 ]
 SafeDirection = Literal["lower", "higher", "either"]
 SchedulingPolicy = Literal["fcfs", "deadline", "prefix"]
+Severity = Literal["info", "warning", "error"]
 Trigger = Literal["tick", "protective", "relaxing"]
 Verb = Literal["pause", "resume", "promote", "abort", "rollback"]
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
-AccountsRolesRole = Literal["viewer", "operator", "admin"]
+AccountsRolesRole = Literal["viewer", "operator", "approver", "admin"]
 RolloutsPlanRole = Literal["canary", "control", "member"]
 TelemetryObservationQuality = Literal["ok", "partial", "missing", "stale"]
+
+
+class Acceptance(TypedDict):
+    secret: str
+    password: str
+
+
+class AlertIn(TypedDict):
+    """endsAt is year 1 while the alert fires."""
+
+    status: Literal["firing", "resolved"]
+    labels: dict[str, str]
+    annotations: NotRequired[dict[str, str]]
+    startsAt: str
+    generatorURL: NotRequired[str]
+    fingerprint: NotRequired[str]
+
+
+class AlertOut(TypedDict):
+    id: str
+    source: str
+    name: str
+    fingerprint: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    pool_id: str | None
+    generator_url: str
+    starts_at: str
+    received_at: str
+    last_seen_at: str
+    resolved_at: str | None
+    effects: list[EffectOut]
+
+
+class AlertRuleIn(TypedDict):
+    name: str
+    matchers: list[str]
+    action: Action
+    pool_id: NotRequired[str | None]
+    enabled: NotRequired[bool]
+
+
+class AlertRuleOut(TypedDict):
+    id: str
+    name: str
+    matchers: list[str]
+    action: Action
+    pool_id: str | None
+    enabled: bool
+    created_at: str
+    created_by: str
+
+
+class AlertmanagerIn(TypedDict):
+    version: Literal["4"]
+    groupKey: NotRequired[str]
+    truncatedAlerts: NotRequired[int]
+    alerts: list[AlertIn]
 
 
 class AnalysisOut(TypedDict):
@@ -106,6 +169,36 @@ class ArmWindowOut(TypedDict):
     errors: int
     rejected: int
     offered_rps: float
+
+
+class AttemptOut(TypedDict):
+    number: int
+    at: str
+    duration_ms: int
+    request_headers: dict[str, Any]
+    request_body: str
+    status: int | None
+    response_headers: dict[str, Any]
+    response_body: str
+    error: str | None
+
+
+class AuditEntry(TypedDict):
+    """An event with its place in the chain."""
+
+    id: int
+    at: str
+    kind: str
+    severity: str
+    actor: str
+    message: str
+    pool_id: str | None
+    node_id: str | None
+    rollout_id: str | None
+    decision_id: str | None
+    data: dict[str, Any]
+    position: int
+    hash: str
 
 
 class CandidateOut(TypedDict):
@@ -175,6 +268,36 @@ class DecisionRef(TypedDict):
     explanation: str
 
 
+class DeliveryDetail(TypedDict):
+    id: str
+    webhook_id: str
+    kind: str
+    num_events: int
+    state: DeliveryState
+    created_at: str
+    next_at: str | None
+    ended_at: str | None
+    attempts: int
+    last_status: int | None
+    last_error: str | None
+    events: list[dict[str, Any]]
+    attempts_made: list[AttemptOut]
+
+
+class DeliveryOut(TypedDict):
+    id: str
+    webhook_id: str
+    kind: str
+    num_events: int
+    state: DeliveryState
+    created_at: str
+    next_at: str | None
+    ended_at: str | None
+    attempts: int
+    last_status: int | None
+    last_error: str | None
+
+
 class DesiredOut(TypedDict):
     """What the node should have."""
 
@@ -183,6 +306,17 @@ class DesiredOut(TypedDict):
     revision: int
     settings: EngineSettings
     since: str | None
+
+
+class EffectOut(TypedDict):
+    rule_name: str
+    action: Action
+    pool_id: str | None
+    rollout_id: str | None
+    state: EffectState
+    at: str
+    detail: str
+    lifted_at: str | None
 
 
 class EngineSettings(TypedDict):
@@ -202,6 +336,36 @@ class EngineSettings(TypedDict):
     max_queue: NotRequired[int]
 
 
+class EnrolmentTokenCreated(TypedDict):
+    id: str
+    note: str
+    prefix: str
+    state: Literal["open", "used", "revoked", "expired"]
+    created_by: str
+    created_at: str
+    expires_at: str
+    used_at: str | None
+    used_by: str | None
+    token: str
+
+
+class EnrolmentTokenIn(TypedDict):
+    note: NotRequired[str]
+    valid_hours: NotRequired[float]
+
+
+class EnrolmentTokenOut(TypedDict):
+    id: str
+    note: str
+    prefix: str
+    state: Literal["open", "used", "revoked", "expired"]
+    created_by: str
+    created_at: str
+    expires_at: str
+    used_at: str | None
+    used_by: str | None
+
+
 class EventOut(TypedDict):
     id: int
     at: str
@@ -219,6 +383,12 @@ class EventOut(TypedDict):
 class FieldProblem(TypedDict):
     field: str
     message: str
+
+
+class FindingOut(TypedDict):
+    position: int
+    problem: str
+    event_id: int | None
 
 
 class FleetOut(TypedDict):
@@ -281,6 +451,13 @@ class FrozenOut(TypedDict):
     reason: str
 
 
+class GrafanaIn(TypedDict):
+    version: Literal["1"]
+    groupKey: NotRequired[str]
+    truncatedAlerts: NotRequired[int]
+    alerts: list[AlertIn]
+
+
 class Guardrails(TypedDict):
     """What bounds every change, whoever proposes it."""
 
@@ -304,6 +481,24 @@ class HorizonQualityOut(TypedDict):
     error: float
     last_value_error: float
     bias: float
+
+
+class InvitationOut(TypedDict):
+    """A link for one person. Whoever opens it chooses that person's password, so hand it over in private."""
+
+    user: UserOut
+    url: str
+    expires_at: str
+
+
+class InvitationSecret(TypedDict):
+    secret: str
+
+
+class InvitedOut(TypedDict):
+    name: str
+    role: AccountsRolesRole
+    expires_at: str
 
 
 class KnobBounds(TypedDict):
@@ -333,6 +528,7 @@ class LeaderOut(TypedDict):
     holder: str
     epoch: int
     expires_at: str
+    pools: int
 
 
 class MeasurementOut(TypedDict):
@@ -528,6 +724,11 @@ class PairOut(TypedDict):
     control: ArmWindowOut | None
 
 
+class PasswordChange(TypedDict):
+    present: str
+    password: str
+
+
 class PlanOut(TypedDict):
     """What a rollout would do."""
 
@@ -581,6 +782,37 @@ class PolicyOut(TypedDict):
 
     version: int
     document: PolicyOutput
+
+
+class PolicySchemaOut(TypedDict):
+    """The document's own description, for forms: JSON Schema (2020-12), with bounds, defaults and help."""
+
+    document_schema: dict[str, Any]
+    defaults: PolicyOutput
+
+
+class PolicyTrialIn(TypedDict):
+    document: PolicyInput
+    hours: NotRequired[float]
+
+
+class PolicyTrialOut(TypedDict):
+    """Past decisions made again, each from its own recorded inputs, under another policy."""
+
+    since: str
+    decisions: int
+    looked_at: int
+    proposed: int
+    would_propose: int
+    differing: int
+    differences: list[TrialDifferenceOut]
+
+
+class PolicyVersionOut(TypedDict):
+    version: int
+    document: PolicyOutput
+    created_by: str
+    created_at: str
 
 
 class PoolOut(TypedDict):
@@ -689,6 +921,14 @@ class QualityRecord(TypedDict):
 class QuarantineOut(TypedDict):
     until: str
     reason: str
+
+
+class Recovered(TypedDict):
+    resent: int
+
+
+class Recovery(TypedDict):
+    since: str
 
 
 class RejectedOut(TypedDict):
@@ -844,13 +1084,52 @@ class RungOut(TypedDict):
     nodes: int
 
 
+class ScalingOut(TypedDict):
+    """How many nodes a pool needs for the load that is planned for."""
+
+    pool: str
+    nodes_wanted: int
+    nodes_ready: int
+    planned_rps: float
+    node_rps: float
+    utilisation: float
+    at: str
+
+
+class SecretRotation(TypedDict):
+    keep_s: NotRequired[int]
+
+
 class SessionOut(TypedDict):
     name: str
     role: AccountsRolesRole
+    pools: NotRequired[dict[str, AccountsRolesRole]]
+    user_id: NotRequired[str | None]
+    session_id: NotRequired[str | None]
+    set_up_due: NotRequired[bool]
+
+
+class SetUp(TypedDict):
+    name: str
+    password: str
 
 
 class SignIn(TypedDict):
-    token: str
+    """Either a token, or a user's name and password."""
+
+    token: NotRequired[str | None]
+    name: NotRequired[str | None]
+    password: NotRequired[str | None]
+
+
+class SignInWays(TypedDict):
+    """What the sign-in page must know before anybody is signed in."""
+
+    password: bool
+
+
+class SigningSecret(TypedDict):
+    signing_secret: str
 
 
 class Slo(TypedDict):
@@ -882,6 +1161,8 @@ class SystemOut(TypedDict):
     version: str
     database: DatabaseOut
     leader: LeaderOut | None
+    leaders: list[LeaderOut]
+    unled_pools: int
     processes: list[ProcessOut]
     outbox: OutboxOut
     prometheus: OutsideOut
@@ -889,11 +1170,20 @@ class SystemOut(TypedDict):
     frozen_pools: int
 
 
+class TakenOut(TypedDict):
+    fired: int
+    repeated: int
+    resolved: int
+    effects: list[EffectOut]
+
+
 class TokenCreated(TypedDict):
     id: str
     name: str
     prefix: str
     role: AccountsRolesRole
+    pool_id: NotRequired[str | None]
+    owner: NotRequired[str | None]
     created_at: str
     expires_at: str | None
     last_used_at: str | None
@@ -904,6 +1194,7 @@ class TokenCreated(TypedDict):
 class TokenIn(TypedDict):
     name: str
     role: RoleInput
+    pool_id: NotRequired[str | None]
     expires_at: NotRequired[str | None]
 
 
@@ -912,6 +1203,8 @@ class TokenOut(TypedDict):
     name: str
     prefix: str
     role: AccountsRolesRole
+    pool_id: NotRequired[str | None]
+    owner: NotRequired[str | None]
     created_at: str
     expires_at: str | None
     last_used_at: str | None
@@ -923,6 +1216,133 @@ class Totals(TypedDict):
     ready: int
     tokens_per_s: float
     requests_per_s: float
+
+
+class TrialDifferenceOut(TypedDict):
+    """A decision that would have come out otherwise."""
+
+    decision_id: str
+    at: str
+    outcome: str
+    reason: str
+    changes: dict[str, Any]
+    would_outcome: str
+    would_reason: str
+    would_change: dict[str, Any]
+    would_explanation: str
+
+
+class UserIn(TypedDict):
+    name: str
+    role: RoleInput
+    pools: NotRequired[dict[str, RoleInput]]
+
+
+class UserOut(TypedDict):
+    id: str
+    name: str
+    role: AccountsRolesRole
+    pools: dict[str, AccountsRolesRole]
+    state: Literal["active", "invited", "disabled"]
+    created_at: str
+    created_by: str
+    last_sign_in_at: str | None
+
+
+class UserPatch(TypedDict):
+    """What is left out stays as it is."""
+
+    role: NotRequired[RoleInput | None]
+    pools: NotRequired[dict[str, RoleInput] | None]
+    disabled: NotRequired[bool | None]
+
+
+class VerificationOut(TypedDict):
+    intact: bool
+    checked: int
+    head_hash: str
+    loose: int
+    signatures: int
+    signed_position: int | None
+    signed_until: str | None
+    findings: list[FindingOut]
+
+
+class WebSessionOut(TypedDict):
+    id: str
+    name: str
+    role: AccountsRolesRole
+    address: str
+    browser: str
+    created_at: str
+    last_seen_at: str
+    expires_at: str
+    current: bool
+
+
+class WebhookChange(TypedDict):
+    """What is absent stays. The format stays for good: another format is another webhook."""
+
+    name: NotRequired[str | None]
+    url: NotRequired[str | None]
+    kinds: NotRequired[list[str] | None]
+    pool_id: NotRequired[str | None]
+    min_severity: NotRequired[Severity | None]
+    coalesce_s: NotRequired[int | None]
+    credential: NotRequired[str | None]
+    enabled: NotRequired[bool | None]
+
+
+class WebhookCreated(TypedDict):
+    id: str
+    name: str
+    url: str
+    format: Format
+    kinds: list[str]
+    pool_id: str | None
+    min_severity: str
+    coalesce_s: int
+    has_credential: bool
+    secrets: int
+    created_at: str
+    created_by: str
+    disabled_at: str | None
+    disabled_reason: str | None
+    failures: int
+    held_until: str | None
+    last_delivered_at: str | None
+    signing_secret: str
+
+
+class WebhookIn(TypedDict):
+    name: str
+    url: str
+    format: NotRequired[Format]
+    kinds: NotRequired[list[str]]
+    pool_id: NotRequired[str | None]
+    min_severity: NotRequired[Severity]
+    coalesce_s: NotRequired[int]
+    credential: NotRequired[str | None]
+
+
+class WebhookOut(TypedDict):
+    id: str
+    name: str
+    url: str
+    format: Format
+    kinds: list[str]
+    pool_id: str | None
+    min_severity: str
+    coalesce_s: int
+    has_credential: bool
+    secrets: int
+    created_at: str
+    created_by: str
+    disabled_at: str | None
+    disabled_reason: str | None
+    failures: int
+    held_until: str | None
+    last_delivered_at: str | None
 
 
 class DecisionsPolicyQuality(TypedDict):

@@ -38,6 +38,7 @@ from tests.support.ready_node import join_ready_node
 from tests.support.registrations import registration
 
 V1 = "/api/v1"
+PASSWORD = "four plain words here"
 pytestmark = pytest.mark.postgres
 
 
@@ -123,6 +124,12 @@ def _furnish(api: Api, broken: Api, closed: Api, node: Served) -> World:
     recording = (
         api.client.post(f"{V1}/nodes/{node_id}/profiles", json={"kind": "cpu", "seconds": 30}).raise_for_status().json()
     )
+    person_id, person = _person(api)
+    absent = api.client.post(f"{V1}/users", json={"name": "pam", "role": "viewer"}).raise_for_status().json()["user"]
+    hook = api.client.post(f"{V1}/webhooks", json={"name": "ci", "url": "https://ci.example.com/"}).raise_for_status()
+    owed = api.client.post(f"{V1}/webhooks/{hook.json()['id']}/test").raise_for_status().json()
+    alert_rule = {"name": "pages", "matchers": ["severity=page"], "action": "freeze"}
+    rule_id = api.client.post(f"{V1}/alert-rules", json=alert_rule).raise_for_status().json()["id"]
     policy = api.client.get(f"{V1}/pools/{pool_id}/policy").json()["document"]
     vote = {"settings_hash": rollout["to_revision"]["content_hash"]}
     settings = EngineSettings()
@@ -132,26 +139,55 @@ def _furnish(api: Api, broken: Api, closed: Api, node: Served) -> World:
     )  # fmt: skip
     world = World(
         api=api, broken=broken, closed=closed, viewer=viewer["token"], cookie=cookie, node_token=joined["token"],
+        person=person,
         ids={
             "pool_id": pool_id, "node_id": node_id, "rollout_id": rollout["id"], "token_id": other["id"],
             "recording_id": recording["id"], "decision_id": "none",
+            "user_id": absent["id"], "session_id": "none", "webhook_id": hook.json()["id"], "delivery_id": owed["id"],
+            "rule_id": rule_id,
         },
         bodies={
             ("POST", f"{V1}/session"): {"token": "tt_nobody"},
             ("POST", f"{V1}/tokens"): {"name": "other", "role": "viewer"},
+            ("POST", f"{V1}/set-up"): {"name": "sue", "password": PASSWORD},
+            ("POST", f"{V1}/invitations/look"): {"secret": "tti_nobody"},
+            ("POST", f"{V1}/invitations/accept"): {"secret": "tti_nobody", "password": PASSWORD},
+            ("PUT", f"{V1}/account/password"): {"present": "not the present one", "password": PASSWORD},
+            ("POST", f"{V1}/account/tokens"): {"name": "laptop", "role": "viewer"},
+            ("POST", f"{V1}/users"): {"name": "sam", "role": "viewer"},
+            ("PATCH", f"{V1}/users/{{user_id}}"): {"role": "viewer"},
+            ("POST", f"{V1}/enrolment-tokens"): {"note": "rack 4"},
             ("POST", f"{V1}/pools/{{pool_id}}/freeze"): {"reason": "stock-taking"},
             ("POST", f"{V1}/pools/{{pool_id}}/rollback"): {"revision": 99, "reason": "back"},
             ("POST", f"{V1}/nodes/{{node_id}}/profiles"): {"kind": "cpu", "seconds": 30},
             ("PUT", f"{V1}/pools/{{pool_id}}/policy"): policy,
+            ("POST", f"{V1}/pools/{{pool_id}}/policy/dry-run"): {"document": policy},
             ("POST", f"{V1}/rollouts"): begin,
             ("POST", f"{V1}/rollouts/{{rollout_id}}/approve"): vote,
             ("POST", f"{V1}/rollouts/{{rollout_id}}/refuse"): vote,
+            ("POST", f"{V1}/webhooks"): {"name": "ops", "url": "https://ops.example.com/"},
+            ("PATCH", f"{V1}/webhooks/{{webhook_id}}"): {"coalesce_s": 5},
+            ("POST", f"{V1}/webhooks/{{webhook_id}}/secret"): {"keep_s": 60},
+            ("POST", f"{V1}/webhooks/{{webhook_id}}/recover"): {"since": "2026-01-01T00:00:00Z"},
+            ("POST", f"{V1}/alert-rules"): alert_rule | {"name": "others"},
+            ("PUT", f"{V1}/alert-rules/{{rule_id}}"): alert_rule,
+            ("POST", f"{V1}/alerts/alertmanager"): {"version": "4", "alerts": []},
+            ("POST", f"{V1}/alerts/grafana"): {"version": "1", "alerts": []},
             ("POST", f"{V1}/agents/register"): registration("node-4").model_dump(mode="json"),
             ("POST", f"{V1}/agents/{{node_id}}/heartbeat"): beat.model_dump(mode="json"),
         },
     )  # fmt: skip
-    world.special = _special(ended, joined["node_id"])
+    world.special = _special(ended, joined["node_id"], person_id)
     return world
+
+
+def _person(api: Api) -> tuple[str, str]:
+    """Id and cookie of an admin who has chosen a password."""
+    made = api.client.post(f"{V1}/users", json={"name": "pat", "role": "admin"}).raise_for_status().json()
+    chosen = {"secret": made["url"].partition("#invitation=")[2], "password": PASSWORD}
+    accepted = api.anonymous.post(f"{V1}/invitations/accept", json=chosen).raise_for_status()
+    api.anonymous.cookies.clear()
+    return made["user"]["id"], accepted.headers["set-cookie"].partition(";")[0]
 
 
 def _cancelled(api: Api, begin: dict[str, Any]) -> str:
@@ -166,7 +202,7 @@ def _cancelled(api: Api, begin: dict[str, Any]) -> str:
     return rollout_id
 
 
-def _special(ended: str, agent: str) -> dict[tuple[str, str, int], Any]:
+def _special(ended: str, agent: str, person: str) -> dict[tuple[str, str, int], Any]:
     """What needs a state of things that no general way brings about."""
 
     def as_agent(method: str, path: str, **options: Any) -> Any:
@@ -185,16 +221,34 @@ def _special(ended: str, agent: str) -> dict[tuple[str, str, int], Any]:
 
         return ask
 
-    def many_sign_ins(w: World) -> httpx2.Response:
-        for _ in range(30):
-            answer = w.send(("POST", f"{V1}/session"), token="")
-            if answer.status_code == 429:
-                break
-        return answer
+    def until_slowed(method: str, path: str, **options: Any) -> Any:
+        def guess(w: World) -> httpx2.Response:
+            for _ in range(30):
+                answer = w.send((method, path), **options)
+                if answer.status_code == 429:
+                    break
+            return answer
+
+        return guess
+
+    def elsewhere(path: str) -> Any:  # an address that has failed too often is refused at the other entrances too
+        return lambda w: until_slowed("POST", path, token="", api=w.closed)(w)
+
+    def to_oneself(method: str, path: str, body: Any) -> Any:
+        return lambda w: w.send(
+            (method, path), ids={"user_id": person}, token="", headers={"Cookie": w.person}, body=body
+        )
+
+    def used_up(w: World) -> httpx2.Response:
+        made = w.send(("POST", f"{V1}/enrolment-tokens")).json()
+        body = registration("node-6").model_dump(mode="json")
+        w.send(("POST", f"{V1}/agents/register"), token=made["token"], body=body).raise_for_status()
+        return w.send(("DELETE", f"{V1}/enrolment-tokens/{{token_id}}"), ids={"token_id": made["id"]})
 
     def last_admin(w: World) -> httpx2.Response:
-        admin = next(row["id"] for row in w.api.client.get(f"{V1}/tokens").json()["items"] if row["role"] == "admin")
-        return w.send(("DELETE", f"{V1}/tokens/{{token_id}}"), ids={"token_id": admin})
+        # Where nobody has a password.
+        admin = next(row["id"] for row in w.closed.client.get(f"{V1}/tokens").json()["items"] if row["role"] == "admin")
+        return w.send(("DELETE", f"{V1}/tokens/{{token_id}}"), ids={"token_id": admin}, api=w.closed)
 
     def unfinished(w: World) -> httpx2.Response:
         w.send(("POST", f"{V1}/nodes/{{node_id}}/profiles"))
@@ -206,19 +260,47 @@ def _special(ended: str, agent: str) -> dict[tuple[str, str, int], Any]:
         body = registration("node-5", model="other/model").model_dump(mode="json")
         return w.send(("POST", f"{V1}/agents/register"), body=body)
 
+    def name_of_another(w: World) -> httpx2.Response:
+        w.send(("POST", f"{V1}/webhooks"))
+        return w.send(("PATCH", f"{V1}/webhooks/{{webhook_id}}"), body={"name": "ops"})
+
+    def rule_of_another_name(w: World) -> httpx2.Response:
+        w.send(("POST", f"{V1}/alert-rules"))
+        rule = ("PUT", f"{V1}/alert-rules/{{rule_id}}")
+        return w.send(rule, body=w.bodies[rule] | {"name": "others"})
+
     file = f"{V1}/nodes/{{node_id}}/profiles/{{recording_id}}/file"
     session = ("POST", f"{V1}/session")
     verbs = ("pause", "resume", "promote", "abort", "rollback", "approve", "refuse")
     found: dict[tuple[str, str, int], Any] = {
         (*session, 401): lambda w: w.send(session, token=""),
         (*session, 403): lambda w: w.send(session, token="", headers={"Sec-Fetch-Site": "cross-site"}),
-        (*session, 429): many_sign_ins,
+        (*session, 429): elsewhere(session[1]),
+        ("POST", f"{V1}/set-up", 409): lambda w: w.send(("POST", f"{V1}/set-up")),
+        ("POST", f"{V1}/invitations/look", 429): elsewhere(f"{V1}/invitations/look"),
+        ("POST", f"{V1}/invitations/accept", 429): elsewhere(f"{V1}/invitations/accept"),
+        ("PUT", f"{V1}/account/password", 429): until_slowed("PUT", f"{V1}/account/password"),
+        ("POST", f"{V1}/users", 409): again("POST", f"{V1}/users"),
+        ("PATCH", f"{V1}/users/{{user_id}}", 409): to_oneself("PATCH", f"{V1}/users/{{user_id}}", {"disabled": True}),
+        ("POST", f"{V1}/users/{{user_id}}/reset", 409): to_oneself("POST", f"{V1}/users/{{user_id}}/reset", None),
+        ("POST", f"{V1}/tokens", 409): lambda w: w.send(
+            ("POST", f"{V1}/tokens"), body={"name": "pat", "role": "viewer"}
+        ),
+        ("DELETE", f"{V1}/enrolment-tokens/{{token_id}}", 409): used_up,
         ("DELETE", f"{V1}/tokens/{{token_id}}", 409): last_admin,
+        ("POST", f"{V1}/webhook-deliveries/{{delivery_id}}/redeliver", 409): again(
+            "POST", f"{V1}/webhook-deliveries/{{delivery_id}}/redeliver"
+        ),
         ("DELETE", f"{V1}/nodes/{{node_id}}", 409): lambda w: w.send(("DELETE", f"{V1}/nodes/{{node_id}}")),
         ("POST", f"{V1}/pools/{{pool_id}}/freeze", 409): again("POST", f"{V1}/pools/{{pool_id}}/freeze"),
         ("POST", f"{V1}/pools/{{pool_id}}/rollback", 409): again("POST", f"{V1}/pools/{{pool_id}}/rollback"),
         ("POST", f"{V1}/nodes/{{node_id}}/profiles", 409): again("POST", f"{V1}/nodes/{{node_id}}/profiles"),
         ("GET", file, 409): unfinished,
+        ("POST", f"{V1}/webhooks", 409): again("POST", f"{V1}/webhooks"),
+        ("PATCH", f"{V1}/webhooks/{{webhook_id}}", 409): name_of_another,
+        ("POST", f"{V1}/alert-rules", 409): again("POST", f"{V1}/alert-rules"),
+        ("PUT", f"{V1}/alert-rules/{{rule_id}}", 409): rule_of_another_name,
+        ("GET", f"{V1}/pools/{{pool_id}}/scaling", 409): lambda w: w.send(("GET", f"{V1}/pools/{{pool_id}}/scaling")),
         ("POST", f"{V1}/rollouts", 409): again("POST", f"{V1}/rollouts"),
         ("PUT", f"{V1}/pools/{{pool_id}}/policy", 428): again("PUT", f"{V1}/pools/{{pool_id}}/policy"),
         ("PUT", f"{V1}/pools/{{pool_id}}/policy", 404): lambda w: w.send(
@@ -227,7 +309,7 @@ def _special(ended: str, agent: str) -> dict[tuple[str, str, int], Any]:
         ("PUT", f"{V1}/pools/{{pool_id}}/policy", 412): lambda w: w.send(
             ("PUT", f"{V1}/pools/{{pool_id}}/policy"), headers={"If-Match": '"7"'}
         ),
-        ("POST", f"{V1}/agents/register", 403): lambda w: w.send(("POST", f"{V1}/agents/register"), api=w.closed),
+        ("POST", f"{V1}/agents/register", 403): lambda w: w.send(("POST", f"{V1}/agents/register"), token=w.node_token),
         ("POST", f"{V1}/agents/register", 409): other_model,
         ("POST", f"{V1}/agents/{{node_id}}/heartbeat", 422): as_agent(
             "POST", f"{V1}/agents/{{node_id}}/heartbeat", body=[]

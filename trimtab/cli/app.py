@@ -9,7 +9,7 @@ from typer.exceptions import TyperException
 from controlplane.errors import ControlPlaneError
 from inference_node.errors import NodeError
 from trimtab import version as installed_version
-from trimtab.cli import bench, decisions, events, mesh, nodes, pools, processes, rollouts, status, traffic, up
+from trimtab.cli import audit, bench, decisions, events, mesh, nodes, pools, processes, rollouts, status, traffic, up
 from trimtab.cli.output import AsJson, print_json
 from trimtab.errors import CommandError
 
@@ -31,6 +31,7 @@ app.add_typer(nodes.app, name="nodes")
 app.add_typer(pools.app, name="pools")
 app.add_typer(rollouts.app, name="rollouts")
 app.add_typer(mesh.app, name="mesh")
+app.add_typer(audit.app, name="audit")
 app.add_typer(bench.app, name="bench")
 app.command("api")(processes.api)
 app.command("controller")(processes.controller)

@@ -19,7 +19,7 @@ def api() -> None:
     from controlplane.app import serve  # noqa: PLC0415 (lazy, see above)
     from trimtab.supervisor import ports  # noqa: PLC0415 (lazy, see above)
 
-    settings = _settings()
+    settings = settings_from_environment()
     _logs(settings)
     ports.require_listenable(settings.host, settings.port)
     serve(settings)
@@ -29,7 +29,7 @@ def controller() -> None:
     """Run the controller: observe, forecast, decide, roll out (settings: CONTROLPLANE_*)."""
     from controlplane.controller import run_controller  # noqa: PLC0415 (lazy, see above)
 
-    settings = _settings()
+    settings = settings_from_environment()
     _logs(settings)
     raise typer.Exit(run_controller(settings))
 
@@ -38,7 +38,7 @@ def worker() -> None:
     """Run the Celery worker that pushes settings to nodes (settings: CONTROLPLANE_*)."""
     from workers import run_worker  # noqa: PLC0415 (lazy, see above)
 
-    settings = _settings()
+    settings = settings_from_environment()
     _logs(settings)
     raise typer.Exit(run_worker(settings))
 
@@ -57,7 +57,7 @@ def migrate(as_json: AsJson = False) -> None:
     from controlplane import schema  # noqa: PLC0415 (lazy, see above)
     from controlplane.db import make_engine  # noqa: PLC0415 (lazy, see above)
 
-    settings = _settings()
+    settings = settings_from_environment()
     try:
         engine = make_engine(settings.database_url)
     except (ArgumentError, ModuleNotFoundError) as error:
@@ -86,7 +86,7 @@ def _logs(settings: "ControlPlaneSettings") -> None:
         raise UsageError(f"CONTROLPLANE_LOG_LEVEL: {error}") from None
 
 
-def _settings() -> "ControlPlaneSettings":
+def settings_from_environment() -> "ControlPlaneSettings":
     """Raises UsageError that names the variables."""
     from pydantic import ValidationError  # noqa: PLC0415 (lazy, see above)
 

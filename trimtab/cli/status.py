@@ -28,16 +28,28 @@ def status(as_json: AsJson = False, data_dir: DataDir = None) -> None:
 
 
 def _system(system: Json) -> list[tuple[str, object]]:
-    leader, outbox = system["leader"], system["outbox"]
+    outbox = system["outbox"]
     return [
         ("version", system["version"]),
         ("database", f"{system['database']['kind']}, revision {system['database']['revision']}"),
-        ("leader", f"{leader['holder']}, epoch {leader['epoch']}" if leader else "none"),
+        *_leaders(system),
         ("Prometheus", _reachable(system["prometheus"])),
         ("Redis", _reachable(system["redis"])),
         ("outbox", f"{outbox['open']} open, {outbox['dead']} dead"),
         ("frozen pools", system["frozen_pools"]),
     ]
+
+
+def _leaders(system: Json) -> list[tuple[str, object]]:
+    leaders, unled = system["leaders"], system["unled_pools"]
+    if not leaders:
+        return [("leader", "none: nothing is decided or rolled out until a controller runs")]
+    shared = len(leaders) > 1
+    rows: list[tuple[str, object]] = [
+        ("leader", f"{each['holder']}, epoch {each['epoch']}" + (f", pools: {each['pools']}" if shared else ""))
+        for each in leaders
+    ]
+    return [*rows, ("pools without leader", unled)] if unled else rows
 
 
 def _reachable(check: Json) -> str:

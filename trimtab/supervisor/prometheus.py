@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx2
@@ -16,6 +17,7 @@ from trimtab.supervisor.report import Reporter
 VARIABLE = "PROMETHEUS_URL"
 DISCOVERY_PATH = "/api/v1/sd/prometheus"
 RETENTION = "3d"
+RULES = ("recording_rules.yml", "alerts.yml")
 
 
 async def find_server(folder: Path, report: Reporter) -> str:
@@ -40,15 +42,26 @@ def write_config(folder: Path, *, api_url: str, token: str, scrape_interval_s: f
     secret = folder / "discovery_token"
     write_secret(secret, token)
     path = folder / "prometheus.yml"
-    path.write_text(render_config(api_url=api_url, secret=secret, scrape_interval_s=scrape_interval_s))
+    rules = [folder / name for name in RULES]
+    for rule in rules:
+        # Copied, since the folder of an installed package may be replaced under a Prometheus that runs.
+        rule.write_text((rules_folder() / rule.name).read_text(encoding="utf-8"), encoding="utf-8")
+    path.write_text(render_config(api_url=api_url, secret=secret, scrape_interval_s=scrape_interval_s, rules=rules))
     return path
 
 
-def render_config(*, api_url: str, secret: Path, scrape_interval_s: float) -> str:
+def rules_folder() -> Path:
+    """Where the shipped rules lie: inside an installed package (hatch_build.py puts them there), or in the source tree."""
+    installed = Path(__file__).parent / "rules"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "dashboards" / "prometheus"
+
+
+def render_config(*, api_url: str, secret: Path, scrape_interval_s: float, rules: Sequence[Path] = ()) -> str:
     """The same jobs as dashboards/prometheus/prometheus.yml, as JSON, which is YAML too (YAML 1.2, section 1.3)."""
     interval = f"{round(scrape_interval_s * 1000)}ms"
     document = {
         "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": "15s"},
+        "rule_files": [str(rule) for rule in rules],
         "scrape_configs": [
             {
                 "job_name": "inference-nodes",

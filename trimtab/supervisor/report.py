@@ -50,6 +50,7 @@ def banner(
         "Trimtab is up.",
         "",
         f"  Web app      {sign_in_url}",
+        "               signs in as admin: keep it to yourself. At first it asks for a name and password of yours, or skip it.",
         f"  API docs     {url}/docs",
         *(f"  {name:<12} {address}/v1" for name, address in nodes.items()),
         f"  Prometheus   {prometheus_url}",

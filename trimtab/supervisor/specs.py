@@ -69,6 +69,7 @@ class Fleet:
             "CONTROLPLANE_PUBLIC_URL": self.addresses.api,
             "CONTROLPLANE_ENROLMENT_TOKEN": self.credentials.enrolment_token,
             "CONTROLPLANE_ADMIN_TOKEN": self.credentials.admin_token,
+            "CONTROLPLANE_AUDIT_KEY": self.credentials.audit_key,
             "CONTROLPLANE_DATA_DIR": str(self.folder.root),
         }
 

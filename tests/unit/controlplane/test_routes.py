@@ -26,6 +26,10 @@ PUBLIC = {
     ("GET", "/docs/page.css"),
     ("GET", "/openapi.json"),
     ("POST", "/api/v1/session"),
+    ("GET", "/api/v1/session"),  # says who, or that nobody is signed in
+    ("GET", "/api/v1/session/ways"),
+    ("POST", "/api/v1/invitations/look"),  # these two check the link's secret
+    ("POST", "/api/v1/invitations/accept"),
 }
 OWN_KEY: dict[str, Callable[..., Any]] = {
     "/api/v1/agents/register": check_enrolment,
@@ -33,8 +37,14 @@ OWN_KEY: dict[str, Callable[..., Any]] = {
     "/api/v1/agents/{node_id}/desired": agent_node_id,
     "/api/v1/sd/prometheus": check_reader,
 }
-# Changes that any signed-in person may make: only their own session.
-OWN_SESSION = {("DELETE", "/api/v1/session")}
+# Changes that any signed-in person may make: only to what is their own.
+OWN = {
+    ("DELETE", "/api/v1/session"),
+    ("PUT", "/api/v1/account/password"),
+    ("POST", "/api/v1/account/tokens"),
+    ("DELETE", "/api/v1/account/tokens/{token_id}"),
+    ("DELETE", "/api/v1/account/sessions/{session_id}"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +83,7 @@ def test_each_route_needs_a_role_or_is_known_to_need_none(app: FastAPI) -> None:
 
 def test_whatever_changes_things_needs_more_than_a_viewer(app: FastAPI) -> None:
     for method, path, route in routes(app):
-        if method in {"GET", "HEAD"} or (method, path) in PUBLIC | OWN_SESSION or path in OWN_KEY:
+        if method in {"GET", "HEAD"} or (method, path) in PUBLIC | OWN or path in OWN_KEY:
             continue
         assert roles(route) - {Role.VIEWER}, f"{method} {path} can be called by a viewer"
 
@@ -97,3 +107,13 @@ def test_the_committed_description_is_current() -> None:
 
 def test_the_committed_types_of_the_client_are_current() -> None:
     assert TYPES.read_text(encoding="utf-8") == client_types(), "run: python -m controlplane.openapi"
+
+
+def test_a_route_that_says_nothing_of_who_may_call_it_has_no_description() -> None:
+    app = create_app(ControlPlaneSettings())
+
+    @app.get("/api/v1/forgotten")
+    def forgotten() -> None: ...
+
+    with pytest.raises(RuntimeError, match="GET /api/v1/forgotten"):
+        app.openapi()

@@ -27,6 +27,15 @@ class TestPrometheusConfig:
         assert re.findall(r"job_name: (\S+)", production) == [job["job_name"] for job in ours["scrape_configs"]]
         assert re.search(rf"url: \S+{prometheus.DISCOVERY_PATH}$", production, re.MULTILINE)
 
+    def test_it_loads_the_shipped_rules_from_beside_it(self, tmp_path: Path) -> None:
+        path = prometheus.write_config(tmp_path, api_url="http://x", token="tte_secret", scrape_interval_s=1)
+        named = [Path(name) for name in json.loads(path.read_text())["rule_files"]]
+        shipped = re.findall(r"^  - (\S+\.yml)$", PRODUCTION.read_text(), re.MULTILINE)
+        assert [name.name for name in named] == shipped
+        for name in named:
+            assert name.parent == tmp_path
+            assert name.read_text() == (PRODUCTION.parent / name.name).read_text()
+
     def test_the_secret_is_for_the_owner_only(self, tmp_path: Path) -> None:
         prometheus.write_config(tmp_path, api_url="http://x", token="tte_secret", scrape_interval_s=1)
         assert (tmp_path / "discovery_token").stat().st_mode & 0o777 == 0o600
