@@ -5,8 +5,9 @@ The G heads that share a key head are folded into the rows (0.25 ms against 0.39
 N=192, cpu-baselines).
 
 What keeps a token's result the same whatever runs beside it (measured, docs/adr/0002): N is a multiple of 32, so that a key
-keeps its SIMD lane in the sum of weights and AMX has no ragged end; no product has few rows; and in fp32 a key block's
-width does not cross 384, where MKL starts to split the sum over keys. A sliding window leaves out whole key blocks only, and the
+keeps its SIMD lane in the sum of weights and AMX has no ragged end; no product has few rows; and a key block's width is
+up to 128 or all of it, since in between MKL splits the sum over keys (in fp32 from 384 on Intel's processors; on AMD's from 193,
+and in bf16 too). A sliding window leaves out whole key blocks only, and the
 same ones for all tokens of a tile, so that nothing of this changes.
 """
 
@@ -21,12 +22,14 @@ from torch.nn import functional
 PREFILL_TILE = 128
 # torch's kernel walks over keys in blocks of this many.
 _KEY_BLOCK = 512
-_MKL_SPLIT = 384
+_SPLIT = 128
 _LANES = 32
 _ROW_BLOCK = 32
 # MKL multiplies up to D / 24 rows in another way than more: 2 at 64 channels, 5 at 128, 10 at 256 (measured in fp32; in bf16 a
 # single row may differ).
 _CHANNELS_PER_ROW = 24
+# On AMD's processors it multiplies rows by 4, and those that are left over in another way (measured on Zen 5).
+_ROWS_AT_ONCE = 4
 # Decode rows whose key counts differ by more than this share are not padded to one another.
 _WASTE = 1.5
 
@@ -62,7 +65,7 @@ def padded_keys(num_keys: int, dtype: torch.dtype, block_size: int) -> int:
     """How many key places a token that sees num_keys is computed with, when alone."""
     quantum = max(_LANES, block_size)
     padded = -(-num_keys // quantum) * quantum
-    if dtype == torch.float32 and (padded - 1) % _KEY_BLOCK >= _MKL_SPLIT:
+    if (padded - 1) % _KEY_BLOCK >= _SPLIT:
         padded = -(-padded // _KEY_BLOCK) * _KEY_BLOCK
     return padded
 
@@ -109,9 +112,9 @@ def attend(q: Tensor, kv: Tensor, groups: Sequence[AttentionGroup], scale: float
 
 def _fused(rows: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float | None) -> Tensor:
     count, dim = rows.shape[2], rows.shape[3]
-    # The kernel takes rows by 32, 64 or 256; a rest this small would be summed in another order than the others.
+    # The kernel takes rows by 32, 64 or 256; a rest that is small or no multiple of 4 would be summed in another order.
     rest, fewest = count % _ROW_BLOCK, max(3, dim // _CHANNELS_PER_ROW + 1)
-    missing = -(-fewest // 4) * 4 - rest if 0 < rest < fewest else 0
+    missing = -(-max(rest, fewest) // _ROWS_AT_ONCE) * _ROWS_AT_ONCE - rest if rest else 0
     if missing:
         rows = functional.pad(rows, (0, 0, 0, missing))
         if mask.shape[2] > 1:
@@ -141,9 +144,7 @@ class _Layout:
 
     def tail(self, keys: int) -> int:
         """Key counts with an equal tail may be padded to one another without changing a bit."""
-        if self.dtype != torch.float32:
-            return 0
-        return 2 * ((keys - 1) // _KEY_BLOCK) + ((keys - 1) % _KEY_BLOCK >= _MKL_SPLIT)
+        return 2 * ((keys - 1) // _KEY_BLOCK) + ((keys - 1) % _KEY_BLOCK >= _SPLIT)
 
     def mask(self, keys: Tensor, positions: Tensor) -> Tensor:
         """keys: [..., N] positions of keys; positions: [..., 1] of the tokens that look at them."""
