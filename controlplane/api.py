@@ -14,9 +14,10 @@ from controlplane.fleets import agent_endpoints, membership_endpoints, profile_e
 from controlplane.fleets import endpoints as fleets
 from controlplane.forecasting import endpoints as forecasting
 from controlplane.mesh import endpoints as mesh
-from controlplane.rollouts import approval_endpoints
+from controlplane.rollouts import approval_endpoints, experiment_endpoints
 from controlplane.rollouts import endpoints as rollouts
 from controlplane.telemetry import endpoints as telemetry
+from controlplane.telemetry import history_endpoints
 from controlplane.webhooks import endpoints as webhooks
 
 ROUTERS = (
@@ -33,12 +34,14 @@ ROUTERS = (
     policies.router,
     rollouts.router,
     approval_endpoints.router,
+    experiment_endpoints.router,
     mesh.router,
     events.router,
     audit.router,
     webhooks.router,
     alerts.router,
     agent_endpoints.router,
+    history_endpoints.router,
     sd_endpoints.router,
 )
 

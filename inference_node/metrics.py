@@ -15,7 +15,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
 from inference_node.contract import metrics as names
-from inference_node.contract.messages import AckOutcome, NodeHardware, RejectCode
+from inference_node.contract.messages import LAPSED, AckOutcome, NodeHardware, RejectCode
 from inference_node.contract.metrics import MetricKind, MetricSpec
 from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import KNOBS, EngineSettings
@@ -37,7 +37,7 @@ _FINISHED: Final = {
 ERROR_CAUSES: Final = ("engine", "starting", "draining", "internal")
 CUT_CAUSES: Final = ("slow_reader", "slow_request", "headers", "connections", "malformed")
 _OPENMETRICS: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
-_OUTCOMES: Final = (*(outcome.value for outcome in AckOutcome), *(code.value for code in RejectCode))
+_OUTCOMES: Final = (*(outcome.value for outcome in AckOutcome), *(code.value for code in RejectCode), LAPSED)
 _ERROR_PERCENTILES: Final = ("50", "95")
 _NUMBERS: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind != "choice")
 _CHOICES: Final = tuple(knob.name for knob in KNOBS.values() if knob.kind == "choice")
@@ -100,7 +100,7 @@ class NodeMetrics:
         self._gauge(names.READY).set_function(lambda: float(is_ready()))
 
     def count_change(self, outcome: str) -> None:
-        """A push or edit was answered; outcome is an AckOutcome's or a RejectCode's word."""
+        """A push or edit was answered; outcome is an AckOutcome's or a RejectCode's word, or LAPSED."""
         self._counter(names.SETTINGS_CHANGES, outcome).inc()
 
     def count_error(self, cause: str) -> None:

@@ -64,6 +64,17 @@ class Client(Http):
         """Ends a node's quarantine."""
         self.post(f"/nodes/{node_id}/release")
 
+    def begin_experiment(
+        self, node_id: str, settings: Mapping[str, Any], *, reason: str, lease_s: float = 900.0
+    ) -> t.ExperimentOut:
+        """Tries settings on this node alone; it goes back by itself when the lease ends."""
+        body = {"settings": dict(settings), "lease_s": lease_s, "reason": reason}
+        return cast(t.ExperimentOut, self.post(f"/nodes/{node_id}/experiment", body))
+
+    def end_experiment(self, node_id: str) -> None:
+        """Ends it before its lease does."""
+        self.delete(f"/nodes/{node_id}/experiment")
+
     # Settings, policies, decisions
     def knobs(self) -> list[t.KnobOut]:
         return cast(list[t.KnobOut], self.get("/knobs")["items"])

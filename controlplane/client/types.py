@@ -380,6 +380,24 @@ class EventOut(TypedDict):
     data: dict[str, Any]
 
 
+class ExperimentIn(TypedDict):
+    """Knobs to try; those that are left out stay as the pool has them."""
+
+    settings: dict[str, bool | int | float | str]
+    lease_s: NotRequired[float]
+    reason: str
+
+
+class ExperimentOut(TypedDict):
+    """What is tried on one node alone. It ends by itself, on the node and here."""
+
+    revision: int
+    generation: int
+    settings: EngineSettings
+    lease_s: float
+    ends_at: str
+
+
 class FieldProblem(TypedDict):
     field: str
     message: str
@@ -627,6 +645,7 @@ class NodeDetail(TypedDict):
     rejected: RejectedOut | None
     drifted: bool
     quarantine: QuarantineOut | None
+    experiment: ExperimentOut | None
     latest: ObservationOut | None
 
 

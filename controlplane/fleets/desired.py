@@ -1,18 +1,20 @@
 """What is wished for: a pool's revisions, and for each node a wish under a generation that only grows."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.events import service as events
+from controlplane.events.kinds import EventKind
 from controlplane.fleets.inventory import get_revision, list_revisions
 from controlplane.fleets.models import Node, Pool, SettingsRevision
 from controlplane.processes import lease, shards
 from inference_node.contract.messages import SettingsPush
 from inference_node.contract.settings import EngineSettings
+from inference_node.contract.signing import signed
 
 
 def current_revision(session: Session, pool: Pool) -> SettingsRevision:
@@ -56,13 +58,17 @@ def set_desired(
     epoch: int,
     now: datetime,
     rollout_id: str | None = None,
+    lease_s: float | None = None,
 ) -> int:
     """Wishes a revision for the node under a fresh generation, which is returned, and owes the push.
 
-    The generation is above all that was wished for or seen of this node, so that the node never takes it for an old one.
+    With `lease_s` it is an experiment, which the node ends by itself; any other wish ends one. The generation is above all
+    that was wished for or seen of this node, so that the node never takes it for an old one.
     """
     generations = select(Node.desired_generation, Node.observed_generation).where(Node.id == node.id)
     desired, observed = session.execute(generations.with_for_update()).one()
+    _note_experiment_over(session, node, now)
+    node.lease_s = lease_s
     node.desired_generation = max(desired, observed) + 1
     node.desired_epoch = epoch
     node.desired_revision_id = revision.id
@@ -85,6 +91,8 @@ def set_desired_of_all(
     """`set_desired` for many nodes in a few statements. `nodes` are held by the caller (`lock_nodes`). Generations by node id."""
     owed: dict[str, dict[str, Any]] = {}
     for node in nodes:
+        _note_experiment_over(session, node, now)
+        node.lease_s = None
         node.desired_generation = max(node.desired_generation, node.observed_generation) + 1
         node.desired_epoch, node.desired_since = epoch, now
         node.desired_revision = revision
@@ -92,6 +100,28 @@ def set_desired_of_all(
     session.flush()
     events.owe_all(session, kind="push", payloads=owed, at=now)
     return {node.id: node.desired_generation for node in nodes}
+
+
+def experiment_ends_at(node: Node) -> datetime | None:
+    """When the lease of the node's experiment is over by the control plane's clock; None without one.
+
+    The node counts from when it applied it, which is later; that it goes back is asked for at the earlier time.
+    """
+    if node.lease_s is None or node.desired_since is None:
+        return None
+    return node.desired_since + timedelta(seconds=node.lease_s)
+
+
+def _note_experiment_over(session: Session, node: Node, now: datetime) -> None:
+    if node.lease_s is None or node.desired_revision is None:
+        return
+    number = node.desired_revision.number
+    lasted_s = 0.0 if node.desired_since is None else (now - node.desired_since).total_seconds()
+    events.record(
+        session, kind=EventKind.NODE_EXPERIMENT_ENDED, at=now, pool_id=node.pool_id, node_id=node.id,
+        message=f"The experiment with revision {number} on node {node.name} is over after {lasted_s:.0f} s",
+        data={"revision": number, "lasted_s": round(lasted_s, 1), "lease_s": node.lease_s},
+    )  # fmt: skip
 
 
 def owe_push(
@@ -116,19 +146,22 @@ def _push_payload(node: Node, rollout_id: str | None) -> dict[str, Any]:
 
 
 def desired_push(session: Session, node: Node) -> SettingsPush | None:
-    """The document that the node should have by now; None while nothing was ever wished for it."""
+    """The document that the node should have by now, signed for it; None while nothing was ever wished for it."""
     revision = node.desired_revision
     if revision is None or node.desired_generation < 1:
         return None
-    return SettingsPush(
+    document = SettingsPush(
         node_id=node.id,
         generation=node.desired_generation,
         epoch=node.desired_epoch,
         revision=revision.number,
         config_hash=revision.content_hash,
         settings=settings_of(revision),
+        lease_s=node.lease_s,
+        fallback=None if node.lease_s is None else settings_of(current_revision(session, node.pool)),
         issued_at=node.desired_since or revision.created_at,
     )
+    return signed(document, node.admin_token)
 
 
 def epoch_for(session: Session, node: Node) -> int:

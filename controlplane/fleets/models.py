@@ -92,6 +92,10 @@ class Node(Base):
     desired_epoch: Mapped[int] = mapped_column(default=0)
     desired_revision_id: Mapped[str | None] = mapped_column(ForeignKey("settings_revisions.id"))
     desired_since: Mapped[datetime | None]
+    # What is desired is an experiment: the node goes back to its pool's settings so long after it applied it.
+    lease_s: Mapped[float | None]
+    # The last part of what it wrote down on its own that was taken: each is taken once.
+    history_number: Mapped[int] = mapped_column(BigInteger, default=0)
 
     observed_generation: Mapped[int] = mapped_column(default=0)
     observed_epoch: Mapped[int] = mapped_column(default=0)

@@ -45,6 +45,8 @@ def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -
         )
         node.observed_instance_id = beat.instance_id
         _note_drift(session, node, drifted=beat.drifted, now=now)
+        if beat.lapsed and beat.observed_generation == node.desired_generation and node.lease_s is not None:
+            end_experiment(session, node, now)
     preparing = beat.preparing_generation
     node.preparing_generation = preparing if preparing is not None and preparing > node.observed_generation else None
     if beat.rejected_generation is not None:
@@ -189,9 +191,18 @@ def _note_rejected(session: Session, node: Node, generation: int, reason: str, n
         message=f"Node {node.name} refused generation {generation}: {reason}",
         pool_id=node.pool_id, node_id=node.id, data={"generation": generation, "reason": reason},
     )  # fmt: skip
+    if node.lease_s is not None and generation == node.desired_generation:
+        end_experiment(session, node, now)
+
+
+def end_experiment(session: Session, node: Node, now: datetime) -> None:
+    """The node shall have its pool's settings again: a wish that no controller need be there for."""
+    set_desired(session, node, current_revision(session, node.pool), epoch=epoch_for(session, node), now=now)
 
 
 def _catch_up(session: Session, node: Node, now: datetime) -> None:
-    """SQL is behind the node: the same wish again, under numbers that the node has not seen."""
-    revision = node.desired_revision or current_revision(session, node.pool)
+    """SQL is behind the node: the same wish again, under numbers that the node has not seen. An experiment is not begun again."""
+    revision = node.desired_revision
+    if revision is None or node.lease_s is not None:
+        revision = current_revision(session, node.pool)
     set_desired(session, node, revision, epoch=epoch_for(session, node), now=now)

@@ -183,6 +183,9 @@ def _observe(node: Node, registration: NodeRegistration, now: datetime) -> None:
 
 def _start_from_desired(session: Session, node: Node, pool: Pool, now: datetime) -> None:
     """Behind: what is desired is owed again. Level, or ahead of SQL (a restored database): a wish above what it has seen."""
+    if node.lease_s is not None:  # an experiment ends with the process that it was made on, at the latest
+        set_desired(session, node, current_revision(session, pool), epoch=epoch_for(session, node), now=now)
+        return
     target = node.desired_revision or current_revision(session, pool)
     epoch = epoch_for(session, node)
     if node.desired_generation > node.observed_generation and node.desired_epoch >= node.observed_epoch:

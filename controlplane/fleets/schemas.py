@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from controlplane.fleets.desired import experiment_ends_at
 from controlplane.fleets.health import NodeHealth, in_sync, is_quarantined, node_health
 from controlplane.fleets.models import Node, SettingsRevision
 from controlplane.schemas import Body, Out, UtcTime
@@ -63,6 +64,29 @@ class QuarantineOut(Out):
     reason: str
 
 
+class ExperimentOut(Out):
+    """What is tried on one node alone. It ends by itself, on the node and here."""
+
+    revision: int
+    generation: int
+    settings: EngineSettings
+    lease_s: float = Field(description="seconds, which the node counts from when it applied the settings")
+    ends_at: UtcTime = Field(description="when the node is asked to go back, should it not have done so by itself")
+
+    @classmethod
+    def of(cls, node: Node) -> "ExperimentOut | None":
+        ends_at, revision = experiment_ends_at(node), node.desired_revision
+        if ends_at is None or node.lease_s is None or revision is None:
+            return None
+        return cls(
+            revision=revision.number,
+            generation=node.desired_generation,
+            settings=EngineSettings.model_validate(revision.settings),
+            lease_s=node.lease_s,
+            ends_at=ends_at,
+        )
+
+
 class NodeOut(Out):
     id: str
     name: str
@@ -88,6 +112,8 @@ class NodeOut(Out):
     rejected: RejectedOut | None
     drifted: bool
     quarantine: QuarantineOut | None = Field(description="changes leave the node out for now")
+
+    experiment: ExperimentOut | None = Field(description="settings that are tried on this node alone, under a lease")
 
     @classmethod
     def fields_of(cls, node: Node, *, now: datetime, timeout_s: float) -> dict[str, Any]:
@@ -137,6 +163,7 @@ class NodeOut(Out):
             "quarantine": QuarantineOut(until=node.quarantined_until, reason=node.quarantined_reason or "")
             if node.quarantined_until is not None and is_quarantined(node, now)
             else None,
+            "experiment": ExperimentOut.of(node),
         }
 
 

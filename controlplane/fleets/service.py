@@ -3,6 +3,7 @@
 from controlplane.fleets.desired import create_revision as create_revision
 from controlplane.fleets.desired import current_revision as current_revision
 from controlplane.fleets.desired import desired_push as desired_push
+from controlplane.fleets.desired import experiment_ends_at as experiment_ends_at
 from controlplane.fleets.desired import owe_push as owe_push
 from controlplane.fleets.desired import set_desired as set_desired
 from controlplane.fleets.desired import set_desired_of_all as set_desired_of_all
@@ -28,6 +29,7 @@ from controlplane.fleets.inventory import unfreeze_pool as unfreeze_pool
 from controlplane.fleets.membership import quarantine_node as quarantine_node
 from controlplane.fleets.membership import release_node as release_node
 from controlplane.fleets.membership import remove_node as remove_node
+from controlplane.fleets.observed import end_experiment as end_experiment
 from controlplane.fleets.observed import heartbeat as heartbeat
 from controlplane.fleets.observed import mark_unreachable as mark_unreachable
 from controlplane.fleets.observed import record_ack as record_ack

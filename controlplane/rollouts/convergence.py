@@ -64,7 +64,10 @@ def find_strays(session: Session, *, now: datetime, heartbeat_timeout_s: float, 
             continue
         if fleets.is_quarantined(node, now):
             continue  # it keeps what it has until it is released
-        if node.pool_id not in busy and node.desired_revision_id != node.pool.current_revision_id:
+        if _in_experiment(node, now):
+            if _is_behind(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
+                behind.append(node)
+        elif node.pool_id not in busy and node.desired_revision_id != node.pool.current_revision_id:
             astray.append(node)
         elif node.pool_id not in busy and _may_try_again(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
             refused.append(node)
@@ -84,6 +87,8 @@ def converge(session: Session, strays: Strays, *, terms: Terms, now: datetime) -
         target = fleets.current_revision(session, node.pool)
         busy = select(Rollout.id).where(Rollout.active_pool_id == node.pool_id)
         epoch = terms.of(node.pool_id)
+        if _in_experiment(node, now):  # begun meanwhile
+            continue
         is_due = node.desired_revision_id != target.id or _may_try_again(node, now)
         if epoch is not None and is_due and session.scalar(busy) is None:  # one may have begun meanwhile
             fleets.set_desired(session, node, target, epoch=epoch, now=now)
@@ -99,6 +104,12 @@ def converge(session: Session, strays: Strays, *, terms: Terms, now: datetime) -
 
 def _ids(nodes: list[Node]) -> tuple[str, ...]:
     return tuple(node.id for node in nodes)
+
+
+def _in_experiment(node: Node, now: datetime) -> bool:
+    """Whether it has other settings than its pool on purpose, for as long as the lease lasts."""
+    ends_at = fleets.experiment_ends_at(node)
+    return ends_at is not None and now < ends_at
 
 
 def _may_try_again(node: Node, now: datetime) -> bool:

@@ -1,10 +1,8 @@
 """Rollouts over HTTP: plan, begin, watch, and ask for pause, resume, promote, abort, rollback."""
 
-from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Response
-from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from controlplane.accounts.dependencies import Operator, permit, require
@@ -12,7 +10,6 @@ from controlplane.accounts.roles import Identity, Role
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.service import current_policy
 from controlplane.dependencies import Now, ProcessSettings, ReadSession, WriteSession
-from controlplane.errors import Invalid
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool, SettingsRevision
 from controlplane.idempotency.route import IdempotentRoute
@@ -38,19 +35,15 @@ from controlplane.rollouts.schemas import (
     rollout_etag,
     rollout_out,
 )
+from controlplane.rollouts.wanted import check_offered, wanted_settings
 from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_cursor
-from inference_node.contract.messages import NodeCapabilities
-from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
+from inference_node.contract.settings import EngineSettings
 
 router = APIRouter(tags=["rollouts"], route_class=IdempotentRoute)
 
 _VIEWER = [require(Role.VIEWER)]
 _READ = declared(401, 403, 404, 422)
 _CHANGE = declared(401, 403, 404, 409, 422, 503)
-
-
-class InvalidSettings(Invalid):
-    title = "Settings are not possible"
 
 
 @router.get("/rollouts", dependencies=_VIEWER, responses=_READ)
@@ -106,8 +99,8 @@ def create_rollout(
     permit(who, Role.OPERATOR, body.pool_id)
     pool = fleets.get_pool(session, body.pool_id)
     current = fleets.current_revision(session, pool)
-    wanted = _wanted(fleets.settings_of(current), body.settings)
-    _check_offered(session, pool, wanted)
+    wanted = wanted_settings(fleets.settings_of(current), body.settings)
+    check_offered(fleets.list_nodes(session, pool.id), wanted)
     policy, _ = current_policy(session, pool.id)
     if body.dry_run:
         response.status_code = 200
@@ -159,41 +152,6 @@ _verb_route(
     Verb.ROLLBACK,
     "Under way: the same as abort. Completed: begins a new rollout straight back, also in a frozen pool, and answers with that.",
 )
-
-
-def _wanted(current: EngineSettings, wanted: Mapping[str, KnobValue]) -> EngineSettings:
-    """Raises InvalidSettings that names each knob and what it may be."""
-    try:
-        return service.merged_settings(current, dict(wanted))
-    except ValidationError as error:
-        errors = []
-        for row in error.errors():
-            knob = str(row["loc"][0]) if row["loc"] else "settings"
-            unknown = f"there is no such knob: there are {', '.join(KNOBS)}"
-            errors.append({"field": f"settings.{knob}", "message": unknown if knob not in KNOBS else row["msg"]})
-        text = "; ".join(f"{row['field']}: {row['message']}" for row in errors)
-        raise InvalidSettings(text, errors=errors) from None
-
-
-def _check_offered(session: Session, pool: Pool, wanted: EngineSettings) -> None:
-    """Raises InvalidSettings when a node of the pool says that it cannot be set so."""
-    for node in fleets.list_nodes(session, pool.id):
-        has = NodeCapabilities.model_validate(node.capabilities)
-        problems = {
-            "precision": None if wanted.precision in has.precisions else f"has {', '.join(has.precisions)}",
-            "kv_precision": None if wanted.kv_precision in has.kv_precisions else f"has {', '.join(has.kv_precisions)}",
-            "max_batch_size": None
-            if wanted.max_batch_size <= has.max_batch_size
-            else f"takes up to {has.max_batch_size}",
-            "max_batched_tokens": None
-            if wanted.max_batched_tokens <= has.max_batched_tokens
-            else f"takes up to {has.max_batched_tokens}",
-        }
-        for knob, limit in problems.items():
-            if limit is not None:
-                message = f"{getattr(wanted, knob)} is not possible: node {node.name} {limit}"
-                error = {"field": f"settings.{knob}", "message": message}
-                raise InvalidSettings(f"settings.{knob}: {message}", errors=[error])
 
 
 def _plan(

@@ -18,7 +18,6 @@ from controlplane.rollouts.models import Rollout, RolloutNode
 from controlplane.rollouts.phases import WAITING, NodeState, RolloutPhase
 from controlplane.rollouts.plan import Candidate, Mode, NoNodeReady, RolloutPlan, make_plan
 from controlplane.rollouts.words import changes_words
-from inference_node.contract.settings import EngineSettings
 
 P = RolloutPhase
 CONTROLLER = "controller"  # `created_by` of what the controller decided by itself
@@ -85,6 +84,9 @@ def create_rollout(
     if not created:  # another process was quicker, between the check above and here
         raise RolloutActive(f"another rollout of pool {pool.name!r} was begun just now: wait for its end, or abort it")
     _add_nodes(session, rollout_id, plan)
+    for node in fleets.list_nodes(session, pool.id):
+        if node.lease_s is not None:  # it would be compared with, or changed, under settings that are its own
+            fleets.set_desired(session, node, current, epoch=epoch, now=now)
     words = changes_words(changes)
     events.record(
         session, kind=EventKind.ROLLOUT_CREATED, at=now, actor=created_by, pool_id=pool.id, rollout_id=rollout_id,
@@ -242,11 +244,6 @@ def list_rollouts(
     if before_id is not None:
         query = query.where(Rollout.id < before_id)
     return list(session.scalars(query))
-
-
-def merged_settings(current: EngineSettings, wanted: dict[str, bool | int | float | str]) -> EngineSettings:
-    """`current` with some knobs changed. Raises pydantic.ValidationError naming the knob."""
-    return EngineSettings.model_validate(current.model_dump(mode="json") | wanted)
 
 
 def _add_nodes(session: Session, rollout_id: str, plan: RolloutPlan) -> None:

@@ -176,13 +176,18 @@ def _answers(quality: Quality) -> bool:
 
 
 def _observation(window: _Window, quality: Quality, facts: Facts, nodes_up: int) -> Observation:
+    return observation_of(window.at, window.window_s, quality, facts, nodes_up)
+
+
+def observation_of(end: datetime, window_s: float, quality: Quality, facts: Facts, nodes_up: int) -> Observation:
+    """By fact, with the counts that are told as rates still as counts in the window."""
     if quality in {Quality.MISSING, Quality.STALE}:
         # Old figures under a new time would be taken for facts of this window.
-        return Observation(window_end=window.at, window_s=window.window_s, quality=quality, nodes_up=nodes_up)
+        return Observation(window_end=end, window_s=window_s, quality=quality, nodes_up=nodes_up)
     values: dict[str, float | int] = {name: value for name, value in facts.items() if name in FACTS}
-    values |= {rate: facts[count] / window.window_s for count, rate in _RATES.items() if count in facts}
+    values |= {rate: facts[count] / window_s for count, rate in _RATES.items() if count in facts}
     values["nodes_up"] = nodes_up
-    return Observation.from_json(window.at, window.window_s, quality, values)
+    return Observation.from_json(end, window_s, quality, values)
 
 
 def _pool_quality(nodes: Sequence[Quality]) -> Quality:

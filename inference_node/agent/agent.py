@@ -5,9 +5,13 @@ With the control plane gone the node keeps serving under its last settings, for 
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 import structlog
 
@@ -18,11 +22,16 @@ from inference_node.agent.controlplane_client import (
     NotEnrolled,
 )
 from inference_node.agent.desired import PushRejected
+from inference_node.agent.history import History
 from inference_node.agent.keeper import SettingsKeeper
 from inference_node.agent.store import Credentials, NodeStore
+from inference_node.contract.history import WINDOW_S, ChangedBy, NodeChange
 from inference_node.contract.messages import Heartbeat, NodeRegistered, NodeRegistration, NodeState
+from inference_node.contract.settings import EngineSettings
+from inference_node.contract.signing import is_signed
 from inference_node.engine.errors import EngineStopped
 from inference_node.engine.serving import ServingEngine
+from inference_node.readings import Readings, window_between
 
 BACKOFF_FIRST_S, BACKOFF_CAP_S = 0.5, 15.0
 # The step-time table is refined slowly and is the largest part of a heartbeat.
@@ -60,22 +69,29 @@ class Agent:
         keeper: SettingsKeeper,
         store: NodeStore,
         *,
+        readings: Callable[[], Readings] | None = None,
         backoff_cap_s: float = BACKOFF_CAP_S,
+        window_s: float = WINDOW_S,
     ) -> None:
+        """readings: the node's metrics as of now; without them no windows are written down while the control plane is away."""
         self.link = Link.CONNECTING
         self._enrolment, self._engine, self._keeper, self._store = enrolment, engine, keeper, store
-        self._instance_id = enrolment.describe().instance_id
+        described = enrolment.describe()
+        self._instance_id, self._admin_token = described.instance_id, described.admin_token
         self._client = ControlPlaneClient(enrolment.controlplane_url)
         self._credentials = store.load_credentials(enrolment.controlplane_url)
         keeper.instance_id = self._instance_id
         keeper.node_id = self._credentials.node_id if self._credentials else None
         self._heartbeat_s, self._long_poll_s, self._backoff_cap_s = 5.0, 25.0, backoff_cap_s
+        self._readings, self._window_s = readings, window_s
+        self._history = History(store.folder / "history.jsonl")
+        keeper.on_applied = self._note_change
         self._beats = 0
         self._ask_now = asyncio.Event()
 
     async def run(self) -> None:
         """Never returns by itself, and no failure of the control plane ends it."""
-        async with self._client:
+        async with self._client, _cancelled_at_end(self._keep_history()):
             while True:
                 await self._register()
                 try:
@@ -166,6 +182,10 @@ class Agent:
                 continue
             self._heard(True)
             pauses = backoff(self._backoff_cap_s)
+            try:
+                await self._tell_history()
+            except ControlPlaneUnreachable as error:
+                log.warning("history_not_told", reason=str(error), waiting=len(self._history))
             await self._heartbeat_pause()
 
     async def _keep_asking(self) -> None:
@@ -181,6 +201,36 @@ class Agent:
                 continue
             pauses, failing = backoff(self._backoff_cap_s), False
 
+    def _note_change(self, before: EngineSettings, after: EngineSettings, by: ChangedBy, generation: int) -> None:
+        if self.link is not Link.UP and before != after:
+            at, changes = datetime.now(UTC), before.changed(after)
+            self._history.add_change(NodeChange(at=at, by=by, generation=generation, changes=changes))
+
+    async def _keep_history(self) -> None:
+        """A window of the node's metrics every `window_s`, kept when the control plane was away in it."""
+        if self._readings is None:
+            return
+        before, whole = await asyncio.to_thread(self._readings), False
+        while True:
+            now = time.time()
+            end = (now // self._window_s + 1) * self._window_s
+            was_up = self.link is Link.UP
+            await asyncio.sleep(end - now)
+            after = await asyncio.to_thread(self._readings)
+            # The first one is a part of a window only; a clock that was set makes what follows one, too.
+            if whole and abs(time.time() - end) < self._window_s / 2 and not (was_up and self.link is Link.UP):
+                at = datetime.fromtimestamp(end, UTC)
+                self._history.add_window(window_between(before, after, at, self._window_s))
+            before, whole = after, True
+
+    async def _tell_history(self) -> None:
+        """What was written down, part by part, right after a heartbeat was heard."""
+        assert self._credentials is not None
+        while (part := self._history.next_part()) is not None:
+            await self._client.history(self._credentials.node_id, self._credentials.token, part)
+            self._history.taken(part)
+            log.info("history_told", windows=len(part.windows), changes=len(part.changes), left=len(self._history))
+
     async def _beat(self) -> None:
         assert self._credentials is not None
         reply = await self._client.heartbeat(self._credentials.node_id, self._credentials.token, self._heartbeat())
@@ -195,6 +245,12 @@ class Agent:
         )
         if push is None:
             return
+        # Nothing is noted of one that is not ours: whoever made it up could else keep us from asking for the real one.
+        if not is_signed(push, self._admin_token):
+            raise ControlPlaneUnreachable(
+                "settings that are not signed with this node's admin token, so they are not taken: the control plane is older "
+                "than this node, or somebody else answers in its place"
+            )
         try:
             await self._keeper.apply_push(push)
         except EngineStopped:
@@ -235,6 +291,7 @@ class Agent:
             rejected_generation=rejected.generation if rejected else None,
             rejected_reason=rejected.reason if rejected else None,
             drifted=observed.drifted,
+            lapsed=observed.lapsed,
             running=stats.running,
             waiting=stats.waiting,
             kv_usage=stats.kv_usage,
@@ -266,3 +323,20 @@ def backoff(cap_s: float) -> Iterator[float]:
     while True:
         yield min(pause, cap_s) * random.uniform(0.5, 1.0)
         pause = min(2 * pause, cap_s)
+
+
+@asynccontextmanager
+async def _cancelled_at_end(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """`work` beside what is done inside; a failure of it is logged and costs nothing else."""
+    task = asyncio.create_task(work, name="history")
+    task.add_done_callback(_log_failure)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("history_failed", exc_info=error)

@@ -6,6 +6,7 @@ from typing import Self, TypeVar
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from inference_node.contract.history import HistoryTaken, NodeHistory
 from inference_node.contract.messages import (
     Heartbeat,
     HeartbeatReply,
@@ -66,6 +67,10 @@ class ControlPlaneClient:
         query = {"after": str(after), "wait_s": f"{wait_s:g}"}
         response = await self._send("GET", f"/{node_id}/desired", token, query=query, read_timeout_s=wait_s + 10)
         return None if response.status_code == 204 else _parse(SettingsPush, response)
+
+    async def history(self, node_id: str, token: str, part: NodeHistory) -> HistoryTaken:
+        """Raises NotEnrolled, ControlPlaneUnreachable."""
+        return _parse(HistoryTaken, await self._send("POST", f"/{node_id}/history", token, part))
 
     async def _send(
         self,

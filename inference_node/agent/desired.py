@@ -4,7 +4,7 @@ All or nothing: a push that breaks one rule changes nothing. The rules hold for 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
@@ -31,8 +31,19 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """An experiment's end, counted from when its settings came into force: `fallback` holds after `seconds`."""
+
+    seconds: float
+    fallback: EngineSettings
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
-    """What this node has in force. With `drifted`, `settings` were edited here and differ from the document of `generation`."""
+    """What this node has in force. With `drifted`, `settings` were edited here and differ from the document of `generation`.
+
+    `lease` runs while the document of `generation` is an experiment; once it has ended, `lapsed` says so and its fallback holds.
+    """
 
     settings: EngineSettings
     generation: int = 0
@@ -42,6 +53,8 @@ class Observed:
     bounds: dict[str, KnobBounds] = field(default_factory=dict)
     applied_step: int = 0
     drifted: bool = False
+    lease: Lease | None = None
+    lapsed: bool = False
 
     @classmethod
     def of_push(cls, push: SettingsPush, step: int) -> Self:
@@ -54,7 +67,12 @@ class Observed:
             config_hash=push.config_hash,
             bounds=dict(push.bounds),
             applied_step=step,
+            lease=None if push.lease_s is None or push.fallback is None else Lease(push.lease_s, push.fallback),
         )
+
+    def after_lease(self, settings: EngineSettings, step: int) -> Self:
+        """What is observed once the lease has ended and `settings` hold from `step` on."""
+        return replace(self, settings=settings, applied_step=step, drifted=False, lease=None, lapsed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +121,16 @@ def judge(
             )
         if latest is preparing:
             return Verdict.PREPARING
+        if observed.lapsed:
+            raise PushRejected(
+                RejectCode.STALE_GENERATION,
+                f"the lease of generation {push.generation} has ended on this node: what was tried needs a new generation",
+            )
         if not observed.drifted:
             return Verdict.UNCHANGED
     check_offered(push.settings, capabilities)
+    if push.fallback is not None:
+        check_offered(push.fallback, capabilities)
     check_bounds(push.bounds, push.settings)
     return Verdict.APPLY
 

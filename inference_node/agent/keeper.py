@@ -5,6 +5,7 @@ one that is still being prepared.
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,7 @@ import structlog
 from pydantic import ValidationError
 
 from inference_node.agent.desired import (
+    Lease,
     Observed,
     Preparing,
     PushRejected,
@@ -21,7 +23,8 @@ from inference_node.agent.desired import (
     rejection_of,
 )
 from inference_node.agent.store import NodeStore, StoredSettings
-from inference_node.contract.messages import AckOutcome, RejectCode, SettingsAck, SettingsPush
+from inference_node.contract.history import ChangedBy
+from inference_node.contract.messages import LAPSED, AckOutcome, RejectCode, SettingsAck, SettingsPush
 from inference_node.contract.settings import EngineSettings, KnobBounds, KnobValue
 from inference_node.engine.errors import EngineStopped, SettingsRefused, Superseded
 from inference_node.engine.serving import Applied, ServingEngine
@@ -30,6 +33,8 @@ from inference_node.errors import NodeError
 # A change that takes longer is answered with `preparing`; live knobs take one step, which is far below.
 PREPARING_AFTER_S = 1.0
 
+# The way back from an experiment is tried without end: nobody else may be there to do it.
+LAPSE_AGAIN_S = 15.0
 # Refusals of what was asked for. The others tell that the asker is out of date, so its generation must not count as known.
 _FINAL = {
     RejectCode.OUT_OF_BOUNDS,
@@ -55,7 +60,8 @@ class _Change:
     settings: EngineSettings
     bounds: Mapping[str, KnobBounds]
     force: bool
-    push: SettingsPush | None  # None: an operator's edit at the node
+    push: SettingsPush | None  # None: an operator's edit at the node, or a lease that has ended
+    lapse: bool = False
 
 
 @dataclass(slots=True)
@@ -80,6 +86,8 @@ class SettingsKeeper:
         self.node_id: str | None = None
         self.instance_id: str | None = None
         self.rejected: Rejection | None = None
+        # Hears (before, after, by whom, generation) of settings that came into force.
+        self.on_applied: Callable[[EngineSettings, EngineSettings, ChangedBy, int], None] = lambda *_: None
         # Why the last edit was refused after all, when its answer had been that it is being prepared.
         self.edit_refused: str | None = None
         self._engine, self._store, self._count = engine, store, count
@@ -92,6 +100,7 @@ class SettingsKeeper:
         drifted = known.drifted or known.settings != engine.settings
         self._observed = replace(known, settings=engine.settings, drifted=drifted and known.generation > 0)
         self._underway: _Underway | None = None
+        self._lease_ends: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
 
@@ -177,8 +186,8 @@ class SettingsKeeper:
         if desired is None or desired.generation <= self._observed.generation:
             return
         stored = await asyncio.to_thread(self._store.load_settings)
-        if stored is None or stored.desired_retried:
-            return
+        if stored is None or stored.desired_retried or desired.lease_s is not None:
+            return  # an experiment that was cut off is not tried again by the node itself
         self._resumed_generation = desired.generation
         await self._remember(self._observed)
         log.info("change_resumed", generation=desired.generation)
@@ -219,7 +228,7 @@ class SettingsKeeper:
         return underway
 
     async def _carry_out(self, change: _Change) -> Applied:
-        push = change.push
+        push, before = change.push, self._engine.settings
         try:
             applied = await self._engine.apply(change.settings, bounds=change.bounds, force=change.force)
         except EngineStopped:
@@ -235,13 +244,15 @@ class SettingsKeeper:
                 overtaken = isinstance(error, Superseded)
                 if push is not None and push.generation >= self._observed.generation and not overtaken:
                     self.note_rejection(push.generation, rejection)
-                elif push is None and not overtaken:
+                elif push is None and not change.lapse and not overtaken:
                     self.edit_refused = f"{rejection.code.value}: {rejection}"
                     log.warning("edit_refused", code=rejection.code.value, reason=str(rejection))
             raise rejection from error
         async with self._lock:
             # On disk first: what was reported once must not be forgotten by a crash.
-            if push is None:
+            if change.lapse:
+                await self._remember(self._observed.after_lease(applied.settings, applied.step))
+            elif push is None:
                 drifted = self._observed.generation > 0
                 await self._remember(
                     replace(self._observed, settings=applied.settings, applied_step=applied.step, drifted=drifted)
@@ -249,17 +260,47 @@ class SettingsKeeper:
             elif push.generation >= self._observed.generation:
                 await self._remember(Observed.of_push(push, applied.step))
                 self.rejected = None
+                self._watch_lease()
             self._forget(change)
+        by = ChangedBy.PUSH if push else ChangedBy.LEASE if change.lapse else ChangedBy.OPERATOR
+        self.on_applied(before, applied.settings, by, self._observed.generation)
         self._changed.set()
         log.info(
             "settings_applied",
             generation=self._observed.generation,
             step=applied.step,
-            by="push" if push else "operator",
+            by=by.value,
             outcome=applied.outcome.value,
             forced=applied.forced,
         )
         return applied
+
+    def _watch_lease(self) -> None:
+        """The lease of what came into force just now, if it has one, in place of the one before it."""
+        if self._lease_ends is not None:
+            self._lease_ends.cancel()
+            self._lease_ends = None
+        lease = self._observed.lease
+        if lease is not None:
+            self._lease_ends = asyncio.create_task(self._end_lease(lease), name="lease")
+
+    async def _end_lease(self, lease: Lease) -> None:
+        """Waits, and goes back. Whatever is newer ends it before: then this task is cancelled."""
+        await asyncio.sleep(lease.seconds)
+        for pause_s in itertools.chain((0.5, 1.0, 2.0), itertools.repeat(LAPSE_AGAIN_S)):
+            async with self._lock:
+                # What is on its way is newer than the experiment, unless an operator edits that: then that goes, too.
+                underway = self._underway
+                if underway is None or underway.change.push is None:
+                    underway = self._start(_Change(lease.fallback, {}, True, None, lapse=True))
+            # Should a newer wish overtake us it cancels this task when it is in force, and not the change itself.
+            await asyncio.wait({underway.task})
+            if underway.change.lapse and underway.task.exception() is None:
+                self._count(LAPSED)
+                return
+            if underway.change.lapse:
+                log.error("lease_not_ended", tries_again_s=pause_s, problem=str(underway.task.exception()))
+            await asyncio.sleep(pause_s)
 
     def _forget(self, change: _Change) -> None:
         if self._underway is not None and self._underway.change is change:
@@ -300,6 +341,8 @@ class SettingsKeeper:
             config_hash=observed.config_hash,
             bounds=observed.bounds,
             drifted=observed.drifted,
+            lapsed=observed.lapsed,
+            fallback=None if observed.lease is None else observed.lease.fallback,
             desired=self._desired,
             desired_retried=self._desired is not None and self._desired.generation == self._resumed_generation,
         )

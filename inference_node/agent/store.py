@@ -12,7 +12,7 @@ import secrets
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -43,6 +43,8 @@ class StoredSettings(BaseModel):
     config_hash: str = ""
     bounds: dict[str, KnobBounds] = {}
     drifted: bool = False
+    lapsed: bool = False
+    fallback: EngineSettings | None = None  # `settings` are an experiment's, which ends with its process at the latest
     desired: SettingsPush | None = None
     desired_retried: bool = False  # a change that was cut off is tried once more at start, not for ever
 
@@ -56,7 +58,14 @@ class StoredSettings(BaseModel):
             config_hash=self.config_hash,
             bounds=self.bounds,
             drifted=self.drifted,
+            lapsed=self.lapsed,
         )
+
+    def for_start(self) -> Self:
+        """What a new process goes by: an experiment is not begun again, least of all one that ended the process before."""
+        if self.fallback is None:
+            return self
+        return self.model_copy(update={"settings": self.fallback, "fallback": None, "drifted": False, "lapsed": True})
 
 
 class Credentials(BaseModel):
@@ -91,10 +100,10 @@ class NodeStore:
         return handle
 
     def load_settings(self) -> StoredSettings | None:
-        """Last saved settings; None on a fresh node. A damaged copy is skipped and logged."""
+        """Last saved settings, as a new process goes by them; None on a fresh node. A damaged copy is skipped and logged."""
         document = self._load("settings")
         try:
-            return StoredSettings.model_validate(document) if document is not None else None
+            return StoredSettings.model_validate(document).for_start() if document is not None else None
         except ValidationError as error:
             # Written by another version: start fresh, and the control plane's next answer heals it.
             log.warning("stored_settings_unreadable", folder=str(self.folder), problem=str(error.errors()[0]["msg"]))

@@ -5,9 +5,9 @@ Node to control plane: `NodeRegistration`, `Heartbeat`. Control plane to node: `
 """
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import EngineSettings, KnobBounds, KvPrecision, Precision
@@ -19,6 +19,8 @@ CONTRACT_VERSION = 1
 MAX_NUMBER = 2**31 - 1
 # Steps are counted for years at thousands a second; doubles of JSON readers are exact to here.
 MAX_STEP = 2**53
+# An experiment that nobody looks at for a day is no experiment any more.
+MAX_LEASE_S = 86_400.0
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$", description="lower-case DNS-like name")]
 
@@ -43,6 +45,10 @@ class AckOutcome(StrEnum):
     APPLIED = "applied"
     PREPARING = "preparing"
     UNCHANGED = "unchanged"
+
+
+# Counted beside the outcomes of pushes: a lease has ended.
+LAPSED = "lapsed"
 
 
 class RejectCode(StrEnum):
@@ -142,6 +148,9 @@ class Heartbeat(_Message):
     rejected_generation: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
     rejected_reason: str | None = None
     drifted: bool = Field(default=False, description="settings were changed on the node itself since the last push")
+    lapsed: bool = Field(
+        default=False, description="the lease of the observed generation has ended here: its fallback is in force"
+    )
     running: int = Field(default=0, ge=0, le=MAX_NUMBER)
     waiting: int = Field(default=0, ge=0, le=MAX_NUMBER)
     kv_usage: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -170,7 +179,24 @@ class SettingsPush(_Message):
     settings: EngineSettings
     bounds: dict[str, KnobBounds] = Field(default_factory=dict)
     force: bool = Field(default=False, description="skip the quality gate; never skips bounds or memory")
+    lease_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_LEASE_S,
+        description="an experiment: so many seconds after these settings came into force the node goes back to `fallback` "
+        "by its own clock, whether the control plane is there or not, and at once after a restart",
+    )
+    fallback: EngineSettings | None = Field(default=None, description="comes with `lease_s`, and only with it")
     issued_at: AwareDatetime
+    signature: str | None = Field(
+        default=None, max_length=1024, description="by the node's admin token (`inference_node.contract.signing`)"
+    )
+
+    @model_validator(mode="after")
+    def _lease_has_a_way_back(self) -> Self:
+        if (self.lease_s is None) != (self.fallback is None):
+            raise ValueError("lease_s and fallback come together: a lease must say what holds after it")
+        return self
 
 
 class SettingsAck(_Message):

@@ -115,7 +115,10 @@ SETTINGS_INFO = MetricSpec(
     ("model_name", "precision", "kv_precision", "scheduling_policy"),
 )
 SETTINGS_CHANGES = MetricSpec(
-    "inference_settings_changes_total", C, "Pushes received, by outcome.", ("model_name", "outcome")
+    "inference_settings_changes_total",
+    C,
+    "Pushes received, by outcome; `lapsed`: leases that ended.",
+    ("model_name", "outcome"),
 )
 PRUNED_RATIO = MetricSpec(
     "inference_pruned_ratio", G, "Share of the layers' weights that the last step had no use for, 0 to 1."

@@ -14,6 +14,7 @@ from inference_node.agent.desired import PushRejected, rejection_of
 from inference_node.contract.messages import AckOutcome, RejectCode, SettingsAck, SettingsPush, SettingsReject
 from inference_node.contract.quality import NodeQuality
 from inference_node.contract.settings import KNOBS
+from inference_node.contract.signing import is_signed
 from inference_node.contract.step_profile import StepProfile
 from inference_node.server.admin import admin_only
 from inference_node.server.node import Node
@@ -60,6 +61,11 @@ def control_router(node: Node) -> APIRouter:
         The same push may come twice; an older generation or epoch is refused and changes nothing.
         """
         _, keeper = node.settled()
+        # Whoever is here has shown the token itself; a signature tells in addition that nothing was changed on the way.
+        if push.signature is not None and not is_signed(push, node.admin_token):
+            raise PushRejected(
+                RejectCode.INVALID, "the signature is not that of this document under this node's admin token"
+            )
         return _acknowledged(await keeper.apply_push(push))
 
     @router.patch("/settings", response_model=SettingsAck, responses=_REFUSALS)
@@ -89,6 +95,8 @@ def control_router(node: Node) -> APIRouter:
             "applied_step": observed.applied_step,
             "step": engine.stats().step,
             "drifted": observed.drifted,
+            "lease_s": observed.lease.seconds if observed.lease else None,
+            "lapsed": observed.lapsed,
             "bounds": {name: bound.model_dump() for name, bound in observed.bounds.items()},
             "preparing": dataclasses.asdict(preparing) if preparing else None,
             "rejected": dataclasses.asdict(keeper.rejected) if keeper.rejected else None,

@@ -20,6 +20,7 @@ from inference_node.contract.settings import EngineSettings
 from inference_node.engine.errors import SettingsRefused
 from inference_node.engine.serving import ServingEngine
 from inference_node.errors import NodeError
+from inference_node.readings import read
 from inference_node.server.connection import ConnectionLimits, guarded
 from inference_node.server.node import Node
 
@@ -209,7 +210,8 @@ class Lifecycle:
             describe=lambda: registration_of(node),
             state=lambda: node.state,
         )
-        node.agent = Agent(enrolment, node.engine, node.keeper, node.store)
+        registry = node.metrics.registry
+        node.agent = Agent(enrolment, node.engine, node.keeper, node.store, readings=lambda: read(registry))
         return asyncio.create_task(node.agent.run(), name="agent")
 
     async def _drain(self, agent: asyncio.Task[None] | None) -> None:

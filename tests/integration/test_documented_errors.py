@@ -160,6 +160,7 @@ def _furnish(api: Api, broken: Api, closed: Api, node: Served) -> World:
             ("POST", f"{V1}/pools/{{pool_id}}/freeze"): {"reason": "stock-taking"},
             ("POST", f"{V1}/pools/{{pool_id}}/rollback"): {"revision": 99, "reason": "back"},
             ("POST", f"{V1}/nodes/{{node_id}}/profiles"): {"kind": "cpu", "seconds": 30},
+            ("POST", f"{V1}/nodes/{{node_id}}/experiment"): {"settings": {"max_batch_size": 9}, "reason": "curious"},
             ("PUT", f"{V1}/pools/{{pool_id}}/policy"): policy,
             ("POST", f"{V1}/pools/{{pool_id}}/policy/dry-run"): {"document": policy},
             ("POST", f"{V1}/rollouts"): begin,
@@ -311,6 +312,8 @@ def _special(ended: str, agent: str, person: str) -> dict[tuple[str, str, int], 
         ),
         ("POST", f"{V1}/agents/register", 403): lambda w: w.send(("POST", f"{V1}/agents/register"), token=w.node_token),
         ("POST", f"{V1}/agents/register", 409): other_model,
+        # It has registered, and was never ready.
+        ("POST", f"{V1}/nodes/{{node_id}}/experiment", 409): as_agent("POST", f"{V1}/nodes/{{node_id}}/experiment"),
         ("POST", f"{V1}/agents/{{node_id}}/heartbeat", 422): as_agent(
             "POST", f"{V1}/agents/{{node_id}}/heartbeat", body=[]
         ),

@@ -13,6 +13,8 @@ from inference_node.agent.keeper import SettingsKeeper
 from inference_node.agent.store import NodeStore
 from inference_node.contract.messages import NodeRegistration, NodeState
 from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.metrics import NodeMetrics
+from inference_node.readings import read
 from tests.support.fake_controlplane import (
     ENROLMENT_TOKEN,
     NODE_ID,
@@ -42,7 +44,11 @@ class Running:
         self.state = NodeState.READY
         self.keeper = SettingsKeeper(self.engine, self.store, self.store.load_settings(), preparing_after_s=0.05)
         enrolment = Enrolment(plane.url, token, self.describe, lambda: self.state)
-        self.agent = Agent(enrolment, self.engine, self.keeper, self.store, backoff_cap_s=0.1)
+        self.metrics = NodeMetrics("fake", "0")
+        self.agent = Agent(
+            enrolment, self.engine, self.keeper, self.store, readings=lambda: read(self.metrics.registry), backoff_cap_s=0.1,
+            window_s=0.2,
+        )  # fmt: skip
 
     def describe(self) -> NodeRegistration:
         return NodeRegistration(
@@ -173,6 +179,40 @@ class TestSettings:
             assert node.keeper.observed.drifted  # this engine started with other settings than were stored
 
 
+class TestSignatures:
+    async def test_what_another_made_up_is_not_taken_and_keeps_nothing_from_coming(
+        self, plane: FakeControlPlane, tmp_path: Path
+    ) -> None:
+        plane.signs = False
+        plane.desired = push_of(SMALL, 2_000_000)
+        with structlog.testing.capture_logs() as logs:
+            async with running(plane, tmp_path) as node:
+                before = node.engine.settings
+                await eventually(lambda: node.agent.link is Link.UP and len(plane.asked_after) >= 3)
+                assert (node.engine.settings, node.keeper.known_generation) == (before, 0)
+                assert any("not signed" in entry.get("reason", "") for entry in logs)
+                plane.signs, plane.desired = True, push_of(SMALL, 1)
+                await eventually(lambda: plane.last_heartbeat.observed_generation == 1)
+                assert node.engine.settings == SMALL
+
+
+class TestExperiments:
+    async def test_a_lease_ends_with_the_control_plane_gone_and_that_is_told_when_it_is_back(
+        self, plane: FakeControlPlane, tmp_path: Path
+    ) -> None:
+        async with running(plane, tmp_path) as node:
+            await eventually(lambda: plane.heartbeats)
+            plane.desired = push_of(SMALL, 1, lease_s=0.3, fallback=node.engine.settings)
+            before = node.engine.settings
+            await eventually(lambda: node.engine.settings == SMALL)
+            plane.stop()
+            await eventually(lambda: node.keeper.observed.lapsed)
+            assert node.engine.settings == before
+            plane.start()
+            await eventually(lambda: plane.last_heartbeat.lapsed)
+            assert plane.last_heartbeat.settings == before
+
+
 class TestControlPlaneGone:
     async def test_keeps_the_settings_and_comes_back(self, plane: FakeControlPlane, tmp_path: Path) -> None:
         with structlog.testing.capture_logs() as logs:
@@ -190,6 +230,36 @@ class TestControlPlaneGone:
                 # The answer to that heartbeat is read after it was seen.
                 await eventually(lambda: node.agent.link is Link.UP)
                 assert [entry["event"] for entry in logs].count("controlplane_reachable_again") == 1
+
+    async def test_what_it_did_on_its_own_is_told_when_it_is_back_over_a_restart(
+        self, plane: FakeControlPlane, tmp_path: Path
+    ) -> None:
+        async with running(plane, tmp_path) as node:
+            await eventually(lambda: plane.heartbeats)
+            plane.stop()
+            await eventually(lambda: node.agent.link is Link.DOWN)
+            node.metrics.on_request_offered(32)
+            await node.keeper.edit({"max_queue": 9})
+            await asyncio.sleep(0.7)
+        async with running(plane, tmp_path):
+            await asyncio.sleep(0.5)
+            plane.start()
+            await eventually(lambda: plane.histories)
+        windows = [window for part in plane.histories for window in part.windows]
+        changes = [change for part in plane.histories for change in part.changes]
+        assert [each.end for each in windows] == sorted({each.end for each in windows})
+        assert sum(each.increases["inference_requests_offered_total"] for each in windows) == 1
+        assert [(each.by, each.changes["max_queue"][1]) for each in changes] == [("operator", 9)]
+
+    async def test_while_it_is_heard_nothing_is_written_down(self, plane: FakeControlPlane, tmp_path: Path) -> None:
+        async with running(plane, tmp_path) as node:
+            await eventually(lambda: node.agent.link is Link.UP)
+            await asyncio.sleep(0.7)
+            plane.histories.clear()  # of the time before it was there
+            await asyncio.sleep(0.5)
+            await node.keeper.edit({"max_queue": 9})
+            await asyncio.sleep(0.1)
+            assert plane.histories == []
 
     async def test_one_that_answers_nonsense_is_survived(self, plane: FakeControlPlane, tmp_path: Path) -> None:
         async with running(plane, tmp_path) as node:

@@ -168,3 +168,17 @@ def test_one_rollout_at_a_time_and_none_while_frozen(fleet: LiveFleet) -> None:
     fleet.client.delete(f"/pools/{fleet.pool['id']}/freeze").raise_for_status()
     assert frozen.status_code == 409
     assert "incident 7" in frozen.text
+
+
+def test_what_is_tried_on_one_node_ends_with_its_lease(fleet: LiveFleet) -> None:
+    started = batch_sizes(fleet)
+    name, other = sorted(started)
+    node_id = fleet.nodes()[name]["id"]
+    tried = {"settings": {"max_batch_size": 11}, "lease_s": 10, "reason": "curious"}
+    begun = fleet.post(f"/nodes/{node_id}/experiment", tried)
+    assert begun["settings"]["max_batch_size"] == 11
+    until(lambda: batch_sizes(fleet)[name] == 11, 10, "the node to try it")
+    assert batch_sizes(fleet)[other] == started[other]
+    until(lambda: fleet.nodes()[name]["experiment"] is None, 30, "the end of the lease")
+    fleet.wait_in_sync()
+    assert batch_sizes(fleet) == started

@@ -16,6 +16,7 @@ from typing import Annotated
 import uvicorn
 from fastapi import FastAPI, Header, HTTPException, Response
 
+from inference_node.contract.history import HistoryTaken, NodeHistory
 from inference_node.contract.messages import (
     Heartbeat,
     HeartbeatReply,
@@ -24,15 +25,23 @@ from inference_node.contract.messages import (
     SettingsPush,
 )
 from inference_node.contract.settings import EngineSettings
+from inference_node.contract.signing import signed
 
 ENROLMENT_TOKEN = "enrol-me"
 NODE_ID = "node-id-1"
 
 
 def push_of(
-    settings: EngineSettings, generation: int, *, epoch: int = 1, node_id: str = NODE_ID, force: bool = False
+    settings: EngineSettings,
+    generation: int,
+    *,
+    epoch: int = 1,
+    node_id: str = NODE_ID,
+    force: bool = False,
+    lease_s: float | None = None,
+    fallback: EngineSettings | None = None,
 ) -> SettingsPush:
-    """A well-formed push of these settings."""
+    """A well-formed push of these settings; with a lease, an experiment."""
     return SettingsPush(
         node_id=node_id,
         generation=generation,
@@ -41,6 +50,8 @@ def push_of(
         config_hash=settings.content_hash(),
         settings=settings,
         force=force,
+        lease_s=lease_s,
+        fallback=fallback,
         issued_at=datetime.now(UTC),
     )
 
@@ -51,12 +62,14 @@ class FakeControlPlane:
     def __init__(self) -> None:
         self.registrations: list[NodeRegistration] = []
         self.heartbeats: list[Heartbeat] = []
+        self.histories: list[NodeHistory] = []
         self.asked_after: list[int] = []
         self.desired: SettingsPush | None = None
         self.refuse_enrolment = False
         self.token = "node-token-1"
         self.heartbeat_s = 0.05
         self.broken = False  # answers 500 to everything
+        self.signs = True  # what it desires
         self.url = ""
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -115,6 +128,12 @@ class FakeControlPlane:
             desired = self.desired
             return HeartbeatReply(desired_generation=desired.generation if desired else 0)
 
+        @app.post(base + "/{node_id}/history")
+        def history(node_id: str, body: NodeHistory, authorization: Annotated[str, Header()] = "") -> HistoryTaken:
+            check(authorization, self.token)
+            self.histories.append(body)
+            return HistoryTaken(number=body.number, new=True)
+
         @app.get(base + "/{node_id}/desired", response_model=None)
         async def desired(
             node_id: str, after: int, wait_s: float, authorization: Annotated[str, Header()] = ""
@@ -124,7 +143,8 @@ class FakeControlPlane:
             until = time.monotonic() + wait_s
             while time.monotonic() < until:
                 if self.desired is not None and self.desired.generation > after:
-                    return self.desired
+                    known = self.registrations and self.signs
+                    return signed(self.desired, self.registrations[-1].admin_token) if known else self.desired
                 await asyncio.sleep(0.01)
             return Response(status_code=204)
 

@@ -17,7 +17,7 @@ from controlplane.errors import Conflict, Fenced, Forbidden
 from controlplane.events.models import Event, OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node
-from controlplane.rollouts import approvals, convergence, in_flight, service, windows
+from controlplane.rollouts import approvals, convergence, experiments, in_flight, service, windows
 from controlplane.rollouts.execute import Overtaken, execute
 from controlplane.rollouts.models import Analysis, Rollout, RolloutNode
 from controlplane.rollouts.phases import MOVES, WAITING, NodeState, RolloutPhase, Verb
@@ -126,6 +126,23 @@ class RolloutMachine(RuleBasedStateMachine):
             fleets.freeze_pool(self.session, self.lab.pool, reason="incident", actor="alice", now=self.now)
         elif not on:
             fleets.unfreeze_pool(self.session, self.lab.pool, actor="alice", now=self.now)
+
+    @rule(number=which, batch=st.integers(31, 40), lease_s=st.sampled_from([5.0, 30.0]))
+    def try_settings(self, number: int, batch: int, lease_s: float) -> None:
+        """On one node alone: what `_settles` finds at the end is then over."""
+        current = fleets.current_revision(self.session, self.lab.pool)
+        wanted = fleets.settings_of(current).replace(max_batch_size=batch)
+        busy = self._active() is not None
+        try:
+            with self.session.begin_nested():
+                experiments.begin_experiment(
+                    self.session, self._node(number).id, wanted, lease_s=lease_s, reason="curious", created_by="alice",
+                    epoch=self.lab.epoch, now=self.now, heartbeat_timeout_s=TIMEOUT_S,
+                )  # fmt: skip
+        except (Conflict, service.NothingToChange):
+            return
+        assert not busy, "nothing is tried beside a rollout"
+        assert sum(node.lease_s is not None for node in self._nodes()) <= experiments.allowed(NODES)
 
     @rule(number=which)
     def release(self, number: int) -> None:

@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from controlplane.client.types import NodeDetail
 from trimtab.cli import completion
+from trimtab.cli.knobs import parse_settings
 from trimtab.cli.output import (
     AsJson,
     DataDir,
@@ -91,6 +92,47 @@ def release(node: NodeName, pool: PoolName = None, as_json: AsJson = False, data
     _say({"id": found["id"], "name": found["name"], "quarantined": False}, as_json)
 
 
+@app.command("try")
+def try_settings(
+    node: NodeName,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="KNOB=VALUE, as often as there are knobs to turn.",
+            show_default=False,
+            autocompletion=completion.knobs,
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option(help="Why; it stands in the history.", show_default=False)] = "",
+    lease: Annotated[float, typer.Option(help="Seconds after which the node goes back by itself.")] = 900.0,
+    end: Annotated[bool, typer.Option("--end", help="End what is tried on it now.")] = False,
+    pool: PoolName = None,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Try settings on this node alone, under a lease. --end takes it back before the lease is over."""
+    if end == bool(settings):
+        raise UsageError("give either the settings to try, as --set KNOB=VALUE, or --end")
+    if settings and not reason:
+        raise UsageError("--reason: say why, so that those who wonder can read it")
+    with client(data_dir) as api:
+        found = _find(api, node, pool)
+        if end or not settings:
+            api.end_experiment(found["id"])
+            _say({"id": found["id"], "name": found["name"], "experiment": False}, as_json)
+            return
+        begun = api.begin_experiment(found["id"], parse_settings(settings), reason=reason, lease_s=lease)
+    if as_json:
+        print_json(begun)
+        return
+    print_facts([
+        ("node", found["name"]),
+        ("revision", begun["revision"]),
+        ("lease", f"{begun['lease_s']:g} s: the node goes back by itself, or with `trimtab nodes try {found['name']} --end`"),
+    ])  # fmt: skip
+
+
 def _find(api: ApiClient, node: str, pool: str | None) -> NodeDetail:
     """By name or id. Raises UsageError, also when several pools have a node of that name."""
     rows = api.nodes(pool_id(api, pool))
@@ -143,6 +185,10 @@ def _facts(node: Mapping[str, Any]) -> list[tuple[str, object]]:
         ("in sync", "yes" if node["in_sync"] else "no"),
         ("drifted", "yes: its settings were changed on the node itself" if node["drifted"] else "no"),
     ]
+    if node["experiment"]:
+        facts.append(
+            ("experiment", f"revision {node['experiment']['revision']}, until {node['experiment']['ends_at']}")
+        )
     if node["rejected"]:
         facts.append(("rejected", f"generation {node['rejected']['generation']}: {node['rejected']['reason']}"))
     for knob, value in has.items():

@@ -1,14 +1,13 @@
 """`trimtab rollouts`: changes on their way, and what a person may do to them."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from controlplane.client.types import MeasurementOut, PlanOut, RolloutOut, Verb
-from inference_node.contract.settings import KNOBS, EngineSettings
 from trimtab.cli import completion
+from trimtab.cli.knobs import parse_settings
 from trimtab.cli.output import (
     AsJson,
     DataDir,
@@ -225,25 +224,6 @@ def parse_time(text: str | None) -> datetime | None:
     if when is None or when.tzinfo is None:
         raise UsageError(f"--not-before {text}: write it as 2026-11-23T18:00:00+01:00, with the offset from UTC")
     return when
-
-
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """`["max_batch_size=8"]` to typed values. Raises UsageError naming the knob."""
-    knobs: dict[str, Any] = {}
-    for pair in pairs:
-        name, sign, value = pair.partition("=")
-        if not sign:
-            raise UsageError(f"--set {pair}: write it as KNOB=VALUE")
-        if name not in KNOBS:
-            raise UsageError(f"--set {pair}: there is no knob {name!r}; there are {', '.join(KNOBS)}")
-        knobs[name] = value
-    try:
-        checked = EngineSettings.model_validate(knobs)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"--set {first['loc'][0]}={first['input']}: {first['msg']}") from None
-    typed = checked.model_dump(mode="json")
-    return {name: typed[name] for name in knobs}
 
 
 def _effect(measured: MeasurementOut) -> str | None:

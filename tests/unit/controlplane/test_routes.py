@@ -35,6 +35,7 @@ OWN_KEY: dict[str, Callable[..., Any]] = {
     "/api/v1/agents/register": check_enrolment,
     "/api/v1/agents/{node_id}/heartbeat": agent_node_id,
     "/api/v1/agents/{node_id}/desired": agent_node_id,
+    "/api/v1/agents/{node_id}/history": agent_node_id,
     "/api/v1/sd/prometheus": check_reader,
 }
 # Changes that any signed-in person may make: only to what is their own.

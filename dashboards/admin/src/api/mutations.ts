@@ -58,6 +58,10 @@ export const useFreeze = (poolId: string) =>
 export const useUnfreeze = (poolId: string) =>
   useChange(() => body(api.DELETE("/api/v1/pools/{pool_id}/freeze", { params: { path: { pool_id: poolId } } })));
 
+/** Takes back what is tried on one node before its lease does. */
+export const useEndExperiment = (nodeId: string) =>
+  useChange(() => body(api.DELETE("/api/v1/nodes/{node_id}/experiment", { params: { path: { node_id: nodeId } } })));
+
 export type ProfileKind = "cpu" | "torch";
 
 /** Records a node for some seconds. Only its list of recordings grows old by it. */

@@ -1198,6 +1198,32 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/nodes/{node_id}/experiment": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Begin Experiment
+         * @description Tries settings on this node alone. It goes back when the lease ends or its process does, with or without us.
+         *
+         *     Not during a rollout of its pool, nor in a frozen one; a rollout that is asked for ends it.
+         */
+        post: operations["begin_experiment"];
+        /**
+         * End Experiment
+         * @description Ends what is tried on the node before its lease does. Nothing to end is no error.
+         */
+        delete: operations["end_experiment"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/pools/{pool_id}/mesh": {
         parameters: {
             query?: never;
@@ -1681,6 +1707,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/agents/{node_id}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Tell History
+         * @description A node that was on its own tells its windows and changes, part by part. A part that was taken before changes nothing.
+         */
+        post: operations["tell_history"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sd/prometheus": {
         parameters: {
             query?: never;
@@ -2100,6 +2146,12 @@ export interface components {
              */
             step_time_ratio?: number | null;
         };
+        /**
+         * ChangedBy
+         * @description Who changed a node's settings: the control plane's push, an operator at the node, or a lease that had ended.
+         * @enum {string}
+         */
+        ChangedBy: "push" | "operator" | "lease";
         /** ConstraintOut */
         ConstraintOut: {
             /** Name */
@@ -2464,6 +2516,45 @@ export interface components {
                 [key: string]: unknown;
             };
         };
+        /**
+         * ExperimentIn
+         * @description Knobs to try; those that are left out stay as the pool has them.
+         */
+        ExperimentIn: {
+            /** Settings */
+            settings: {
+                [key: string]: boolean | number | string;
+            };
+            /**
+             * Lease S
+             * @description seconds after which the node goes back by itself
+             * @default 900
+             */
+            lease_s: number;
+            /** Reason */
+            reason: string;
+        };
+        /**
+         * ExperimentOut
+         * @description What is tried on one node alone. It ends by itself, on the node and here.
+         */
+        ExperimentOut: {
+            /** Revision */
+            revision: number;
+            /** Generation */
+            generation: number;
+            settings: components["schemas"]["EngineSettings"];
+            /**
+             * Lease S
+             * @description seconds, which the node counts from when it applied the settings
+             */
+            lease_s: number;
+            /**
+             * Ends At
+             * @description when the node is asked to go back, should it not have done so by itself
+             */
+            ends_at: string;
+        };
         /** FindingOut */
         FindingOut: {
             /** Position */
@@ -2717,6 +2808,12 @@ export interface components {
              */
             drifted: boolean;
             /**
+             * Lapsed
+             * @description the lease of the observed generation has ended here: its fallback is in force
+             * @default false
+             */
+            lapsed: boolean;
+            /**
              * Running
              * @default 0
              */
@@ -2748,6 +2845,16 @@ export interface components {
             desired_generation: number;
             /** Desired Hash */
             desired_hash?: string | null;
+        };
+        /**
+         * HistoryTaken
+         * @description Answer: the part is kept, and need not be kept by the node any longer. `new` is false for one that was taken before.
+         */
+        HistoryTaken: {
+            /** Number */
+            number: number;
+            /** New */
+            new: boolean;
         };
         /**
          * HorizonQualityOut
@@ -3069,6 +3176,30 @@ export interface components {
             /** @description levels that were measured here, good and bad; others are measured before they are applied */
             quality?: components["schemas"]["NodeQuality"] | null;
         };
+        /**
+         * NodeChange
+         * @description Settings that came into force.
+         */
+        NodeChange: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            by: components["schemas"]["ChangedBy"];
+            /** Generation */
+            generation: number;
+            /**
+             * Changes
+             * @description knob -> (before, after)
+             */
+            changes: {
+                [key: string]: [
+                    boolean | number | string,
+                    boolean | number | string
+                ];
+            };
+        };
         /** NodeDetail */
         NodeDetail: {
             /** Id */
@@ -3119,6 +3250,8 @@ export interface components {
             drifted: boolean;
             /** @description changes leave the node out for now */
             quarantine: components["schemas"]["QuarantineOut"] | null;
+            /** @description settings that are tried on this node alone, under a lease */
+            experiment: components["schemas"]["ExperimentOut"] | null;
             latest: components["schemas"]["ObservationOut"] | null;
         };
         /**
@@ -3189,6 +3322,26 @@ export interface components {
          * @enum {string}
          */
         NodeHealth: "ready" | "starting" | "draining" | "failed" | "unreachable";
+        /**
+         * NodeHistory
+         * @description A part of what a node wrote down, oldest first. Sent again under the same number until it is answered.
+         */
+        NodeHistory: {
+            /**
+             * Number
+             * @description grows with each part, over restarts of the node too
+             */
+            number: number;
+            /**
+             * Away Since
+             * Format: date-time
+             */
+            away_since: string;
+            /** Windows */
+            windows: components["schemas"]["NodeWindow"][];
+            /** Changes */
+            changes: components["schemas"]["NodeChange"][];
+        };
         /**
          * NodeQuality
          * @description What a node measured so far, and the ceiling that it goes by.
@@ -3306,6 +3459,42 @@ export interface components {
          * @enum {string}
          */
         "NodeState-Output": "PENDING" | "DISPATCHED" | "APPLIED" | "REJECTED" | "UNREACHABLE" | "REVERTING" | "REVERTED" | "QUARANTINED";
+        /**
+         * NodeWindow
+         * @description (end - window_s, end], by metric, summed over its series; histograms that did not move are left out.
+         */
+        NodeWindow: {
+            /**
+             * End
+             * Format: date-time
+             */
+            end: string;
+            /** Window S */
+            window_s: number;
+            /**
+             * Increases
+             * @description of counters, and of histograms' _sum and _count
+             */
+            increases: {
+                [key: string]: number;
+            };
+            /**
+             * Gauges
+             * @description at the end
+             */
+            gauges: {
+                [key: string]: number;
+            };
+            /**
+             * Buckets
+             * @description histogram -> upper bound (`le`) -> increase of the observations up to it
+             */
+            buckets: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+        };
         /**
          * Objective
          * @description When to act, and what counts as better.
@@ -4644,10 +4833,22 @@ export interface components {
              */
             force: boolean;
             /**
+             * Lease S
+             * @description an experiment: so many seconds after these settings came into force the node goes back to `fallback` by its own clock, whether the control plane is there or not, and at once after a restart
+             */
+            lease_s?: number | null;
+            /** @description comes with `lease_s`, and only with it */
+            fallback?: components["schemas"]["EngineSettings"] | null;
+            /**
              * Issued At
              * Format: date-time
              */
             issued_at: string;
+            /**
+             * Signature
+             * @description by the node's admin token (`inference_node.contract.signing`)
+             */
+            signature?: string | null;
         };
         /**
          * Severity
@@ -10404,6 +10605,188 @@ export interface operations {
             };
         };
     };
+    begin_experiment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                node_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExperimentIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExperimentOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    end_experiment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description the `ETag` of what this change was decided on; 412 when that has changed since */
+                "if-match"?: string | null;
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                node_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Changed in the meantime */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_pool_mesh: {
         parameters: {
             query?: {
@@ -12367,6 +12750,68 @@ export interface operations {
             };
             /** @description Not signed in */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    tell_history: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                node_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NodeHistory"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryTaken"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };

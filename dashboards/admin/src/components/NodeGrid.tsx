@@ -11,6 +11,7 @@ import { healthLook, type Look } from "./tones";
 export function syncLook(node: Node): Look {
   if (node.rejected) return { tone: "bad", icon: WarnIcon, text: "refused" };
   if (node.drifted) return { tone: "warn", icon: DriftIcon, text: "drifted" };
+  if (node.experiment) return { tone: "info", icon: SpinIcon, text: "experiment" };
   if (node.preparing_generation !== null) return { tone: "info", icon: SpinIcon, text: "preparing" };
   return node.in_sync
     ? { tone: "idle", icon: CheckIcon, text: "in sync" }

@@ -273,3 +273,76 @@ class TestRestart:
         setup.new_engine()
         await setup.restart().resume()
         assert setup.engine.applied == []
+
+
+class TestLease:
+    async def test_the_fallback_holds_again_when_it_ends(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(SMALL, 1))
+        await setup.keeper.apply_push(push_of(LARGE, 2, lease_s=0.05, fallback=SMALL))
+        assert setup.engine.settings == LARGE
+        await eventually(lambda: setup.keeper.observed.lapsed)
+        observed = setup.keeper.observed
+        assert (setup.engine.settings, observed.settings, observed.generation) == (SMALL, SMALL, 2)
+        assert (observed.drifted, observed.lease) == (False, None)
+        await eventually(lambda: setup.counted[-1] == "lapsed")
+
+    async def test_what_has_ended_is_not_begun_again_by_a_repeated_push(self, setup: Setup) -> None:
+        tried = push_of(LARGE, 1, lease_s=0.02, fallback=SMALL)
+        await setup.keeper.apply_push(tried)
+        await eventually(lambda: setup.keeper.observed.lapsed)
+        with pytest.raises(PushRejected, match="has ended") as caught:
+            await setup.keeper.apply_push(tried)
+        assert caught.value.code is RejectCode.STALE_GENERATION
+        assert (await setup.keeper.apply_push(push_of(LARGE, 2))).outcome is AckOutcome.APPLIED
+        assert not setup.keeper.observed.lapsed
+
+    async def test_a_newer_push_ends_the_lease_with_the_experiment(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(LARGE, 1, lease_s=0.05, fallback=SMALL))
+        await setup.keeper.apply_push(push_of(INT8, 2))
+        await asyncio.sleep(0.15)
+        assert (setup.engine.settings, setup.keeper.observed.lapsed) == (INT8, False)
+
+    async def test_a_newer_push_on_its_way_is_not_overtaken_by_the_end(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(LARGE, 1, lease_s=0.05, fallback=SMALL))
+        await setup.push_unprepared(push_of(INT8, 2))
+        await asyncio.sleep(0.15)
+        setup.engine.prepare.set()
+        await eventually(lambda: setup.engine.settings == INT8)
+        await asyncio.sleep(0.05)
+        assert (setup.engine.settings, setup.keeper.observed.lapsed) == (INT8, False)
+
+    async def test_an_operators_edit_does_not_outlive_it(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(LARGE, 1, lease_s=0.1, fallback=SMALL))
+        await setup.keeper.edit({"max_queue": 9})
+        await eventually(lambda: setup.keeper.observed.lapsed)
+        assert (setup.engine.settings, setup.keeper.observed.drifted) == (SMALL, False)
+
+    async def test_it_ends_with_the_process(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(LARGE, 1, lease_s=3600, fallback=SMALL))
+        stored = setup.store.load_settings()
+        assert stored is not None and (stored.settings, stored.lapsed, stored.generation) == (SMALL, True, 1)
+        setup.engine = FakeEngine(stored.settings)
+        setup.engine.start()
+        again = setup.restart()
+        assert (again.observed.settings, again.observed.lapsed, again.observed.drifted) == (SMALL, True, False)
+
+    async def test_one_that_was_cut_off_is_not_taken_up(self, setup: Setup) -> None:
+        await setup.keeper.apply_push(push_of(SMALL, 1))
+        await setup.push_unprepared(push_of(INT8, 2, lease_s=60, fallback=SMALL))
+        setup.new_engine()
+        again = setup.restart()
+        await again.resume()
+        assert setup.engine.applied == []
+
+    async def test_the_way_back_is_tried_until_it_works(self, setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+        await setup.keeper.apply_push(push_of(LARGE, 1, lease_s=0.02, fallback=SMALL))
+        setup.engine.refuse = SettingsRefused(RejectCode.OUT_OF_MEMORY, "precision", "not now")
+        await asyncio.sleep(0.1)
+        assert setup.engine.settings == LARGE
+        setup.engine.refuse = None
+        await eventually(lambda: setup.keeper.observed.lapsed)
+        assert setup.engine.settings == SMALL
+
+    def test_a_lease_must_say_what_holds_after_it(self) -> None:
+        with pytest.raises(ValueError, match="come together"):
+            push_of(LARGE, 1, lease_s=5)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.cli import app
-from trimtab.cli.rollouts import parse_settings
+from trimtab.cli.knobs import parse_settings
 from trimtab.errors import UsageError
 
 

@@ -5,6 +5,7 @@ import { ScrollX } from "../../components/ScrollX";
 import { Tag } from "../../components/Tag";
 import { When } from "../../components/When";
 import { knobText, withUnit } from "../../lib/settings";
+import { Experiment } from "./Experiment";
 import classes from "./SettingsTable.module.css";
 
 /** What is desired of a node beside what it says it runs, and how the one came to the other. */
@@ -20,6 +21,7 @@ export function SettingsTable({ node, knobs }: { node: Node; knobs: Knob[] }) {
           The node refused generation {node.rejected.generation}: {node.rejected.reason ?? "it gave no reason"}
         </p>
       )}
+      <Experiment node={node} />
       {node.drifted && (
         <p className={classes.note} data-tone="warn">
           The settings were changed on the node itself since the last push.
