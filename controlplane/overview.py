@@ -1,5 +1,6 @@
 """Pools and nodes as people want to see them: one answer that draws on all rooms. Reads only."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import Field
@@ -7,7 +8,8 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controlplane.decisions.models import DecisionRecord
-from controlplane.decisions.service import current_policy, latest_decision
+from controlplane.decisions.policy import Policy
+from controlplane.decisions.service import current_policies, latest_decisions
 from controlplane.events.stream import Message
 from controlplane.fleets import service as fleets
 from controlplane.fleets.health import NodeHealth
@@ -76,35 +78,49 @@ class NodeDetail(NodeOut):
     latest: ObservationOut | None
 
 
+def pools_out(session: Session, pools: Sequence[Pool], *, now: datetime, timeout_s: float) -> list[PoolOut]:
+    """In the order of `pools`, with as many queries for all as for one. timeout_s: silence after which a node is unreachable."""
+    ids = [pool.id for pool in pools]
+    nodes = fleets.standings(session, ids)
+    windows = telemetry.latest_of_pools(session, ids)
+    policies = current_policies(session, ids[0] if len(ids) == 1 else None)
+    decided = latest_decisions(session, ids)
+    running = select(Rollout).where(Rollout.active_pool_id.in_(ids))
+    active = {rollout.pool_id: rollout for rollout in session.scalars(running)}
+    current = fleets.get_revisions(session, [id_ for pool in pools if (id_ := pool.current_revision_id) is not None])
+
+    def out(pool: Pool) -> PoolOut:
+        policy, _ = policies.get(pool.id, (Policy(), 0))
+        theirs, latest = nodes.get(pool.id, []), windows.get(pool.id)
+        decision, rollout = decided.get(pool.id), active.get(pool.id)
+        revision = None if pool.current_revision_id is None else current[pool.current_revision_id]
+        return PoolOut(
+            id=pool.id,
+            name=pool.name,
+            fleet=pool.fleet.name,
+            model=pool.model,
+            nodes=len(theirs),
+            ready=sum(fleets.node_health(node, now, timeout_s) is NodeHealth.READY for node in theirs),
+            in_sync=sum(fleets.in_sync(node) for node in theirs),
+            frozen=None if pool.frozen_at is None else FrozenOut(at=pool.frozen_at, reason=pool.frozen_reason or ""),
+            current_revision=None if revision is None else RevisionRef.of(revision),
+            latest=None if latest is None else ObservationOut.of(latest),
+            slo=SloOut.model_validate(policy.slo),
+            breach_probability=None if decision is None else decision.breach_probability,
+            active_rollout=None if rollout is None else RolloutRef.model_validate(rollout),
+            last_decision=None if decision is None else _decision_ref(decision),
+        )
+
+    return [out(pool) for pool in pools]
+
+
 def pool_out(session: Session, pool: Pool, *, now: datetime, timeout_s: float) -> PoolOut:
-    """timeout_s: silence after which a node is unreachable."""
-    nodes = fleets.list_nodes(session, pool.id)
-    latest = telemetry.latest(session, pool.id)
-    policy, _ = current_policy(session, pool.id)
-    decision = latest_decision(session, pool.id)
-    active = session.scalar(select(Rollout).where(Rollout.active_pool_id == pool.id))
-    revision = None if pool.current_revision_id is None else fleets.current_revision(session, pool)
-    return PoolOut(
-        id=pool.id,
-        name=pool.name,
-        fleet=pool.fleet.name,
-        model=pool.model,
-        nodes=len(nodes),
-        ready=sum(fleets.node_health(node, now, timeout_s) is NodeHealth.READY for node in nodes),
-        in_sync=sum(fleets.in_sync(node) for node in nodes),
-        frozen=None if pool.frozen_at is None else FrozenOut(at=pool.frozen_at, reason=pool.frozen_reason or ""),
-        current_revision=None if revision is None else RevisionRef.of(revision),
-        latest=None if latest is None else ObservationOut.of(latest),
-        slo=SloOut.model_validate(policy.slo),
-        breach_probability=None if decision is None else decision.breach_probability,
-        active_rollout=None if active is None else RolloutRef.model_validate(active),
-        last_decision=None if decision is None else _decision_ref(decision),
-    )
+    return pools_out(session, [pool], now=now, timeout_s=timeout_s)[0]
 
 
 def fleet_out(session: Session, *, now: datetime, timeout_s: float) -> FleetOut:
     """All pools, and sums over them."""
-    pools = [pool_out(session, pool, now=now, timeout_s=timeout_s) for pool in fleets.list_pools(session)]
+    pools = pools_out(session, fleets.list_pools(session), now=now, timeout_s=timeout_s)
     fresh = [pool.latest for pool in pools if pool.latest is not None and _is_fresh(pool.latest, now)]
     return FleetOut(
         pools=pools,

@@ -11,7 +11,7 @@ from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings, Read
 from controlplane.fleets import service as fleets
 from controlplane.fleets.etags import node_etag, pool_etag
 from controlplane.outside import Outside
-from controlplane.overview import FleetOut, NodeDetail, PoolOut, fleet_out, node_detail, pool_out
+from controlplane.overview import FleetOut, NodeDetail, PoolOut, fleet_out, node_detail, pool_out, pools_out
 from controlplane.paging import LimitOrAll, Paged
 from controlplane.problem import declared
 from controlplane.schemas import Cursor, Page, decode_pair_cursor, decode_time_cursor, encode_cursor
@@ -49,7 +49,7 @@ def list_pools(
     after = decode_time_cursor(cursor)
     rows = fleets.list_pools(session, after=after, limit=None if limit is None else limit + 1)
     page = rows[:limit]
-    items = [pool_out(session, pool, now=now, timeout_s=settings.heartbeat_timeout_s) for pool in page]
+    items = pools_out(session, page, now=now, timeout_s=settings.heartbeat_timeout_s)
     more = len(rows) > len(page)
     return paged.page(items, encode_cursor(f"{page[-1].created_at.isoformat()} {page[-1].id}") if more else None)
 
@@ -80,7 +80,8 @@ def list_nodes(
     after = decode_pair_cursor(cursor)
     rows = fleets.list_nodes(session, pool_id, after=after, limit=None if limit is None else limit + 1)
     page = rows[:limit]
-    items = [node_detail(n, telemetry.latest(session, n.id), now=now, timeout_s=timeout_s) for n in page]
+    latest = telemetry.latest_of_nodes(session, [node.id for node in page])
+    items = [node_detail(node, latest.get(node.id), now=now, timeout_s=timeout_s) for node in page]
     more = len(rows) > len(page)
     return paged.page(items, encode_cursor(f"{page[-1].name} {page[-1].id}") if more else None)
 

@@ -1,11 +1,11 @@
 """Decisions in SQL: recorded with everything they were made from, read back, and made again exactly."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, defer
+from sqlalchemy.orm import Session, aliased, defer
 
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
@@ -24,6 +24,7 @@ from controlplane.errors import NotFound
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.events.models import Event
+from controlplane.fleets.models import Pool
 from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.service import save_forecasts
 
@@ -101,6 +102,21 @@ def get_decision(session: Session, decision_id: str) -> DecisionRecord:
 
 def latest_decision(session: Session, pool_id: str) -> DecisionRecord | None:
     return next(iter(list_decisions(session, pool_id=pool_id, limit=1)), None)
+
+
+def latest_decisions(session: Session, pool_ids: Collection[str]) -> dict[str, DecisionRecord]:
+    """By pool, in one query: its newest decision, without what it was made from, of those that have one."""
+    each = aliased(DecisionRecord)
+    newest = (
+        select(each.id)
+        .where(each.pool_id == Pool.id)
+        .order_by(each.at.desc(), each.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    query = select(DecisionRecord).where(DecisionRecord.id.in_(select(newest).where(Pool.id.in_(pool_ids))))
+    parts = (DecisionRecord.inputs, DecisionRecord.forecast, DecisionRecord.candidates, DecisionRecord.constraints)
+    return {row.pool_id: row for row in session.scalars(query.options(*(defer(part) for part in parts)))}
 
 
 def list_decisions(

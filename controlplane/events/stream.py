@@ -1,4 +1,4 @@
-"""The live stream: SQL is read once a second for all listeners together, and what is new is handed to each.
+"""The live stream: SQL is read every POLL_S for all listeners together, and what is new is handed to each.
 
 A listener that cannot keep up is cut off; it comes back with `Last-Event-ID` and is given what it missed out of SQL.
 """
@@ -17,8 +17,8 @@ from controlplane.events.models import Event
 from controlplane.events.schemas import EventOut
 from controlplane.events.service import events_after
 
-POLL_S = 1.0
-MAX_LISTENERS = 200
+POLL_S = 0.4  # what an event waits at most before streams have it
+MAX_LISTENERS = 500
 MAX_BACKLOG = 1000  # messages that wait for one listener
 MAX_REPLAY = 500
 # On PostgreSQL a row may be committed after one with a higher id, so ids this far back are looked at again.

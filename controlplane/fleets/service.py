@@ -25,6 +25,7 @@ from controlplane.fleets.inventory import lock_node as lock_node
 from controlplane.fleets.inventory import lock_nodes as lock_nodes
 from controlplane.fleets.inventory import lock_pool as lock_pool
 from controlplane.fleets.inventory import newest_numbers as newest_numbers
+from controlplane.fleets.inventory import standings as standings
 from controlplane.fleets.inventory import unfreeze_pool as unfreeze_pool
 from controlplane.fleets.membership import quarantine_node as quarantine_node
 from controlplane.fleets.membership import release_node as release_node

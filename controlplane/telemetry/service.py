@@ -1,13 +1,14 @@
 """Observations in SQL: saved once per subject and window, read back oldest first."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from controlplane.fleets.models import Node, Pool
 from controlplane.telemetry.models import ObservationRecord
 from controlplane.telemetry.observation import Observation
 
@@ -56,6 +57,28 @@ def latest(session: Session, subject_id: str) -> Observation | None:
     query = select(ObservationRecord).where(ObservationRecord.subject_id == subject_id)
     row = session.scalars(query.order_by(ObservationRecord.window_end.desc()).limit(1)).first()
     return None if row is None else _observation(row)
+
+
+def latest_of_pools(session: Session, pool_ids: Collection[str]) -> dict[str, Observation]:
+    """By pool, in one query: its newest window, of those that have one."""
+    return _latest_of(session, Pool.id, pool_ids)
+
+
+def latest_of_nodes(session: Session, node_ids: Collection[str]) -> dict[str, Observation]:
+    """By node, in one query: its newest window, of those that have one."""
+    return _latest_of(session, Node.id, node_ids)
+
+
+def _latest_of(
+    session: Session, subject: InstrumentedAttribute[str], subject_ids: Collection[str]
+) -> dict[str, Observation]:
+    # A look at the end of the index for each subject: a maximum by groups would read a day of windows of all of them.
+    each = aliased(ObservationRecord)
+    newest = (
+        select(each.id).where(each.subject_id == subject).order_by(each.window_end.desc()).limit(1).scalar_subquery()
+    )
+    query = select(ObservationRecord).where(ObservationRecord.id.in_(select(newest).where(subject.in_(subject_ids))))
+    return {row.subject_id: _observation(row) for row in session.scalars(query)}
 
 
 def _row(pool_id: str, node_id: str | None, seen: Observation) -> dict[str, object]:

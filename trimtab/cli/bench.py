@@ -6,6 +6,7 @@ import typer
 
 from inference_node.bench import serve as serving
 from trimtab.cli import (
+    bench_api,
     bench_canary,
     bench_engine,
     bench_fleet,
@@ -28,6 +29,7 @@ def bench() -> None:
 
 
 app.add_typer(bench_canary.app, name="canary")
+app.command("api")(bench_api.api)
 app.command("engine")(bench_engine.engine)
 app.command("fleet")(bench_fleet.fleet)
 app.command("forecast")(bench_forecast.forecast)

@@ -27,9 +27,8 @@ from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.models import Rollout, RolloutNode
 from controlplane.rollouts.plan import Mode
 from controlplane.rollouts.requests import roll_back_to
-from inference_node.contract.messages import NodeCapabilities, NodeHardware, NodeRegistration, NodeState
-from inference_node.contract.settings import EngineSettings, Precision
 from trimtab.errors import CommandError
+from trimtab.fleet_bench.enrol import enrol
 from trimtab.fleet_bench.nodes import NodeServer
 from trimtab.fleet_bench.ticks import time_ticks
 from trimtab.supervisor import redis as local_redis
@@ -72,7 +71,7 @@ async def _run(options: FleetOptions, folder: Path, progress: Callable[[str], No
     server = NodeServer(options.nodes)
     await server.start()
     began = time.monotonic()
-    await asyncio.to_thread(_enrol, engine, server, options)
+    await asyncio.to_thread(enrol, engine, options.nodes, options.pools, server.url)
     progress(f"{options.nodes} nodes in {options.pools} pools enrolled in {time.monotonic() - began:.1f} s")
     beating = asyncio.create_task(_keep_beating(engine))
     try:
@@ -107,27 +106,6 @@ async def _run(options: FleetOptions, folder: Path, progress: Callable[[str], No
         report["ticks"] = ticks
     engine.dispose()
     return report
-
-
-def _enrol(engine: Engine, server: NodeServer, options: FleetOptions) -> None:
-    now = datetime.now(UTC)
-    with session_scope(engine) as session:
-        for number in range(options.nodes):
-            registered = fleets.register_node(
-                session, _registration(number, server.url(number), options.pools), now=now
-            )
-            registered.node.state = NodeState.READY
-
-
-def _registration(number: int, url: str, pools: int) -> NodeRegistration:
-    return NodeRegistration(
-        name=f"node-{number}", pool=f"pool-{number % pools}", model="simulated", url=url, admin_token="x" * 32,
-        instance_id=f"node-{number}", version="0", settings=EngineSettings(), observed_generation=0,
-        capabilities=NodeCapabilities(
-            precisions=(Precision.BF16,), max_batch_size=512, max_batched_tokens=8192, max_model_len=2048, kv_tokens=65536
-        ),
-        hardware=NodeHardware(device="cpu", cpu_model="simulated", cpu_cores=1, threads=1, memory_bytes=2**30),
-    )  # fmt: skip
 
 
 async def _keep_beating(engine: Engine) -> None:

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from controlplane.fleets import service as fleets
@@ -64,3 +65,26 @@ def test_ticks_name_the_pools_that_were_observed_since_the_last_time(session: Se
     telemetry.save_observations(session, pool.id, later, {"n": later})
     assert [(m.event, m.data, m.id) for m in ticks(session)] == [("tick", f'{{"pool_id":"{pool.id}"}}', None)]
     assert ticks(session) == []
+
+
+def test_a_fleet_of_many_pools_takes_as_many_queries_as_one(session: Session) -> None:
+    """People look at this page all day: a query for each pool would make it slower with every pool."""
+
+    def queries() -> int:
+        session.expire_all()
+        counted: list[str] = []
+        listener = session.get_bind(), "before_cursor_execute", lambda *call: counted.append(call[2])
+        event.listen(*listener)
+        fleet_out(session, now=NOW, timeout_s=15)
+        event.remove(*listener)
+        return len(counted)
+
+    def join(number: int) -> None:
+        node = fleets.register_node(session, registration(f"node-{number}", pool=f"pool-{number}"), now=NOW).node
+        telemetry.save_observations(session, node.pool_id, WINDOW, {node.id: WINDOW})
+
+    join(0)
+    one = queries()
+    for number in range(1, 8):
+        join(number)
+    assert queries() == one
