@@ -118,6 +118,11 @@ class SqlCollector(Collector):
         yield GaugeMetricFamily(
             "controlplane_pools_frozen", "Pools that may not change.", value=fleets.count_frozen(session)
         )
+        yield GaugeMetricFamily(
+            "controlplane_everything_frozen",
+            "1 while no pool may change, whichever there are.",
+            value=float(fleets.general_freeze(session) is not None),
+        )
         alive = GaugeMetricFamily("controlplane_processes_alive", "Processes heard of lately.", labels=("kind",))
         ticks: list[float] = []
         counts: dict[str, int] = {"api": 0, "controller": 0, "worker": 0}

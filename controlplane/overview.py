@@ -14,7 +14,7 @@ from controlplane.events.stream import Message
 from controlplane.fleets import service as fleets
 from controlplane.fleets.health import NodeHealth
 from controlplane.fleets.models import Node, Pool
-from controlplane.fleets.schemas import FrozenOut, NodeOut, RevisionRef
+from controlplane.fleets.schemas import FrozenOut, GeneralFreezeOut, NodeOut, RevisionRef
 from controlplane.rollouts.models import Rollout
 from controlplane.schemas import Out, UtcTime
 from controlplane.telemetry import service as telemetry
@@ -53,7 +53,7 @@ class PoolOut(Out):
     nodes: int
     ready: int
     in_sync: int
-    frozen: FrozenOut | None
+    frozen: FrozenOut | None = Field(description="the pool's own freeze; one of everything stands beside it")
     current_revision: RevisionRef | None
     latest: ObservationOut | None
     slo: SloOut
@@ -72,6 +72,9 @@ class Totals(Out):
 class FleetOut(Out):
     pools: list[PoolOut]
     totals: Totals
+    frozen: GeneralFreezeOut | None = Field(
+        description="everything is frozen: no pool may change; null while it is not"
+    )
 
 
 class NodeDetail(NodeOut):
@@ -121,9 +124,11 @@ def pool_out(session: Session, pool: Pool, *, now: datetime, timeout_s: float) -
 def fleet_out(session: Session, *, now: datetime, timeout_s: float) -> FleetOut:
     """All pools, and sums over them."""
     pools = pools_out(session, fleets.list_pools(session), now=now, timeout_s=timeout_s)
+    frozen = fleets.general_freeze(session)
     fresh = [pool.latest for pool in pools if pool.latest is not None and _is_fresh(pool.latest, now)]
     return FleetOut(
         pools=pools,
+        frozen=None if frozen is None else GeneralFreezeOut.model_validate(frozen),
         totals=Totals(
             nodes=sum(pool.nodes for pool in pools),
             ready=sum(pool.ready for pool in pools),

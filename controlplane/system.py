@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from controlplane.events.models import OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool
+from controlplane.fleets.schemas import GeneralFreezeOut
 from controlplane.outside import Answer
 from controlplane.processes import service as processes
 from controlplane.processes import shards
@@ -63,12 +64,16 @@ class SystemOut(Out):
     outbox: OutboxOut
     prometheus: OutsideOut
     redis: OutsideOut
-    frozen_pools: int
+    frozen: GeneralFreezeOut | None = Field(
+        description="everything is frozen: no pool may change; null while it is not"
+    )
+    frozen_pools: int = Field(description="how many pools may not change; all while everything is frozen")
 
 
 def system_out(session: Session, *, version: str, prometheus: Answer, redis: Answer, now: datetime) -> SystemOut:
     """What SQL knows, beside what was asked before: no network call happens in here."""
     leaders, unled_pools = leaders_out(session)
+    frozen = fleets.general_freeze(session)
     return SystemOut(
         version=version,
         database=DatabaseOut(kind=session.get_bind().dialect.name, revision=head()),
@@ -89,6 +94,7 @@ def system_out(session: Session, *, version: str, prometheus: Answer, redis: Ans
         outbox=outbox_out(session, now),
         prometheus=OutsideOut(**asdict(prometheus)),
         redis=OutsideOut(**asdict(redis)),
+        frozen=None if frozen is None else GeneralFreezeOut.model_validate(frozen),
         frozen_pools=fleets.count_frozen(session),
     )
 

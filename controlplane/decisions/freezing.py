@@ -1,18 +1,19 @@
-"""Why a pool may not change now: frozen by a person or an alert, or inside a freeze window of its policy."""
+"""Why a pool may not change now: frozen by a person or an alert, for itself or with all others, or in a freeze window."""
 
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
+from sqlalchemy.orm import Session
+
 from controlplane.calendars import parse_cron, window_around
 from controlplane.decisions.policy import FreezeWindow, Policy
+from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool
 
 
-def frozen_reason(pool: Pool, policy: Policy, now: datetime) -> str | None:
+def frozen_reason(session: Session, pool: Pool, policy: Policy, now: datetime) -> str | None:
     """In words, with the end where it is known; None while the pool may change. Rollbacks never ask."""
-    if pool.frozen_at is not None:
-        return pool.frozen_reason or "no reason given"
-    return window_reason(policy, now)
+    return fleets.frozen_by_hand(session, pool) or window_reason(policy, now)
 
 
 def window_reason(policy: Policy, now: datetime) -> str | None:

@@ -82,7 +82,7 @@ def read_facts(
         same_since=lineage.same_since,
         changes=past_changes(session, pool.id, rules, now),
         home=lineage.home,
-        frozen_reason=frozen_reason(pool, rules, now),
+        frozen_reason=frozen_reason(session, pool, rules, now),
         active_rollout=active_rollout,
     )
 

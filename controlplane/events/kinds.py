@@ -61,6 +61,8 @@ class EventKind(StrEnum):
     OUTBOX_DEAD = "outbox.dead"
 
     CONTROL_LEADER_CHANGED = "control.leader_changed"
+    CONTROL_FROZEN = "control.frozen"
+    CONTROL_UNFROZEN = "control.unfrozen"
     POOL_CREATED = "pool.created"
     POOL_FROZEN = "pool.frozen"
     POOL_UNFROZEN = "pool.unfrozen"

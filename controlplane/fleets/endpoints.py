@@ -1,4 +1,4 @@
-"""Freezing pools, their revisions, and the list of knobs."""
+"""Freezing pools, one or all, their revisions, and the list of knobs."""
 
 from dataclasses import asdict
 
@@ -9,7 +9,7 @@ from controlplane.accounts.roles import Role
 from controlplane.dependencies import Now, ReadSession, WriteSession
 from controlplane.fleets import service
 from controlplane.fleets.etags import pool_etag
-from controlplane.fleets.schemas import FreezeIn, FrozenOut, KnobOut, RevisionOut
+from controlplane.fleets.schemas import FreezeIn, FrozenOut, GeneralFreezeOut, KnobOut, RevisionOut
 from controlplane.idempotency.route import IdempotentRoute
 from controlplane.paging import Paged
 from controlplane.preconditions import IfMatch, check
@@ -37,6 +37,20 @@ def unfreeze_pool(pool_id: str, who: Operator, session: WriteSession, now: Now, 
     pool = service.lock_pool(session, pool_id)
     check(if_match, pool_etag(pool), what=f"pool {pool.name}")
     service.unfreeze_pool(session, pool, actor=who.name, now=now)
+
+
+@router.post("/freeze", status_code=201, responses=declared(401, 403, 409, 422))
+def freeze_everything(body: FreezeIn, who: Operator, session: WriteSession, now: Now) -> GeneralFreezeOut:
+    """Stops new changes to every pool, also to those that are yet to come, from the next tick on. Rollouts under way pause;
+    rollbacks stay possible. `GET /api/v1/system` shows it."""
+    frozen = service.freeze_everything(session, reason=body.reason, actor=who.name, now=now)
+    return GeneralFreezeOut.model_validate(frozen)
+
+
+@router.delete("/freeze", status_code=204, responses=declared(401, 403))
+def unfreeze_everything(who: Operator, session: WriteSession, now: Now) -> None:
+    """Ends the freeze of everything. Pools that are frozen for themselves stay so."""
+    service.unfreeze_everything(session, actor=who.name, now=now)
 
 
 @router.get("/revisions", dependencies=[require(Role.VIEWER)], responses=declared(401, 403, 404, 422))

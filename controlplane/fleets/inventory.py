@@ -1,4 +1,4 @@
-"""Which pools, nodes and revisions there are, and which pools may not change. Reads by id raise NotFound."""
+"""Which pools, nodes and revisions there are. Reads by id raise NotFound."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -6,9 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select, tuple_
 from sqlalchemy.orm import Session, joinedload, lazyload, load_only
 
-from controlplane.errors import Conflict, NotFound
-from controlplane.events import service as events
-from controlplane.events.kinds import EventKind
+from controlplane.errors import NotFound
 from controlplane.fleets.models import Node, Pool, SettingsRevision
 
 
@@ -111,29 +109,3 @@ def newest_numbers(session: Session, pool_id: str | None = None) -> dict[str, in
     if pool_id is not None:
         query = query.where(SettingsRevision.pool_id == pool_id)
     return {row[0]: row[1] for row in session.execute(query)}
-
-
-def freeze_pool(session: Session, pool: Pool, *, reason: str, actor: str, now: datetime) -> None:
-    """Stops new changes to the pool; rollbacks stay possible. Raises Conflict when it is frozen already."""
-    if pool.frozen_at is not None:
-        raise Conflict(
-            f"pool {pool.name!r} is frozen already, since {pool.frozen_at:%Y-%m-%d %H:%M:%S} UTC: {pool.frozen_reason}"
-        )
-    pool.frozen_at, pool.frozen_reason = now, reason
-    events.record(
-        session, kind=EventKind.POOL_FROZEN, severity="warning", at=now, actor=actor, pool_id=pool.id,
-        message=f"Pool {pool.name} was frozen: {reason}", data={"reason": reason},
-    )  # fmt: skip
-
-
-def unfreeze_pool(session: Session, pool: Pool, *, actor: str, now: datetime) -> None:
-    """Lets changes to the pool happen again; a pool that is not frozen is left as it is."""
-    if pool.frozen_at is None:
-        return
-    pool.frozen_at = pool.frozen_reason = None
-    message = f"Pool {pool.name} may change again"
-    events.record(session, kind=EventKind.POOL_UNFROZEN, at=now, actor=actor, pool_id=pool.id, message=message)
-
-
-def count_frozen(session: Session) -> int:
-    return session.scalar(select(func.count()).select_from(Pool).where(Pool.frozen_at.is_not(None))) or 0

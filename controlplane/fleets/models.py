@@ -1,4 +1,4 @@
-"""Tables: `fleets`, `pools`, `nodes`, `settings_revisions`."""
+"""Tables: `fleets`, `pools`, `general_freeze`, `nodes`, `settings_revisions`."""
 
 from datetime import datetime
 from typing import Any
@@ -38,6 +38,17 @@ class Pool(Base):
     created_at: Mapped[datetime]
 
     fleet: Mapped[Fleet] = relationship(lazy="joined")
+
+
+class GeneralFreeze(Base):
+    """While its one row stands, no pool may change, whichever there are. Pools keep their own freezes beside it."""
+
+    __tablename__ = "general_freeze"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[datetime]
+    reason: Mapped[str] = mapped_column(Text)
+    actor: Mapped[str] = mapped_column(String(128))
 
 
 class SettingsRevision(Base):

@@ -176,6 +176,12 @@ class FrozenOut(Out):
     reason: str
 
 
+class GeneralFreezeOut(FrozenOut):
+    """No pool may change, whichever there are."""
+
+    actor: str = Field(description="who froze everything")
+
+
 class KnobOut(Out):
     """A tunable, as forms need it."""
 

@@ -8,12 +8,17 @@ from controlplane.fleets.desired import owe_push as owe_push
 from controlplane.fleets.desired import set_desired as set_desired
 from controlplane.fleets.desired import set_desired_of_all as set_desired_of_all
 from controlplane.fleets.desired import settings_of as settings_of
+from controlplane.fleets.freezes import count_frozen as count_frozen
+from controlplane.fleets.freezes import freeze_everything as freeze_everything
+from controlplane.fleets.freezes import freeze_pool as freeze_pool
+from controlplane.fleets.freezes import frozen_by_hand as frozen_by_hand
+from controlplane.fleets.freezes import general_freeze as general_freeze
+from controlplane.fleets.freezes import unfreeze_everything as unfreeze_everything
+from controlplane.fleets.freezes import unfreeze_pool as unfreeze_pool
 from controlplane.fleets.health import NodeHealth as NodeHealth
 from controlplane.fleets.health import in_sync as in_sync
 from controlplane.fleets.health import is_quarantined as is_quarantined
 from controlplane.fleets.health import node_health as node_health
-from controlplane.fleets.inventory import count_frozen as count_frozen
-from controlplane.fleets.inventory import freeze_pool as freeze_pool
 from controlplane.fleets.inventory import get_node as get_node
 from controlplane.fleets.inventory import get_pool as get_pool
 from controlplane.fleets.inventory import get_revision as get_revision
@@ -26,7 +31,6 @@ from controlplane.fleets.inventory import lock_nodes as lock_nodes
 from controlplane.fleets.inventory import lock_pool as lock_pool
 from controlplane.fleets.inventory import newest_numbers as newest_numbers
 from controlplane.fleets.inventory import standings as standings
-from controlplane.fleets.inventory import unfreeze_pool as unfreeze_pool
 from controlplane.fleets.membership import quarantine_node as quarantine_node
 from controlplane.fleets.membership import release_node as release_node
 from controlplane.fleets.membership import remove_node as remove_node

@@ -52,8 +52,9 @@ def begin_experiment(
             f"rollout {active.id} of pool {pool.name!r} is under way ({active.phase}): wait for its end, or abort it",
             rollout_id=active.id,
         )
-    if pool.frozen_at is not None:
-        raise PoolFrozen(f"pool {pool.name!r} is frozen ({pool.frozen_reason}): unfreeze it first")
+    frozen = fleets.frozen_by_hand(session, pool)
+    if frozen is not None:
+        raise PoolFrozen(f"pool {pool.name!r} is frozen ({frozen}): unfreeze it first")
     health = fleets.node_health(node, now, heartbeat_timeout_s)
     if health is not fleets.NodeHealth.READY or fleets.is_quarantined(node, now):
         state = "in quarantine" if fleets.is_quarantined(node, now) else health.value

@@ -72,7 +72,7 @@ def load_snapshot(
         paused_from=None if row.paused_from is None else P(row.paused_from),
         paused_by=None if row.paused_by is None else PausedBy(row.paused_by),
         # A freeze that is put in now holds now, whatever policy the rollout was planned under.
-        frozen_reason=frozen_reason(pool, policy, now),
+        frozen_reason=frozen_reason(session, pool, policy, now),
         created_by=row.created_by,
         approvals=approved,
         approvals_needed=row.approvals_needed,

@@ -125,8 +125,9 @@ def check_possible(
             f"rollout {active.id} of pool {pool.name!r} is under way ({active.phase}): wait for its end, or abort it",
             rollout_id=active.id,
         )
-    if pool.frozen_at is not None and mode is not Mode.DIRECT:
-        raise PoolFrozen(f"pool {pool.name!r} is frozen ({pool.frozen_reason}): unfreeze it first, or roll back")
+    frozen = None if mode is Mode.DIRECT else fleets.frozen_by_hand(session, pool)
+    if frozen is not None:
+        raise PoolFrozen(f"pool {pool.name!r} is frozen ({frozen}): unfreeze it first, or roll back")
 
 
 def plan_for(

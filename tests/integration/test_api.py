@@ -181,6 +181,22 @@ class TestFleet:
         assert api.client.delete(f"/api/v1/pools/{pool_id}/freeze").status_code == 204
         assert api.client.get(f"/api/v1/pools/{pool_id}").json()["frozen"] is None
 
+    def test_everything_is_frozen_and_let_go_of_at_once(self, api: Api) -> None:
+        join(api)
+        frozen = api.client.post("/api/v1/freeze", json={"reason": "incident 7"})
+        assert (frozen.status_code, frozen.json()["actor"]) == (201, "admin")
+        assert "incident 7" in problem(api.client.post("/api/v1/freeze", json={"reason": "again"}), 409)["detail"]
+        problem(api.client.post("/api/v1/freeze", json={"reason": ""}), 422)
+        assert api.client.get("/api/v1/system").json()["frozen"] == frozen.json()
+        assert api.client.get("/api/v1/fleet").json()["frozen"] == frozen.json()
+        assert api.client.get("/api/v1/system").json()["frozen_pools"] == 1
+        assert "controlplane_everything_frozen 1.0" in api.anonymous.get("/metrics").text
+        assert api.client.delete("/api/v1/freeze").status_code == 204
+        assert api.client.delete("/api/v1/freeze").status_code == 204
+        assert api.client.get("/api/v1/system").json()["frozen"] is None
+        kinds = [row["kind"] for row in api.client.get("/api/v1/events?kind=control.*").json()["items"]]
+        assert kinds == ["control.unfrozen", "control.frozen"]
+
     def test_revisions_are_paged_newest_first(self, api: Api) -> None:
         me = join(api)
         for size in (10, 11, 12):

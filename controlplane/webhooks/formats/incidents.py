@@ -24,6 +24,7 @@ INCIDENTS = (
     Incident("NodeUnreachable", "node_id", "warning", (E.NODE_UNREACHABLE,), (E.NODE_RECOVERED, E.NODE_REMOVED)),
     Incident("NodeQuarantined", "node_id", "warning", (E.NODE_QUARANTINED,), (E.NODE_RELEASED, E.NODE_REMOVED)),
     Incident("BreachPredicted", "pool_id", "warning", (E.FORECAST_BREACH_PREDICTED,), (E.FORECAST_BREACH_CLEARED,)),
+    Incident("EverythingFrozen", "everything", "warning", (E.CONTROL_FROZEN,), (E.CONTROL_UNFROZEN,)),
     Incident("PoolFrozen", "pool_id", "warning", (E.POOL_FROZEN,), (E.POOL_UNFROZEN,)),
     Incident(
         "RolloutApprovalRequired", "rollout_id", "info", (E.ROLLOUT_APPROVAL_REQUIRED,),
