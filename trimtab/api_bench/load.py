@@ -108,11 +108,16 @@ async def _read(http: httpx2.AsyncClient, seen: _Seen, what: tuple[str, str], du
 
 
 async def _writing(http: httpx2.AsyncClient, seen: _Seen, pools: list[str], load: Load) -> None:
-    """Pools are frozen and let go on, in turn: each change is a transaction with an event."""
+    """Pools are frozen and let go on, in turn: each change is a transaction with an event. Those of one pool keep their order."""
     turns = _freezes(pools)
+    order = {pool: asyncio.Lock() for pool in pools}
 
     async def write(due: float) -> None:
         method, pool = next(turns)
+        async with order[pool]:
+            await freeze(method, pool, due)
+
+    async def freeze(method: str, pool: str, due: float) -> None:
         body = {"reason": "load"} if method == "POST" else None
         key = {"Idempotency-Key": secrets.token_hex(16)}
         asked = http.request(method, f"/api/v1/pools/{pool}/freeze", json=body, headers=key)
