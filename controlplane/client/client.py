@@ -50,6 +50,14 @@ class Client(Http):
     def unfreeze(self, pool_id: str) -> None:
         self.delete(f"/pools/{pool_id}/freeze")
 
+    def freeze_everything(self, reason: str) -> t.GeneralFreezeOut:
+        """Stops new changes to every pool, also to those yet to come; rollbacks stay possible."""
+        return cast(t.GeneralFreezeOut, self.post("/freeze", {"reason": reason}))
+
+    def unfreeze_everything(self) -> None:
+        """Pools that are frozen for themselves stay so."""
+        self.delete("/freeze")
+
     def nodes(self, pool_id: str | None = None) -> list[t.NodeDetail]:
         return list(self.pages("/nodes", pool_id=pool_id))
 

@@ -412,6 +412,7 @@ class FindingOut(TypedDict):
 class FleetOut(TypedDict):
     pools: list[PoolOut]
     totals: Totals
+    frozen: GeneralFreezeOut | None
 
 
 class ForecastOut(TypedDict):
@@ -467,6 +468,14 @@ class FreezeWindow(TypedDict):
 class FrozenOut(TypedDict):
     at: str
     reason: str
+
+
+class GeneralFreezeOut(TypedDict):
+    """No pool may change, whichever there are."""
+
+    at: str
+    reason: str
+    actor: str
 
 
 class GrafanaIn(TypedDict):
@@ -1186,6 +1195,7 @@ class SystemOut(TypedDict):
     outbox: OutboxOut
     prometheus: OutsideOut
     redis: OutsideOut
+    frozen: GeneralFreezeOut | None
     frozen_pools: int
 
 

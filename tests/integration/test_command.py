@@ -119,6 +119,18 @@ class TestNodes:
         assert (code, said["quarantined"]) == (0, False)
 
 
+class TestFreeze:
+    def test_of_everything_at_once(self, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+        code, frozen, _ = say(capsys, "pools", "freeze", "--all", "--reason", "incident 7", "--json")
+        assert (code, frozen["actor"], frozen["reason"]) == (0, "admin", "incident 7")
+        _, said, _ = say(capsys, "status")
+        assert "incident 7" in said
+        code, _, err = say(capsys, *CREATE)
+        assert (code, "incident 7" in err) == (1, True)
+        assert say(capsys, "pools", "unfreeze", "--all", "--json")[:2] == (0, {"pool_id": None, "frozen": None})
+        assert say(capsys, "pools", "freeze", "main", "--all", "--reason", "x")[0] == 2
+
+
 class TestCompletion:
     def complete(self, line: str, api: Api | None, folder: Path) -> list[str]:
         """What bash is proposed, through the program itself."""

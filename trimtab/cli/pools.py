@@ -32,6 +32,9 @@ Pool = Annotated[
         help="Name or id; may be left out when there is one.", show_default=False, autocompletion=completion.pools
     ),
 ]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Every pool at once, also those yet to come.", show_default=False)
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -63,12 +66,14 @@ def pools(context: typer.Context, as_json: AsJson = False, data_dir: DataDir = N
 def freeze(
     reason: Annotated[str, typer.Option(help="Why; shown to everybody who wonders.", show_default=False)],
     pool: Pool = None,
+    everything: Everything = False,
     as_json: AsJson = False,
     data_dir: DataDir = None,
 ) -> None:
     """Stop new changes; rollbacks stay possible."""
+    _one_or_all(pool, everything)
     with client(data_dir) as api:
-        frozen = api.freeze(_id(api, pool), reason)
+        frozen = api.freeze_everything(reason) if everything else api.freeze(_id(api, pool), reason)
     if as_json:
         print_json(frozen)
     else:
@@ -76,11 +81,17 @@ def freeze(
 
 
 @app.command("unfreeze")
-def unfreeze(pool: Pool = None, as_json: AsJson = False, data_dir: DataDir = None) -> None:
-    """Let changes happen again."""
+def unfreeze(
+    pool: Pool = None, everything: Everything = False, as_json: AsJson = False, data_dir: DataDir = None
+) -> None:
+    """Let changes happen again. Pools that are frozen for themselves stay so when everything is let go of."""
+    _one_or_all(pool, everything)
     with client(data_dir) as api:
-        where = _id(api, pool)
-        api.unfreeze(where)
+        where = None if everything else _id(api, pool)
+        if where is None:
+            api.unfreeze_everything()
+        else:
+            api.unfreeze(where)
     if as_json:
         print_json({"pool_id": where, "frozen": None})
     else:
@@ -165,6 +176,11 @@ def read_policy(path: Path) -> dict[str, Any]:
     ):
         raise UsageError(f"{path} must hold `version` and `document`, as `trimtab pools policy` prints them")
     return document
+
+
+def _one_or_all(pool: str | None, everything: bool) -> None:
+    if pool is not None and everything:
+        raise UsageError("--all means every pool: leave the pool's name out")
 
 
 def _id(api: ApiClient, pool: str | None) -> str:

@@ -37,7 +37,14 @@ def _system(system: Json) -> list[tuple[str, object]]:
         ("Redis", _reachable(system["redis"])),
         ("outbox", f"{outbox['open']} open, {outbox['dead']} dead"),
         ("frozen pools", system["frozen_pools"]),
+        *_frozen(system["frozen"]),
     ]
+
+
+def _frozen(freeze: Json | None) -> list[tuple[str, object]]:
+    if freeze is None:
+        return []
+    return [("everything is frozen", f"by {freeze['actor']}, {age(freeze['at'])}: {freeze['reason']}")]
 
 
 def _leaders(system: Json) -> list[tuple[str, object]]:

@@ -557,6 +557,31 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/freeze": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Freeze Everything
+         * @description Stops new changes to every pool, also to those that are yet to come, from the next tick on. Rollouts under way pause;
+         *     rollbacks stay possible. `GET /api/v1/system` shows it.
+         */
+        post: operations["freeze_everything"];
+        /**
+         * Unfreeze Everything
+         * @description Ends the freeze of everything. Pools that are frozen for themselves stay so.
+         */
+        delete: operations["unfreeze_everything"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/revisions": {
         parameters: {
             query?: never;
@@ -2569,6 +2594,8 @@ export interface components {
             /** Pools */
             pools: components["schemas"]["PoolOut"][];
             totals: components["schemas"]["Totals"];
+            /** @description everything is frozen: no pool may change; null while it is not */
+            frozen: components["schemas"]["GeneralFreezeOut"] | null;
         };
         /**
          * ForecastMetric
@@ -2689,6 +2716,21 @@ export interface components {
             at: string;
             /** Reason */
             reason: string;
+        };
+        /**
+         * GeneralFreezeOut
+         * @description No pool may change, whichever there are.
+         */
+        GeneralFreezeOut: {
+            /** At */
+            at: string;
+            /** Reason */
+            reason: string;
+            /**
+             * Actor
+             * @description who froze everything
+             */
+            actor: string;
         };
         /** GrafanaIn */
         GrafanaIn: {
@@ -4069,6 +4111,7 @@ export interface components {
             ready: number;
             /** In Sync */
             in_sync: number;
+            /** @description the pool's own freeze; one of everything stands beside it */
             frozen: components["schemas"]["FrozenOut"] | null;
             current_revision: components["schemas"]["RevisionRef"] | null;
             latest: components["schemas"]["ObservationOut"] | null;
@@ -5097,7 +5140,12 @@ export interface components {
             outbox: components["schemas"]["OutboxOut"];
             prometheus: components["schemas"]["OutsideOut"];
             redis: components["schemas"]["OutsideOut"];
-            /** Frozen Pools */
+            /** @description everything is frozen: no pool may change; null while it is not */
+            frozen: components["schemas"]["GeneralFreezeOut"] | null;
+            /**
+             * Frozen Pools
+             * @description how many pools may not change; all while everything is frozen
+             */
             frozen_pools: number;
         };
         /** TakenOut */
@@ -7814,6 +7862,144 @@ export interface operations {
             };
             /** @description Changed in the meantime */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    freeze_everything: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FreezeIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["GeneralFreezeOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    unfreeze_everything: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
