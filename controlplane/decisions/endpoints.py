@@ -67,7 +67,7 @@ def replay_decision(decision_id: str, session: ReadSession) -> ReplayOut:
 def get_scaling(pool_id: str, session: ReadSession, settings: ProcessSettings, now: Now) -> ScalingOut:
     """How many nodes the pool needs, for an autoscaler such as KEDA. 409 where it is not known: no number rather than a guess."""
     pool = fleets.get_pool(session, pool_id)
-    found = scaling.advise(service.latest_decision(session, pool.id), now, settings.tick_s)
+    found = scaling.advise(scaling.read_outlook(session, pool.id), now, settings.tick_s)
     if isinstance(found, str):
         raise ScalingUnknown(f"pool {pool.name}: {found}")
     return ScalingOut(

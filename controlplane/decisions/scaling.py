@@ -6,9 +6,11 @@ Settings come first, since they take effect in a second; nodes are what is left 
 import math
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from controlplane.decisions.decision import DecisionInputs
-from controlplane.decisions.guardrails import ready_nodes
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from controlplane.decisions.models import DecisionRecord
 
 # Of what a node can carry, so much is used: beyond it queues grow faster than the load. The same in `explain`.
@@ -28,15 +30,42 @@ class Advice:
     at: datetime
 
 
-def advise(last: DecisionRecord | None, now: datetime, tick_s: float) -> Advice | str:
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What a pool's last decision saw ahead; nodes: those that it knew of, as its inputs hold them."""
+
+    last_at: datetime
+    reason: str
+    explanation: str
+    breach_probability: float | None
+    forecast: dict[str, Any]
+    nodes: list[dict[str, Any]]
+
+
+def read_outlook(session: Session, pool_id: str) -> Outlook | None:
+    """None before the first decision. Of the inputs, which are tens of kB, the nodes alone are read."""
+    columns = (
+        DecisionRecord.last_at, DecisionRecord.reason, DecisionRecord.explanation, DecisionRecord.breach_probability,
+        DecisionRecord.forecast, DecisionRecord.inputs["nodes"],
+    )  # fmt: skip
+    newest = select(*columns).where(DecisionRecord.pool_id == pool_id)
+    row = session.execute(newest.order_by(DecisionRecord.at.desc(), DecisionRecord.id.desc()).limit(1)).first()
+    return None if row is None else Outlook(*row)
+
+
+def is_stale(last: Outlook, now: datetime, tick_s: float) -> bool:
+    return (now - last.last_at).total_seconds() > STALE_TICKS * tick_s
+
+
+def advise(last: Outlook | None, now: datetime, tick_s: float) -> Advice | str:
     """The advice, or in words why there is none: a number that nothing stands behind would move machines."""
     if last is None:
         return "no decision was made for this pool yet"
-    age_s = (now - last.last_at).total_seconds()
-    if age_s > STALE_TICKS * tick_s:
+    if is_stale(last, now, tick_s):
+        age_s = (now - last.last_at).total_seconds()
         return f"the last decision is {age_s:.0f} s old: no controller decides for this pool now"
     planned, capacity = last.forecast.get("planned_rps"), last.forecast.get("capacity_rps")
-    ready = ready_nodes(DecisionInputs.from_json(last.inputs))
+    ready = sum(bool(node["ready"]) for node in last.nodes)
     if planned is None or not capacity or ready == 0:
         return f"load or capacity are not known ({last.reason}): {last.explanation}"
     node_rps = capacity / ready

@@ -76,6 +76,12 @@ def latest_forecasts(session: Session, pool_id: str) -> dict[str, ForecastRecord
     return {metric: rows[0] for metric, rows in found.items() if rows}
 
 
+def fresh_forecasts(session: Session, pool_id: str, since: datetime) -> dict[str, ForecastRecord]:
+    """`latest_forecasts` of those made since then, in one query."""
+    query = select(ForecastRecord).where(ForecastRecord.pool_id == pool_id, ForecastRecord.made_at >= since)
+    return {row.metric: row for row in session.scalars(query.order_by(ForecastRecord.made_at, ForecastRecord.id))}
+
+
 def forecast_quality(
     session: Session, pool_id: str, metric: str, since: datetime, until: datetime
 ) -> list[HorizonQuality]:

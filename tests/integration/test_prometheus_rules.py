@@ -6,13 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
-from controlplane.clock import SystemClock
-from controlplane.metrics import SqlCollector
-from controlplane.settings import ControlPlaneSettings
-from inference_node.contract.metrics import ALL, MetricKind
-from tests.support.database import memory_database
+from tests.support.exposed_metrics import exposed
 from trimtab.supervisor import prometheus
 
 FOLDER = Path(__file__).parents[2] / "dashboards" / "prometheus"
@@ -31,19 +26,6 @@ def _expressions() -> str:
     """What the rules compute, without comments and without what they say to people."""
     lines = [line for name in RULES for line in (FOLDER / name).read_text().splitlines()]
     return "\n".join(line for line in lines if not re.match(r"\s*(#|summary:|description:|- name:)", line))
-
-
-def _exposed() -> set[str]:
-    """Names of series, as Prometheus stores them, of a node and of the control plane."""
-    suffixes = ("_bucket", "_sum", "_count")
-    nodes = {
-        f"{spec.name}{suffix}" for spec in ALL for suffix in (suffixes if spec.kind is MetricKind.HISTOGRAM else ("",))
-    }
-    with memory_database() as engine:
-        registry = CollectorRegistry()
-        registry.register(SqlCollector(engine, ControlPlaneSettings(), SystemClock(), version="0"))
-        text = generate_latest(registry).decode()
-    return nodes | set(re.findall(r"^# TYPE (\S+)", text, re.MULTILINE))
 
 
 @needs_promtool
@@ -75,4 +57,4 @@ class TestAlerts:
     def test_each_metric_that_a_rule_reads_is_exposed(self) -> None:
         read = set(re.findall(r"\b(?:vllm:|inference_|controlplane_)\w+", _expressions()))
         assert read
-        assert read <= _exposed()
+        assert read <= exposed()

@@ -9,7 +9,21 @@ from typer.exceptions import TyperException
 from controlplane.errors import ControlPlaneError
 from inference_node.errors import NodeError
 from trimtab import version as installed_version
-from trimtab.cli import audit, bench, decisions, events, mesh, nodes, pools, processes, rollouts, status, traffic, up
+from trimtab.cli import (
+    audit,
+    bench,
+    decisions,
+    events,
+    grafana,
+    mesh,
+    nodes,
+    pools,
+    processes,
+    rollouts,
+    status,
+    traffic,
+    up,
+)
 from trimtab.cli.output import AsJson, print_json
 from trimtab.errors import CommandError
 
@@ -27,6 +41,7 @@ app.command("up")(up.up)
 app.command("status")(status.status)
 app.command("decisions")(decisions.decisions)
 app.command("events")(events.events)
+app.command("grafana")(grafana.grafana)
 app.add_typer(nodes.app, name="nodes")
 app.add_typer(pools.app, name="pools")
 app.add_typer(rollouts.app, name="rollouts")

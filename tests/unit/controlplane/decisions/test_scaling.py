@@ -1,20 +1,20 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from controlplane.decisions.decide import decide
-from controlplane.decisions.models import DecisionRecord
-from controlplane.decisions.scaling import Advice, advise
+from controlplane.decisions.scaling import Advice, Outlook, advise
 from tests.support.decision_inputs import CALM_RPS, THREAT_RPS, decision_inputs
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 TICK_S = 15.0
 
 
-def last(load: float, windows: int = 12) -> DecisionRecord:
+def last(load: float, windows: int = 12) -> Outlook:
     given = decision_inputs(NOW, load, windows=windows)
     made = decide(given)
-    return DecisionRecord(
+    return Outlook(
         last_at=NOW, forecast=made.to_json()["forecast"], reason=made.reason.value, explanation=made.explanation,
-        inputs=given.to_json(),
+        breach_probability=made.breach_probability, nodes=given.to_json()["nodes"],
     )  # fmt: skip
 
 
@@ -45,8 +45,6 @@ def test_nothing_is_said_of_now_by_an_old_decision() -> None:
 
 def test_nothing_is_said_where_nothing_is_known() -> None:
     assert advise(None, NOW, TICK_S) == "no decision was made for this pool yet"
-    record = last(THREAT_RPS)
-    record.forecast, record.reason = {}, "no_data"
-    found = advise(record, NOW, TICK_S)
+    found = advise(replace(last(THREAT_RPS), forecast={}, reason="no_data"), NOW, TICK_S)
     assert isinstance(found, str)
     assert "no_data" in found
