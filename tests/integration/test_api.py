@@ -184,7 +184,7 @@ class TestFleet:
     def test_everything_is_frozen_and_let_go_of_at_once(self, api: Api) -> None:
         join(api)
         frozen = api.client.post("/api/v1/freeze", json={"reason": "incident 7"})
-        assert (frozen.status_code, frozen.json()["actor"]) == (201, "admin")
+        assert (frozen.status_code, frozen.json()["actor"]) == (201, "bootstrap admin")
         assert "incident 7" in problem(api.client.post("/api/v1/freeze", json={"reason": "again"}), 409)["detail"]
         problem(api.client.post("/api/v1/freeze", json={"reason": ""}), 422)
         assert api.client.get("/api/v1/system").json()["frozen"] == frozen.json()

@@ -122,7 +122,7 @@ class TestNodes:
 class TestFreeze:
     def test_of_everything_at_once(self, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
         code, frozen, _ = say(capsys, "pools", "freeze", "--all", "--reason", "incident 7", "--json")
-        assert (code, frozen["actor"], frozen["reason"]) == (0, "admin", "incident 7")
+        assert (code, frozen["actor"], frozen["reason"]) == (0, "bootstrap admin", "incident 7")
         _, said, _ = say(capsys, "status")
         assert "incident 7" in said
         code, _, err = say(capsys, *CREATE)

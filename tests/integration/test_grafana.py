@@ -131,7 +131,7 @@ def traffic(fleet: LocalFleet) -> Iterator[None]:
 def test_every_query_answers_with_data_on_a_running_fleet(tmp_path: Path) -> None:
     with local_fleet(tmp_path / "data") as fleet:
         fleet.wait()
-        prometheus = httpx2.Client(base_url=f"http://127.0.0.1:{fleet.ports[-1]}", timeout=30, trust_env=False)
+        prometheus = httpx2.Client(base_url=f"http://127.0.0.1:{fleet.ports[-2]}", timeout=30, trust_env=False)
         with prometheus, traffic(fleet), fleet.api() as api:
             # What is asked of rollouts, too, has something to show: one is begun as soon as none is under way.
             pool = api.pools()[0]["id"]
