@@ -77,7 +77,7 @@ class Controller:
         holder = f"{self.name}:{secrets.token_hex(4)}"
         self.leadership = Leadership(engine, holder, settings.lease_s)
         # Each loop has one of its own, which it closes with itself.
-        self._clients = [Prometheus(settings.prometheus_url, timeout_s=settings.prometheus_timeout_s) for _ in range(2)]
+        self._clients = [Prometheus.of(settings) for _ in range(2)]
         collectors = [Collector(client, scrape_interval_s=settings.scrape_interval_s) for client in self._clients]
         self._ticker = Ticker(engine, settings, clock, collectors[0])
         self._driver = Driver(engine, clock, collectors[1], heartbeat_timeout_s=settings.heartbeat_timeout_s)

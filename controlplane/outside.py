@@ -47,9 +47,7 @@ class Outside:
             return kept[1]
 
     def _ask_prometheus(self) -> Answer:
-        client = Prometheus(
-            self._settings.prometheus_url, timeout_s=min(TIMEOUT_S, self._settings.prometheus_timeout_s)
-        )
+        client = Prometheus.of(self._settings, timeout_s=TIMEOUT_S)
         try:
             client.check()
         except PrometheusUnavailable as error:

@@ -1,21 +1,39 @@
 """Process settings of the control plane: read once at start, then passed on."""
 
+import re
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, model_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
 
 
 class ControlPlaneSettings(BaseSettings):
     """One object for API, controller and workers; every field is `CONTROLPLANE_<NAME>` in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="CONTROLPLANE_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="CONTROLPLANE_", frozen=True, extra="ignore", hide_input_in_errors=True
+    )
 
     database_url: str = "sqlite:///trimtab.sqlite3"
     redis_url: str = "redis://127.0.0.1:6379/0"
     prometheus_url: str = "http://127.0.0.1:9090"
     prometheus_timeout_s: float = Field(default=5.0, gt=0)
+    prometheus_headers: dict[str, SecretStr] = Field(
+        default_factory=dict, description='sent with every query, as JSON: {"X-Scope-OrgID": "team-a"}'
+    )
+    prometheus_bearer_token_file: Path | None = Field(default=None, description="read anew at each query")
+    prometheus_user: str | None = Field(default=None, description="for basic authentication")
+    prometheus_password: SecretStr | None = None
+    prometheus_password_file: Path | None = Field(default=None, description="read anew at each query")
+    prometheus_ca_file: Path | None = Field(default=None, description="PEM, instead of the system's authorities")
+    prometheus_client_certificate_file: Path | None = Field(default=None, description="PEM, with its key or without")
+    prometheus_client_key_file: Path | None = None
+    prometheus_verify: bool = Field(
+        default=True, description="false takes any certificate: whoever stands between reads and answers"
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(default=8700, ge=1, le=65535)
@@ -72,6 +90,34 @@ class ControlPlaneSettings(BaseSettings):
     log_level: str = "INFO"
     log_json: bool = False
     data_dir: Path | None = None
+
+    @field_validator("prometheus_headers")
+    @classmethod
+    def _headers_are_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in headers.items():
+            if not re.fullmatch(_HEADER_NAME, name):
+                raise ValueError(f"{name!r} is no header's name")
+            if not value.get_secret_value().isprintable() or not value.get_secret_value().isascii():
+                raise ValueError(f"the value of {name} holds what no header may: line ends or letters beyond ASCII")
+        return headers
+
+    @model_validator(mode="after")
+    def _prometheus_knows_us_by_one_thing(self) -> Self:
+        ways = {
+            "prometheus_bearer_token_file": self.prometheus_bearer_token_file is not None,
+            "prometheus_user": self.prometheus_user is not None,
+            "an Authorization header": any(name.lower() == "authorization" for name in self.prometheus_headers),
+        }
+        if sum(ways.values()) > 1:
+            raise ValueError(f"{' and '.join(name for name, given in ways.items() if given)}: leave all but one out")
+        passwords = (self.prometheus_password, self.prometheus_password_file)
+        if all(passwords) or (any(passwords) and self.prometheus_user is None):
+            raise ValueError("prometheus_password or prometheus_password_file, one of them, goes with prometheus_user")
+        if self.prometheus_client_key_file is not None and self.prometheus_client_certificate_file is None:
+            raise ValueError("prometheus_client_key_file goes with prometheus_client_certificate_file")
+        if not self.prometheus_verify and self.prometheus_ca_file is not None:
+            raise ValueError("prometheus_verify=false would leave prometheus_ca_file unread")
+        return self
 
     @model_validator(mode="after")
     def _windows_hold_two_scrapes(self) -> Self:

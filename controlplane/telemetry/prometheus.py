@@ -1,17 +1,24 @@
-"""A thin door to Prometheus (or Thanos, Mimir: the same API): instant queries, with a deadline always and one kind of error."""
+"""A thin door to Prometheus (or Thanos, Mimir: the same API): instant queries, with a deadline always and one kind of error.
+
+How it lets us in is told in `access`.
+"""
 
 import threading
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, Self
 
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests import TooManyRedirects
+from urllib3.exceptions import InsecureRequestWarning
 from urllib3.util import Retry
 
 from controlplane.errors import Unavailable
+from controlplane.settings import ControlPlaneSettings
+from controlplane.telemetry.access import CredentialUnreadable, PrometheusAccess, without_user
 
 
 class PrometheusUnavailable(Unavailable):
@@ -40,21 +47,28 @@ class Sample:
 class Prometheus:
     """Safe from any thread. Queries by POST, without retries: a tick that missed its data holds, and the next tick asks anew."""
 
-    def __init__(self, url: str, *, timeout_s: float = 5.0, headers: Mapping[str, str] | None = None) -> None:
-        self.url = _shown(url)
-        self._address = url.rstrip("/")
+    def __init__(self, url: str, *, timeout_s: float = 5.0, access: PrometheusAccess | None = None) -> None:
+        self.url, self._access = without_user(url, access or PrometheusAccess())
         self._timeout_s = timeout_s
-        self._headers = dict(headers or {})
+        if not self._access.verify:  # somebody has chosen so, and need not be told at each query
+            warnings.simplefilter("ignore", InsecureRequestWarning)
         # The library's session belongs to one thread.
         self._local = threading.local()
         self._clients: list[PrometheusConnect] = []
+
+    @classmethod
+    def of(cls, settings: ControlPlaneSettings, *, timeout_s: float | None = None) -> Self:
+        """The one that the settings name; timeout_s: a shorter patience than theirs."""
+        patience_s = min(settings.prometheus_timeout_s, timeout_s or settings.prometheus_timeout_s)
+        return cls(settings.prometheus_url, timeout_s=patience_s, access=PrometheusAccess.of(settings))
 
     @property
     def _client(self) -> PrometheusConnect:
         client: PrometheusConnect | None = getattr(self._local, "client", None)
         if client is None:
+            session = self._access.session(self.url)
             client = self._local.client = PrometheusConnect(
-                url=self._address, headers=self._headers, retry=Retry(total=0), timeout=self._timeout_s, method="POST"
+                url=self.url, session=session, retry=Retry(total=0), timeout=self._timeout_s, method="POST"
             )
             self._clients.append(client)
         return client
@@ -79,6 +93,11 @@ class Prometheus:
             result: list[dict[str, Any]] = call()
         except PrometheusApiClientException as error:
             raise PrometheusUnavailable(self.url, str(error)[:300]) from error
+        except CredentialUnreadable as error:
+            raise PrometheusUnavailable(self.url, f"a credential is not there ({error})") from None
+        except TooManyRedirects:
+            why = "it sends us to another address, which is not followed with credentials: name that one"
+            raise PrometheusUnavailable(self.url, why) from None
         except OSError as error:  # requests' errors are OSErrors: refused, timed out, not resolved
             raise PrometheusUnavailable(self.url, _first_cause(error)) from error
         except (ValueError, KeyError, TypeError) as error:
@@ -96,9 +115,3 @@ def _first_cause(error: BaseException) -> str:
         reason = inner
     text = str(reason)
     return text.split(": ", 1)[-1] or type(reason).__name__
-
-
-def _shown(url: str) -> str:
-    """Without what stands before `@`: the address goes into pages and logs."""
-    parts = urlsplit(url.rstrip("/"))
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

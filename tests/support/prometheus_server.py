@@ -74,9 +74,17 @@ class PrometheusServer:
 
 @contextmanager
 def prometheus_server(
-    folder: Path, *, scrape_interval_s: float = 1.0, http_sd: tuple[str, str] | None = None
+    folder: Path,
+    *,
+    scrape_interval_s: float = 1.0,
+    http_sd: tuple[str, str] | None = None,
+    web_config: Path | None = None,
+    **way_in: Any,
 ) -> Iterator[PrometheusServer]:
-    """Targets come from `set_targets`, or from `http_sd` = (url, bearer token). Stopped when left. Skips without the binary."""
+    """Targets come from `set_targets`, or from `http_sd` = (url, bearer token). Stopped when left. Skips without the binary.
+
+    web_config: its own TLS and users; way_in: what httpx2 needs to come in there (`auth`, `verify`).
+    """
     binary = shutil.which("prometheus")
     if binary is None:
         pytest.skip("no prometheus on the PATH: apt-get install prometheus")
@@ -97,13 +105,14 @@ def prometheus_server(
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address={address}",
                 "--log.level=warn",
+                *([] if web_config is None else [f"--web.config.file={web_config}"]),
             ],
             stdout=log,
             stderr=subprocess.STDOUT,
         )
         try:
-            url = f"http://{address}"
-            _wait_until_ready(url, process, folder / "prometheus.log")
+            url = f"{'http' if web_config is None else 'https'}://{address}"
+            _wait_until_ready(url, process, folder / "prometheus.log", way_in)
             yield PrometheusServer(url, process.pid, targets)
         finally:
             process.terminate()
@@ -114,9 +123,9 @@ def prometheus_server(
                 process.wait()
 
 
-def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", log: Path, way_in: Mapping[str, Any]) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
-    with httpx2.Client(trust_env=False) as client:
+    with httpx2.Client(trust_env=False, **way_in) as client:
         while process.poll() is None and time.monotonic() < deadline:
             try:
                 if client.get(f"{url}/-/ready").status_code == 200:

@@ -89,6 +89,7 @@ def _logs(settings: "ControlPlaneSettings") -> None:
 def settings_from_environment() -> "ControlPlaneSettings":
     """Raises UsageError that names the variables."""
     from pydantic import ValidationError  # noqa: PLC0415 (lazy, see above)
+    from pydantic_settings import SettingsError  # noqa: PLC0415 (lazy, see above)
 
     from controlplane.settings import ControlPlaneSettings  # noqa: PLC0415 (lazy, see above)
 
@@ -100,3 +101,5 @@ def settings_from_environment() -> "ControlPlaneSettings":
             for row in error.errors()
         )
         raise UsageError("; ".join(wrong)) from None
+    except SettingsError as error:  # no JSON where there should be some; the text names the field and not its value
+        raise UsageError(str(error)) from None
