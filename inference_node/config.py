@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PositiveInt, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from inference_node.contract.messages import Name
@@ -44,12 +44,17 @@ class NodeConfig(BaseSettings):
         default="auto",
         description="where to compute: auto (one NUMA node, where there are several), off, numa:0, or CPUs as in 0-7,16",
     )
+    replicas: Literal["auto"] | PositiveInt = Field(
+        default=1,
+        description="engines in this process that share weights and work, each with cores and a KV cache of its own; "
+        "auto: one for each NUMA node. Knobs of a step are each replica's",
+    )
     max_model_len: int = Field(default=2048, ge=16, description="longest prompt plus answer, in tokens")
     kv_tokens: int | None = Field(
         default=None,
         ge=64,
-        description="tokens in the KV cache; by default 24576 on the CPU, 65536 on a GPU, at least max_model_len, "
-        "less if memory is short",
+        description="tokens in the KV cache, of all replicas together; by default 24576 on the CPU, 65536 on a GPU, at least "
+        "max_model_len for each, less if memory is short",
     )
     block_size: Literal[16, 32] = 32
     settings_json: str | None = Field(default=None, description="first EngineSettings, as JSON; the rest is default")

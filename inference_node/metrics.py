@@ -24,6 +24,7 @@ from inference_node.engine.requests import FinishReason
 from inference_node.engine.serving import EngineStats
 from inference_node.histogram import BatchHistogram
 from inference_node.quality_metrics import QUALITY, QualityCollector
+from inference_node.replica_metrics import REPLICA, ReplicaCollector
 from inference_node.roofline import Roofline
 
 # vLLM's words for how a request ended.
@@ -55,8 +56,10 @@ class NodeMetrics:
         self._roofline = Roofline(0.0, 0.0)
         self._watching: tuple[Callable[[StepRecord], None], ...] = ()
         self._families: dict[str, MetricWrapperBase | BatchHistogram] = {
-            s.name: self._make(s) for s in names.ALL if s not in QUALITY
+            s.name: self._make(s) for s in names.ALL if s not in (*QUALITY, *REPLICA)
         }
+        self._replicas = ReplicaCollector(model_name)
+        self.registry.register(self._replicas)
         self._quality = QualityCollector(model_name)
         self.registry.register(self._quality)
         # Looking a series up by its labels costs more than counting in it, and steps count a dozen times.
@@ -74,6 +77,7 @@ class NodeMetrics:
     ) -> None:
         """Read the engine's gauges at each scrape from now on. `stats` must be cheap and safe from any thread."""
         now = stats()
+        self._replicas.bind(stats)
         self._gauge(names.NUM_REQUESTS_RUNNING).set_function(lambda: stats().running)
         self._gauge(names.NUM_REQUESTS_WAITING).set_function(lambda: stats().waiting)
         self._gauge(names.KV_CACHE_USAGE).set_function(lambda: stats().kv_usage)
@@ -216,7 +220,7 @@ class NodeMetrics:
             names.STEP_MODEL_ERROR.name: _ERROR_PERCENTILES,
         }
         for spec in names.ALL:
-            if spec.kind in (MetricKind.INFO, MetricKind.HISTOGRAM) or spec in QUALITY:
+            if spec.kind in (MetricKind.INFO, MetricKind.HISTOGRAM) or spec in (*QUALITY, *REPLICA):
                 continue  # an info's labels are its value, known only once the engine stands; histograms exist
             for value in extra.get(spec.name, (None,)):
                 self._child(spec, *([] if value is None else [value]))

@@ -6,7 +6,8 @@ _GAIN = 0.02
 
 class Roofline:
     """Bandwidth and arithmetic as one bound: a step takes at least the longer of its two times. Source: Williams, Waterman and
-    Patterson, "Roofline: An Insightful Visual Performance Model" (CACM 52, 2009). Written by one thread, read by any."""
+    Patterson, "Roofline: An Insightful Visual Performance Model" (CACM 52, 2009). Written by the threads that step, read by any:
+    of two replicas' steps that end at once one may go uncounted, which an average over a hundred steps does not notice."""
 
     def __init__(self, bytes_per_s: float, flops_per_s: float) -> None:
         """Rates that are 0 are not known, and bound nothing."""

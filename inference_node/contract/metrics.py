@@ -146,6 +146,16 @@ STEP_MODEL_ERROR = MetricSpec(
 )
 READY = MetricSpec("inference_ready", G, "1 while the node takes requests.")
 BUILD = MetricSpec("inference_build_info", I, "Version of the node.", ("model_name", "version", "device"))
+_REPLICA = ("model_name", "replica")
+REPLICA_RUNNING = MetricSpec("inference_replica_requests_running", G, "Requests that a replica runs.", _REPLICA)
+REPLICA_WAITING = MetricSpec("inference_replica_requests_waiting", G, "Requests that wait at a replica.", _REPLICA)
+REPLICA_KV_USAGE = MetricSpec(
+    "inference_replica_kv_usage_ratio", G, "Share of a replica's KV blocks in use by requests, 0 to 1.", _REPLICA
+)
+REPLICA_STEPS = MetricSpec("inference_replica_steps_total", C, "Steps that a replica ran.", _REPLICA)
+REPLICA_TAKEN_OVER = MetricSpec(
+    "inference_replica_requests_taken_over_total", C, "Requests that a replica took from another's queue.", _REPLICA
+)
 _LEVEL = ("model_name", "precision", "kv_precision", "pruning_threshold")
 QUALITY_PERPLEXITY = MetricSpec(
     "inference_quality_perplexity_ratio", G, "Measured perplexity over full precision's, one series a level.", _LEVEL

@@ -52,6 +52,8 @@ class Answer:
             deadline_s=None if request.deadline_s is None else arrived_s + request.deadline_s,
             cache_salt=request.cache_salt,
         )
+        # Nobody waits for it any more. Set before its cancelling is under way, so that no other engine takes it over meanwhile.
+        self.is_cancelled = False
         # Without a seed of its own a request still keeps one, so that preemption does not change its draws.
         self.seed = request.sampling.seed if request.sampling.seed is not None else secrets.randbits(63)
         self._decoder = decoder

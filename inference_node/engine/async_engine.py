@@ -1,15 +1,12 @@
-"""The one thread that steps, and its queues to the event loop: requests and settings in, deltas out."""
+"""The engine on an event loop: requests and settings in, deltas out. Its replicas step on threads of their own."""
 
 import asyncio
 import contextlib
 import logging
 import math
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 from inference_node.config import NodeConfig
@@ -31,6 +28,8 @@ from inference_node.engine.errors import (
 from inference_node.engine.listener import EngineListener, SilentListener
 from inference_node.engine.load import Loaded, load
 from inference_node.engine.own_thread import in_own_thread
+from inference_node.engine.replica import Replica
+from inference_node.engine.replicas import Replicas
 from inference_node.engine.requests import EngineRequest, TokenDelta
 from inference_node.engine.serving import Applied, EngineStats
 from inference_node.engine.streams import TokenStream
@@ -44,58 +43,34 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Add:
-    answer: Answer
-
-
-@dataclass(frozen=True, slots=True)
-class _Cancel:
-    request_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Apply:
-    change: Change
-    forced: bool
-    applied: asyncio.Future[Applied]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stop:
-    pass
-
-
-_Command = _Add | _Cancel | _Apply | _Stop
-
-
 class AsyncEngine:
     """Implements `ServingEngine`. Made by `load` on any thread, then belongs to the event loop that calls `start`."""
 
     def __init__(self, config: NodeConfig, loaded: Loaded, listener: EngineListener) -> None:
         self._config = config
         self._loaded = loaded
-        self._engine = loaded.engine
+        # Weights are prepared and measured beside the first.
+        self._first = loaded.engines[0]
+        self._replicas = Replicas(
+            [Replica(number, *each) for number, each in enumerate(zip(loaded.engines, loaded.placements, strict=True))]
+        )
         self._reconfigurer = loaded.reconfigurer
         self._certifier = Certifier(loaded.guard, loaded.reconfigurer)
         self._certifying: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
         self._listener = listener
-        self._inbox: deque[_Command] = deque()
-        self._wake = threading.Condition()
-        self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._streams: dict[str, TokenStream] = {}
         self._token_bytes = TokenBytes.of(loaded.tokenizer.backend_tokenizer)
-        self._adding = 0  # requests in the inbox
         self._accepting = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._preparer = ThreadPoolExecutor(1, thread_name_prefix="prepare")
         self._applies: set[asyncio.Task[Applied]] = set()
         self._apply_number = 0
-        self._wanted: EngineSettings = self._engine.settings
-        self._ordered: EngineSettings = self._engine.settings  # in force, or about to be
+        self._in_force: EngineSettings = self._first.settings  # of all replicas
+        self._wanted: EngineSettings = self._first.settings
+        self._ordered: EngineSettings = self._first.settings  # in force, or about to be
         self._bounds: KnobBounds | None = None
         self._preparing: EngineSettings | None = None
 
@@ -141,18 +116,17 @@ class AsyncEngine:
 
     @property
     def settings(self) -> EngineSettings:
-        return self._engine.settings
+        return self._in_force
 
     @property
     def last_error(self) -> str | None:
-        return self._engine.last_error
+        return next((each.last_error for each in self._loaded.engines if each.last_error is not None), None)
 
     def start(self) -> None:
-        assert self._thread is None, "an engine starts once"
+        assert self._loop is None, "an engine starts once"
         self._loop = asyncio.get_running_loop()
         self._accepting = True
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        self._replicas.start(self._post, self._deliver)
         self._loaded.learner.start()
         self._certifying = asyncio.create_task(self._certify_when_idle(), name="certify")
 
@@ -160,15 +134,14 @@ class AsyncEngine:
         """As in ServingEngine. Again does nothing."""
         self._accepting = False
         self._apply_number += 1  # gives up what is being prepared
-        if self._thread is not None and self._thread.is_alive():
+        if self._replicas.is_alive:
             if not self._idle.is_set():
                 try:
                     await asyncio.wait_for(self._idle.wait(), max(0.0, drain_s))
                 except TimeoutError:
                     log.warning("drain time is over, cancelling %d requests", len(self._streams))
-            self._send(_Stop())
-            await asyncio.to_thread(self._thread.join)
-            await asyncio.sleep(0)  # lets the last deltas, posted by the thread, reach their streams
+            await asyncio.to_thread(self._replicas.stop)
+            await asyncio.sleep(0)  # lets the last deltas, posted by the threads, reach their streams
         for task in (*self._applies, self._certifying, self._warming):
             if task is not None:
                 task.cancel()
@@ -191,10 +164,10 @@ class AsyncEngine:
             arrived_s=time.monotonic(),
             token_bytes=self._token_bytes,
         )
-        stream = TokenStream(request.request_id, lambda request_id: self._send(_Cancel(request_id)))
+        stream = TokenStream(request.request_id, lambda _: self._replicas.cancel(answer))
         self._streams[request.request_id] = stream
         self._idle.clear()
-        self._send(_Add(answer))
+        self._replicas.add(answer)
         return stream
 
     async def apply(
@@ -209,8 +182,8 @@ class AsyncEngine:
         self._wanted = settings
         bound = (bounds or {}).get("max_batch_size")
         if (settings, bound) == (self._ordered, self._bounds) and not self._applies:
-            return Applied(self._engine.step_number + 1, settings, AckOutcome.UNCHANGED)
-        if is_certified and self._reconfigurer.is_ready(settings, self._engine.runner):
+            return Applied(self.stats().step + 1, settings, AckOutcome.UNCHANGED)
+        if is_certified and self._reconfigurer.is_ready(settings, self._first.runner):
             return await self._order(settings, bound, forced)
         task = asyncio.create_task(self._prepare_and_order(settings, bound, self._apply_number, is_certified, forced))
         self._applies.add(task)
@@ -218,25 +191,26 @@ class AsyncEngine:
         return await asyncio.shield(task)
 
     def stats(self) -> EngineStats:
-        engine, blocks = self._engine, self._engine.blocks
-        used = blocks.num_used
+        each = self._replicas.stats()
+        used, total = sum(one.blocks_used for one in each), sum(one.blocks_total for one in each)
         return EngineStats(
-            running=engine.scheduler.num_running,
-            waiting=engine.scheduler.num_waiting + self._adding,
-            kv_usage=used / blocks.num_blocks,
-            blocks_total=blocks.num_blocks,
+            running=sum(one.running for one in each),
+            waiting=sum(one.waiting for one in each),
+            kv_usage=used / total,
+            blocks_total=total,
             blocks_used=used,
-            blocks_cached=blocks.num_cached,
-            block_size=blocks.block_size,
-            step=engine.step_number,
-            batch_cap=engine.scheduler.batch_cap,
-            preemptions=engine.scheduler.num_preemptions,
-            pruned_ratio=engine.runner.pruned_ratio,
-            numerics=engine.scheduler.numerics,
+            blocks_cached=sum(one.blocks_cached for one in each),
+            block_size=self._first.blocks.block_size,
+            step=max(engine.step_number for engine in self._loaded.engines),
+            batch_cap=sum(one.batch_cap for one in each),
+            preemptions=sum(one.preemptions for one in each),
+            pruned_ratio=sum(one.pruned_ratio for one in each) / len(each),
+            numerics=self._in_force.numerics_key(),
             accepting=self._accepting,
             preparing=self._preparing,
-            failed_steps=engine.failed_steps,
+            failed_steps=sum(one.failed_steps for one in each),
             measuring=self._certifier.progress,
+            replicas=each,
         )
 
     def quality(self) -> NodeQuality:
@@ -250,7 +224,7 @@ class AsyncEngine:
 
     def drop_unused_formats(self) -> None:
         """Lets go of the weights of every precision but the running one."""
-        self._reconfigurer.drop_unused(self._engine.settings.precision)
+        self._reconfigurer.drop_unused(self._in_force.precision)
 
     # On the event loop ------------------------------------------------------------------------------------------------
 
@@ -269,14 +243,15 @@ class AsyncEngine:
             raise RequestInvalid("prompt", f"holds a token id outside 0 to {vocabulary - 1}")
         if request.request_id in self._streams:
             raise RequestInvalid("request_id", f"{request.request_id!r} is being served already")
-        scheduler, settings = self._engine.scheduler, self._engine.settings
-        # Those that the next step can take do not queue.
-        room = max(0, scheduler.batch_cap - scheduler.num_running)
-        queued = scheduler.num_waiting + self._adding - room
-        if queued >= settings.max_queue:
-            wait = self._engine.service_s * (queued + 1) / scheduler.batch_cap
+        each = self._replicas.stats()
+        # Those that the next steps can take do not queue.
+        room = sum(max(0, one.batch_cap - one.running) for one in each)
+        queued = sum(one.waiting for one in each) - room
+        if queued >= self._in_force.max_queue:
+            served_s = max(one.service_s for one in each)
+            wait = served_s * (queued + 1) / sum(one.batch_cap for one in each)
             retry = float(math.ceil(min(max(wait, _SHORTEST_RETRY_S), _LONGEST_RETRY_S)))
-            raise QueueFull(queued, settings.max_queue, retry)
+            raise QueueFull(queued, self._in_force.max_queue, retry)
 
     async def _prepare_and_order(
         self, settings: EngineSettings, bound: KnobBounds | None, number: int, is_certified: bool, forced: bool
@@ -287,13 +262,38 @@ class AsyncEngine:
         return await self._order(settings, bound, forced)
 
     def _order(self, settings: EngineSettings, bound: KnobBounds | None, forced: bool) -> "asyncio.Future[Applied]":
-        """Queues settings that are ready, behind those queued before; the engine's thread applies them in this order."""
+        """Queues settings that are ready, behind those queued before; each replica's thread applies them in this order."""
         assert self._loop is not None
+        before = (self._ordered, self._bounds)
         self._ordered, self._bounds = settings, bound
-        applied: asyncio.Future[Applied] = self._loop.create_future()
-        applied.add_done_callback(_see_exception)
-        self._send(_Apply(Change(settings, self._reconfigurer.numerics(settings), bound), forced, applied))
-        return asyncio.shield(applied)
+        applied = self._replicas.order(self._changes(settings, bound), forced)
+        settled = asyncio.ensure_future(self._settle(applied, settings, bound, before))
+        settled.add_done_callback(_see_exception)
+        return asyncio.shield(settled)
+
+    def _changes(self, settings: EngineSettings, bound: KnobBounds | None) -> list[Change]:
+        numerics = (self._reconfigurer.numerics(settings, memory) for memory in self._loaded.memories)
+        return [Change(settings, each, bound) for each in numerics]
+
+    async def _settle(
+        self,
+        applied: "asyncio.Future[Applied]",
+        settings: EngineSettings,
+        bound: KnobBounds | None,
+        before: tuple[EngineSettings, KnobBounds | None],
+    ) -> Applied:
+        """Settings are in force when all replicas run under them. When one cannot, none does: the rest goes back."""
+        try:
+            result = await applied
+        except EngineStopped:
+            raise
+        except Exception:
+            if self._ordered is settings and len(self._loaded.engines) > 1:
+                self._ordered, self._bounds = before
+                await self._replicas.order(self._changes(*before), False)
+            raise
+        self._in_force = settings
+        return result
 
     async def _prepare(self, settings: EngineSettings, number: int, is_certified: bool) -> None:
         assert self._loop is not None
@@ -307,10 +307,10 @@ class AsyncEngine:
             wanted = self._wanted.numerics_key() == settings.numerics_key()
             return self._apply_number == number or (self._accepting and wanted)
 
-        running = self._engine.settings.precision
+        running = self._in_force.precision
         try:
             await self._aside(
-                lambda: self._reconfigurer.prepare(settings, self._engine.runner, running, is_wanted), "prepare"
+                lambda: self._reconfigurer.prepare(settings, self._first.runner, running, is_wanted), "prepare"
             )
             if not is_certified:
                 await self._aside(
@@ -324,7 +324,7 @@ class AsyncEngine:
         """One at a time, in a thread that ends with it: see own_thread."""
 
         def placed() -> T:
-            self._loaded.placement.enter()  # what is written first from there lies in its memory
+            self._loaded.placements[0].enter()  # what is written first from there lies in its memory
             return work()
 
         assert self._loop is not None
@@ -335,7 +335,7 @@ class AsyncEngine:
         last_step = -1
         while True:
             await asyncio.sleep(_IDLE_S)
-            settings, step = self._engine.settings, self._engine.step_number
+            settings, step = self._in_force, self.stats().step
             was_busy, last_step = step != last_step, step
             if was_busy or self._streams or self._applies or not self._certifier.wants(settings):
                 continue
@@ -357,7 +357,7 @@ class AsyncEngine:
         """The sizes of step that were left out so that weights came into force sooner. A preparation goes first."""
         try:
             while self._accepting and self._preparing is None:
-                if not await self._aside(lambda: self._reconfigurer.warm_next(self._engine.runner), "warm up"):
+                if not await self._aside(lambda: self._reconfigurer.warm_next(self._first.runner), "warm up"):
                     return
         except Exception as error:  # noqa: BLE001 - steps of other sizes stand in
             log.warning(
@@ -381,78 +381,6 @@ class AsyncEngine:
         if not self._streams:
             self._idle.set()
 
-    def _send(self, command: _Command) -> None:
-        with self._wake:
-            self._inbox.append(command)
-            self._adding += isinstance(command, _Add)
-            self._wake.notify()
-
-    # On the engine's thread -------------------------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        self._loaded.placement.enter()
-        engine = self._engine
-        while True:
-            with self._wake:
-                while not self._inbox and not engine.has_work:
-                    self._wake.wait()
-                commands, self._inbox = self._inbox, deque()
-            while commands:
-                command = commands.popleft()
-                if isinstance(command, _Stop):
-                    self._finish(commands)
-                    return
-                self._handle(command)
-            if (delay := engine.gather_delay_s()) > 0:
-                with self._wake:
-                    if not self._inbox:
-                        self._wake.wait(delay)
-                continue
-            self._step()
-
-    def _step(self) -> None:
-        try:
-            deltas = self._engine.step()
-        except Exception as error:  # a bug of ours outside the model: nobody may hang for it
-            log.exception("the engine failed between two steps")
-            self._engine.failed_steps += 1
-            self._engine.last_error = f"{type(error).__name__}: {error}"
-            deltas = self._engine.fail_all()
-        if deltas:
-            self._post(self._deliver, deltas)
-
-    def _handle(self, command: _Command) -> None:
-        match command:
-            case _Add(answer):
-                self._engine.add(answer)
-                with self._wake:
-                    self._adding -= 1
-            case _Cancel(request_id):
-                if deltas := self._engine.cancel(request_id):
-                    self._post(self._deliver, deltas)
-            case _Apply(change, forced, applied):
-                self._post(_resolve, applied, self._apply_change(change, forced))
-            case _Stop():
-                raise AssertionError("handled by the loop")
-
-    def _apply_change(self, change: Change, forced: bool) -> Applied | Exception:
-        try:
-            return Applied(self._engine.apply(change), change.settings, AckOutcome.APPLIED, forced)
-        except Exception as error:
-            log.exception("settings could not be applied")
-            return error
-
-    def _finish(self, commands: deque[_Command]) -> None:
-        for command in commands:
-            match command:
-                case _Add(answer):
-                    self._engine.add(answer)
-                case _Apply(_, _, applied):
-                    self._post(
-                        _resolve, applied, EngineStopped("the engine was stopped before it applied these settings")
-                    )
-        self._post(self._deliver, self._engine.cancel_all())
-
     def _post(self, callback: Callable[..., object], *arguments: object) -> None:
         assert self._loop is not None
         try:
@@ -467,15 +395,6 @@ _REJECTIONS: dict[type[Exception], str] = {
     PromptTooLong: "prompt_too_long",
     RequestInvalid: "invalid",
 }
-
-
-def _resolve(future: asyncio.Future[Applied], outcome: Applied | Exception) -> None:
-    if future.done():
-        return
-    if isinstance(outcome, Exception):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
 
 
 def _see_exception(future: asyncio.Future[Applied]) -> None:

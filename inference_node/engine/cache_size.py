@@ -24,33 +24,37 @@ def with_kv(spec: ModelSpec, kv: KvPrecision) -> tuple[Precision, ...]:
     return tuple(p for p in offered if why_not_kv(spec, p, kv) is None) or offered
 
 
-def kv_room_bytes(spec: ModelSpec, precision: Precision) -> int:
-    """What keys and values may take of the memory that is free. precision is the one that the node starts in."""
+def kv_room_bytes(spec: ModelSpec, precision: Precision, copies: int = 1) -> int:
+    """What keys and values may take of the memory that is free. precision is the one that the node starts in; copies: of the
+    weights, where each NUMA node has its own."""
     free = hardware.available_bytes()
     if not on_gpu(spec):
-        return int(_KV_SHARE * free)
+        return int(_KV_SHARE * max(0, free - (copies - 1) * estimate_bytes(spec, precision)))
     # A GPU is the engine's alone: all but its weights, a second format beside them and room for steps may be cache.
     second = min(estimate_bytes(spec, Precision.INT8), _GPU_SECOND * free)
     return max(0, int(free - estimate_bytes(spec, precision) - second - _GPU_STEPS * free))
 
 
-def cache_tokens(config: NodeConfig, spec: ModelSpec, max_model_len: int, room_bytes: int, kv: KvPrecision) -> int:
+def cache_tokens(
+    config: NodeConfig, spec: ModelSpec, max_model_len: int, room_bytes: int, kv: KvPrecision, replicas: int = 1
+) -> int:
     """
-    Tokens that the node's KV cache is to hold: what is configured or usual, or as many as the room affords.
+    Tokens that the node's KV caches are to hold together: what is configured or usual, or as many as the room affords.
 
-    kv is the form that the node starts with. Raises ConfigInvalid when one request of max_model_len does not fit.
+    kv is the form that the node starts with. Raises ConfigInvalid when a replica's cannot hold a request of max_model_len.
     """
     # In the widest form that a live change may bring. Beside narrow keys and values that is bf16, since the way back has to be
     # open; fp32, which has no narrow ones, is then refused where it has no room.
     wide = (kv_dtype(precision, KvPrecision.MODEL) for precision in with_kv(spec, kv))
     affordable = room_bytes // max(spec.kv_bytes_per_token(dtype) for dtype in wide)
-    usual = max(_KV_TOKENS_GPU if on_gpu(spec) else _KV_TOKENS_CPU, max_model_len)
+    usual = max(_KV_TOKENS_GPU if on_gpu(spec) else _KV_TOKENS_CPU, replicas * max_model_len)
     wanted = usual if config.kv_tokens is None else config.kv_tokens
     num_tokens = min(wanted, affordable)
-    if num_tokens < max_model_len:
+    if num_tokens // replicas < max_model_len:
         why = f"kv_tokens={wanted}" if wanted <= affordable else f"the free memory, {affordable} tokens,"
+        share = "" if replicas == 1 else f" of one of {replicas} replicas"
         raise ConfigInvalid(
-            f"max_model_len={max_model_len} does not fit into the KV cache: {why} is less. "
-            "Lower NODE_MAX_MODEL_LEN, raise NODE_KV_TOKENS, or free memory."
+            f"max_model_len={max_model_len} does not fit into the KV cache{share}: {why} is less. "
+            f"Lower NODE_MAX_MODEL_LEN{'' if replicas == 1 else ' or NODE_REPLICAS'}, raise NODE_KV_TOKENS, or free memory."
         )
     return num_tokens

@@ -1,7 +1,8 @@
 """From a model folder to an engine ready to step: reads, prepares the first precision, sizes the cache, warms up and probes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -19,16 +20,17 @@ from inference_node.engine.guard import QualityGuard
 from inference_node.engine.hardware_table import hardware_class
 from inference_node.engine.kept_steps import Identity
 from inference_node.engine.listener import EngineListener
+from inference_node.engine.own_thread import in_own_thread
 from inference_node.engine.placement import Placement, place_here
 from inference_node.engine.rates import known_rates
 from inference_node.engine.reconfigure import Reconfigurer
+from inference_node.engine.step_counter import StepCounter
 from inference_node.engine.step_learner import StepLearner
 from inference_node.engine.step_model import StepModel
 from inference_node.engine.step_probe import probe
 from inference_node.engine.work import WorkModel
 from inference_node.model import device
 from inference_node.model.backend import (
-    build,
     describe,
     estimate_bytes,
     most_tokens,
@@ -38,6 +40,7 @@ from inference_node.model.backend import (
 )
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.errors import ModelInvalid
+from inference_node.model.runner import ModelRunner
 from inference_node.model.runners import make_runner
 from inference_node.model.spec import ModelSpec
 from inference_node.pruning.text import MOST_TOKENS, TEXT
@@ -51,15 +54,26 @@ Progress = Callable[[str, float], None]
 class Loaded:
     """All that an AsyncEngine is made of."""
 
-    engine: Engine
+    engines: tuple[Engine, ...]
     reconfigurer: Reconfigurer
     tokenizer: Any
     spec: ModelSpec
     capabilities: NodeCapabilities
     hardware: NodeHardware
-    placement: Placement
+    placements: tuple[Placement, ...]
     learner: StepLearner
     guard: QualityGuard
+
+    @property
+    def memories(self) -> tuple[int, ...]:
+        """Which of the reconfigurer's memories each engine reads."""
+        return memories_of(self.placements)
+
+
+def memories_of(placements: Sequence[Placement]) -> tuple[int, ...]:
+    """Numbers the parts of the memory that replicas read: one for each NUMA node that is used, the first replica's first."""
+    nodes = list(dict.fromkeys(placement.numa_node for placement in placements))
+    return tuple(nodes.index(placement.numa_node) for placement in placements)
 
 
 def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListener, progress: Progress) -> Loaded:
@@ -72,17 +86,22 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     progress("reading the model", 0.0)
     settings = kept or config.initial_settings()
     spec = describe(config.model)
-    device.use(_gpu_for(config, spec))
+    device.use(gpu := _gpu_for(config, spec))
+    if gpu is not None and config.replicas not in (1, "auto"):
+        raise ConfigInvalid(
+            f"NODE_REPLICAS={config.replicas}: a GPU runs one engine. Set it to 1 or auto, or NODE_DEVICE=cpu."
+        )
     if spec.foreign is not None:
         log.warning("model_runs_in_transformers_module", family=spec.family, reason=spec.foreign.reason)
     elif (reason := why_not_native(spec)) is not None:
         log.warning("model_runs_in_plain_torch", family=spec.family, reason=reason)
     checkpoint = Checkpoint.open(config.model)
     tokenizer = load_tokenizer(config)
-    placement = place_here(config.cpu_affinity, config.threads)
+    placements = place_here(config.cpu_affinity, config.threads, 1 if gpu is not None else config.replicas)
+    placement, memories = placements[0], memories_of(placements)
     placement.enter()
     hardware.use_threads(placement.threads)
-    machine = hardware.describe(placement.threads)
+    machine = hardware.describe(sum(each.threads for each in placements))
     fingerprint = hardware.fingerprint(machine)
     order: tuple[Precision, ...] = ()
     if kept is None and config.precision == "auto":
@@ -93,19 +112,20 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     progress("measuring the machine", 0.02)
     # Before keep_freed_memory: what is measured on goes back to the system.
     rates = known_rates(config.data_dir / "hardware", fingerprint, estimate_bytes(spec, settings.precision))
-    machine = hardware.describe(placement.threads, rates)
+    machine = hardware.describe(sum(each.threads for each in placements), rates)
     hardware.keep_freed_memory()
 
     max_model_len = min(config.max_model_len, spec.max_positions)
-    kv_room = kv_room_bytes(spec, settings.precision)
-    num_blocks = cache_tokens(config, spec, max_model_len, kv_room, settings.kv_precision) // config.block_size
+    kv_room = kv_room_bytes(spec, settings.precision, copies=max(memories) + 1)
+    kv_tokens = cache_tokens(config, spec, max_model_len, kv_room, settings.kv_precision, len(placements))
+    num_blocks = kv_tokens // len(placements) // config.block_size  # of each replica
     capabilities = NodeCapabilities(
         precisions=supported_precisions(spec),
         kv_precisions=supported_kv_precisions(spec),
         max_batch_size=int(KNOBS["max_batch_size"].maximum or 1),
         max_batched_tokens=most_tokens(spec) or int(KNOBS["max_batched_tokens"].maximum or 64),
         max_model_len=max_model_len,
-        kv_tokens=num_blocks * config.block_size,
+        kv_tokens=len(placements) * num_blocks * config.block_size,
     )
 
     def encode(text: str) -> list[int]:
@@ -119,24 +139,28 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
         calibration_dir=config.data_dir / "calibration",
         calibration_tokens=encode(TEXT)[: min(MOST_TOKENS, max_model_len)],
         kv_room_bytes=kv_room,
+        enter_memories=[placements[memories.index(memory)].enter for memory in range(max(memories) + 1)],
     )
     reconfigurer.check(settings)
-    progress(f"preparing {settings.precision} weights", 0.1)
-    store = build(
-        checkpoint,
-        spec,
-        settings.precision,
-        lambda share: progress(f"preparing {settings.precision} weights", 0.1 + 0.6 * share),
+    first_precision = settings.precision
+    progress(f"preparing {first_precision} weights", 0.1)
+    store = reconfigurer.build_first(
+        first_precision, lambda share: progress(f"preparing {first_precision} weights", 0.1 + 0.6 * share)
     )
-    reconfigurer.adopt(store)
-    runner = make_runner(
-        spec,
-        store,
-        num_blocks=num_blocks,
-        block_size=config.block_size,
-        max_model_len=max_model_len,
-        kv=settings.kv_precision,
-    )
+
+    def runner_for(replica: int) -> ModelRunner:
+        placements[replica].enter()  # its threads are bound like the one that starts them
+        return make_runner(
+            spec,
+            reconfigurer.stores(settings.precision)[memories[replica]],
+            num_blocks=num_blocks,
+            block_size=config.block_size,
+            max_model_len=max_model_len,
+            kv=settings.kv_precision,
+            cpus=placements[replica].cpus,
+        )
+
+    runner = runner_for(0)
     runner.warm(store)
     runner.compile(capabilities.precisions, lambda share: progress("compiling kernels", 0.7 + 0.02 * share))
     guard = QualityGuard.of(config, runner, checkpoint.fingerprint, encode, longest=max_model_len)
@@ -156,12 +180,17 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
             budget_s=budget_s,
         )
     )
-    engine = Engine(runner, settings, listener, times, work=WorkModel.of(spec))
+    others = [in_own_thread(partial(runner_for, replica), "load engine") for replica in range(1, len(placements))]
+    steps = StepCounter()
+    engines = tuple(
+        Engine(each, settings, listener, times, work=WorkModel.of(spec), steps=steps) for each in (runner, *others)
+    )
     if settings.pruning_threshold > 0:
         reconfigurer.prepare(settings, runner, settings.precision, lambda: True)
-        engine.apply(Change(settings, reconfigurer.numerics(settings), None))
+        for engine, memory in zip(engines, memories, strict=True):
+            engine.apply(Change(settings, reconfigurer.numerics(settings, memory), None))
     progress("ready", 1.0)
-    return Loaded(engine, reconfigurer, tokenizer, spec, capabilities, machine, placement, learner, guard)
+    return Loaded(engines, reconfigurer, tokenizer, spec, capabilities, machine, placements, learner, guard)
 
 
 def load_tokenizer(config: NodeConfig) -> Any:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from inference_node.contract.messages import NodeCapabilities, RejectCode
 from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.engine.errors import SettingsRefused, Superseded
 from inference_node.engine.hardware import available_bytes, total_bytes
+from inference_node.engine.own_thread import in_own_thread
 from inference_node.model.backend import Store, build, estimate_bytes, kv_dtype, why_not_kv, why_not_native
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.foreign.store import LIMITS
@@ -41,13 +43,20 @@ class Reconfigurer:
         calibration_dir: Path,
         calibration_tokens: Sequence[int],
         kv_room_bytes: int | None = None,
+        enter_memories: Sequence[Callable[[], object]] = (),
     ) -> None:
-        """kv_room_bytes: what keys and values may take; None where every form of them has room."""
+        """kv_room_bytes: what keys and values may take; None where every form of them has room.
+
+        enter_memories: for each part of the memory that keeps weights of its own, what brings a thread there. The first is where
+        `prepare` is called; without any there is one part.
+        """
         self._checkpoint = checkpoint
         self._spec = spec
         self._capabilities = capabilities
         self._kv_room_bytes = kv_room_bytes
-        self._stores: dict[Precision, Store] = {}
+        self._enter_memories = tuple(enter_memories) or (lambda: None,)
+        # One store for each memory.
+        self._stores: dict[Precision, tuple[Store, ...]] = {}
         self._table: PruningTable | None = None
         self._calibration = calibration_dir / f"{checkpoint.fingerprint}.safetensors"
         self._tokens = tuple(calibration_tokens)
@@ -59,8 +68,22 @@ class Reconfigurer:
         """Precisions whose weights are in memory."""
         return tuple(self._stores)
 
+    @property
+    def num_memories(self) -> int:
+        return len(self._enter_memories)
+
+    def stores(self, precision: Precision) -> tuple[Store, ...]:
+        """Weights that are in memory, those of each part of it."""
+        return self._stores[precision]
+
     def adopt(self, store: Store) -> None:
-        self._stores[store.precision] = store
+        """Weights that somebody has read already, where there is one memory."""
+        self._stores[store.precision] = (store,)
+
+    def build_first(self, precision: Precision, progress: Callable[[float], None]) -> Store:
+        """Reads the weights that the node starts with, into each memory; those of the first. Blocks; raises ModelInvalid."""
+        self._stores[precision] = self._build(precision, progress)
+        return self._stores[precision][0]
 
     def check(self, settings: EngineSettings) -> None:
         """Raises SettingsRefused when this node cannot run them, ever."""
@@ -80,18 +103,18 @@ class Reconfigurer:
 
     def is_ready(self, settings: EngineSettings, runner: ModelRunner) -> bool:
         """Whether they could be applied between two steps right now."""
-        store = self._stores.get(settings.precision)
-        if store is None or not runner.ready_for(store, settings.kv_precision):
+        stores = self._stores.get(settings.precision)
+        if stores is None or not runner.ready_for(stores[0], settings.kv_precision):
             return False
         return settings.pruning_threshold == 0 or self._table is not None
 
-    def numerics(self, settings: EngineSettings) -> Numerics:
-        """The arithmetic of settings that are ready."""
+    def numerics(self, settings: EngineSettings, memory: int = 0) -> Numerics:
+        """The arithmetic of settings that are ready, for a replica that reads that memory."""
         pruner = None
         if settings.pruning_threshold > 0:
             assert self._table is not None
             pruner = Pruner(self._table.cutoffs(settings.pruning_threshold), self._table.weights)
-        return Numerics(self._stores[settings.precision], pruner, settings.kv_precision)
+        return Numerics(self._stores[settings.precision][memory], pruner, settings.kv_precision)
 
     def prepare(
         self, settings: EngineSettings, runner: ModelRunner, running: Precision, is_wanted: Callable[[], bool]
@@ -101,42 +124,50 @@ class Reconfigurer:
         Raises SettingsRefused when memory is short, Superseded as soon as is_wanted() says that nobody needs it any more.
         """
         with self._building:
-            store = self._stores.get(settings.precision)
-            if store is None:
+            stores = self._stores.get(settings.precision)
+            if stores is None:
                 self._make_room(settings.precision, running)
-                store = build(
-                    self._checkpoint,
-                    self._spec,
-                    settings.precision,
-                    lambda share: stop_unless(is_wanted),
-                    tuple(self._stores.values()),
-                )
-            if not runner.ready_for(store, settings.kv_precision):
+                stores = self._build(settings.precision, lambda share: stop_unless(is_wanted))
+            if not runner.ready_for(stores[0], settings.kv_precision):
                 self._make_cache_room(settings, runner, running)
-                runner.begin(store, settings.kv_precision)
-            self._stores[settings.precision] = store
+                runner.begin(stores[0], settings.kv_precision)
+            self._stores[settings.precision] = stores
             stop_unless(is_wanted)
             if settings.pruning_threshold > 0 and self._table is None:
-                self._table = self._learn(runner, self._stores[running], is_wanted)
+                self._table = self._learn(runner, self._stores[running][0], is_wanted)
 
     def warm_next(self, runner: ModelRunner) -> bool:
         """Prepares one more size of step with weights that are in memory. Returns whether more are to be prepared."""
         # The latest came into force last.
-        return any(runner.warm_next(store) for store in reversed(tuple(self._stores.values())))
+        return any(runner.warm_next(stores[0]) for stores in reversed(tuple(self._stores.values())))
 
     def full_precision(self, running: Precision) -> Store:
         """bf16 weights: those in memory, or others that live as long as the caller holds them. Raises SettingsRefused."""
         with self._building:
-            store = self._stores.get(Precision.BF16)
-            if store is None:
-                self._make_room(Precision.BF16, running)
-                store = build(self._checkpoint, self._spec, Precision.BF16)
-            return store
+            if (stores := self._stores.get(Precision.BF16)) is not None:
+                return stores[0]
+            self._make_room(Precision.BF16, running, memories=1)
+            return build(self._checkpoint, self._spec, Precision.BF16)
 
     def drop_unused(self, running: Precision) -> None:
         """Lets go of every format but the running one. Going back to it later is a preparation again."""
         for precision in [p for p in self._stores if p is not running]:
             del self._stores[precision]
+
+    def _build(self, precision: Precision, progress: Callable[[float], None]) -> tuple[Store, ...]:
+        """A store for each memory, written first from there, so that it lies there. `progress` may raise to give up midway."""
+
+        def build_in(memory: int) -> Store:
+            self._enter_memories[memory]()
+            resident = tuple(stores[memory] for stores in self._stores.values())
+            count = self.num_memories
+            return build(
+                self._checkpoint, self._spec, precision, lambda share: progress((memory + share) / count), resident
+            )
+
+        if self.num_memories == 1:
+            return (build_in(0),)
+        return tuple(in_own_thread(partial(build_in, memory), "pack") for memory in range(self.num_memories))
 
     def _check_kv_room(self, settings: EngineSettings) -> None:
         """A node that started with narrow keys and values has more blocks than the widest form has room for."""
@@ -158,8 +189,9 @@ class Reconfigurer:
             return f"it needs the native kernels, and {why_not_native(self._spec)}"
         return _WHY_NOT.get(precision, "it is not available here")
 
-    def _make_room(self, precision: Precision, running: Precision) -> None:
-        needed = estimate_bytes(self._spec, precision) + int(_HEADROOM * total_bytes())
+    def _make_room(self, precision: Precision, running: Precision, memories: int | None = None) -> None:
+        copies = self.num_memories if memories is None else memories
+        needed = copies * estimate_bytes(self._spec, precision) + int(_HEADROOM * total_bytes())
         if available_bytes() < needed:
             self.drop_unused(running)
         if (free := available_bytes()) < needed:

@@ -26,8 +26,36 @@ class Applied:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaStats:
+    """One replica at a moment.
+
+    `cpus` are those that its threads keep to, none where the system chooses; `is_bound` whether the system let them. `taken_over`
+    counts the requests that it took from others' queues. `service_s` is how long a request was served for lately.
+    """
+
+    number: int
+    threads: int
+    cpus: tuple[int, ...]
+    numa_node: int | None
+    is_bound: bool
+    running: int
+    waiting: int
+    blocks_total: int
+    blocks_used: int
+    blocks_cached: int
+    batch_cap: int
+    steps: int
+    preemptions: int
+    taken_over: int
+    failed_steps: int
+    pruned_ratio: float
+    service_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStats:
-    """The engine at a moment. `kv_usage` is the share of blocks held by requests, 0 to 1; cached blocks count as free."""
+    """The engine at a moment, all replicas together. `kv_usage` is the share of blocks held by requests, 0 to 1; cached blocks
+    count as free. `step` is the number of the latest step of any replica."""
 
     running: int
     waiting: int
@@ -45,6 +73,7 @@ class EngineStats:
     preparing: EngineSettings | None
     failed_steps: int
     measuring: float | None = None  # share of a quality measurement that is done
+    replicas: tuple[ReplicaStats, ...] = ()
 
 
 class ServingEngine(Protocol):

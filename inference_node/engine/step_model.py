@@ -30,6 +30,7 @@ class StepModel:
         self._lock = threading.Lock()
         self._tracks: list[StepTrack] = []
         self._settings = settings or EngineSettings()
+        self._numerics = self._settings.numerics_key()
         self._current = self._track(StepArithmetic.of(self._settings))
         self._epoch = 0
 
@@ -38,6 +39,7 @@ class StepModel:
         if settings is not self._settings:
             with self._lock:
                 before, self._settings = self._current, settings
+                self._numerics = settings.numerics_key()
                 self._current = self._track(StepArithmetic.of(settings))
                 self._current.borrow(before)
 
@@ -71,9 +73,9 @@ class StepModel:
 
     # Told -------------------------------------------------------------------------------------------------------------
 
-    def observe(self, shape: StepShape, step_s: float) -> None:
-        """A step that was served under the settings in use."""
-        if step_s > 0:  # a clock that stood still is no measurement
+    def observe(self, shape: StepShape, step_s: float, numerics: str | None = None) -> None:
+        """A step that was served. One of other numerics than those in use, of a replica that is about to change, says nothing."""
+        if step_s > 0 and numerics in (None, self._numerics):  # a clock that stood still is no measurement
             with self._lock:
                 self._current.learn(shape, step_s)
 

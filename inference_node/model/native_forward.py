@@ -3,7 +3,7 @@
 import ctypes
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -51,7 +51,10 @@ def stages(spec: ModelSpec) -> tuple[str, ...]:
 class NativeForward:
     """Threads and buffers of one stream of steps; one call at a time, from any thread."""
 
-    def __init__(self, spec: ModelSpec, threads: int, *, use_amx: bool = True) -> None:
+    def __init__(
+        self, spec: ModelSpec, threads: int, *, use_amx: bool = True, cpus: Collection[int] | None = None
+    ) -> None:
+        """cpus: as many as threads, or more. Each thread that is started keeps to one; the caller's has the first to itself."""
         self._spec = spec
         # Inputs of each site, in the order of Site.
         hidden, attention = spec.hidden_size, spec.num_heads * spec.head_dim
@@ -63,6 +66,8 @@ class NativeForward:
         self._engine = library.make("tt_engine_new", threads, int(use_amx))
         self._lock = threading.Lock()
         weakref.finalize(self, library.free, "tt_engine_free", self._engine)
+        if cpus is not None and len(cpus) >= threads:
+            library.pin(self._engine, sorted(cpus))
 
     def __call__(
         self,

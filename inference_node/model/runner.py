@@ -1,6 +1,6 @@
 """ModelRunner: a ScheduledBatch in, sampled tokens out. Owns weights, KV tensors and pruning; decides nothing."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from functools import partial
@@ -63,12 +63,14 @@ class ModelRunner:
         block_size: int,
         max_model_len: int,
         kv: KvPrecision = KvPrecision.MODEL,
+        cpus: Collection[int] | None = None,
     ) -> None:
+        """cpus: one for each thread of the native step, which then keeps to it; None leaves them where the caller runs."""
         self.spec = spec
         self._forward = Forward(spec, max_model_len) if spec.foreign is None else None
         self._numerics = Numerics(store, None, kv)
         native = why_not_native(spec) is None
-        self._native = NativeForward(spec, torch.get_num_threads()) if native else None
+        self._native = NativeForward(spec, torch.get_num_threads(), cpus=cpus) if native else None
         # Beside the engine's steps: quality is measured and thresholds are learned on one thread.
         self._native_apart = NativeForward(spec, 1) if native else None
         self.kv = make_cache(spec, store, num_blocks=num_blocks, block_size=block_size, kv=kv)

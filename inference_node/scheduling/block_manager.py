@@ -89,6 +89,14 @@ class BlockManager:
         full = range(start // self.block_size, end // self.block_size)
         return [self._digest(sequence, index, seed) for index in full]
 
+    def chain(self, sequence: Sequence, seed: str) -> list[bytes]:
+        """Hashes of the full blocks of its beginning that could be reused: all but one that holds the last token."""
+        return [self._digest(sequence, index, seed) for index in range((len(sequence.tokens) - 1) // self.block_size)]
+
+    def is_cached(self, digest: bytes) -> bool:
+        """Whether a block of that hash could be reused now."""
+        return digest in self._by_hash
+
     def adopt_prefix(self, sequence: Sequence, seed: str) -> int:
         """Gives a sequence without blocks the cached ones of its beginning; returns the tokens that saves."""
         assert not sequence.block_table

@@ -1,6 +1,8 @@
 """Who runs in the next step: decode first, prefill chunks into what is left of the budget in tokens and time, preempt last."""
 
+from collections.abc import Callable
 from heapq import nsmallest
+from itertools import takewhile
 
 from inference_node.contract.settings import EngineSettings, KnobBounds, SchedulingPolicy
 from inference_node.scheduling.batch import ScheduledBatch, ScheduledRow
@@ -59,6 +61,7 @@ class Scheduler:
         self._reflex = _reflex_for(settings, None)
         self._budget = StepBudget(settings.target_itl_ms / 1e3, predictor)
         self._foreseen: int | None = None
+        self._computing: frozenset[bytes] = frozenset()  # hashes of the blocks that the last step's prompts fill
 
     @property
     def num_waiting(self) -> int:
@@ -94,6 +97,37 @@ class Scheduler:
         self._gatherer.arrived(sequence.arrived_s)
         self.waiting.append(sequence)
 
+    def adopt(self, sequence: Sequence) -> None:
+        """As add, for one that another scheduler gave away: it says nothing of the traffic that comes here."""
+        assert self.blocks.blocks_for(sequence.num_tokens) <= self.blocks.num_blocks
+        self.waiting.append(sequence)
+
+    def give(self, count: int, most_tokens: int, now: float, may_go: Callable[[Sequence], bool]) -> list[Sequence]:
+        """Takes up to `count` sequences, of `most_tokens` together, out of the queue, for another scheduler to run.
+
+        Only those that have not begun, in the order of their turns: who waits longest gains most. While the batch has room, one
+        whose prompt is cached here by half or more stays: the next step has it for less than another engine could.
+        """
+        given: list[Sequence] = []
+        has_room = len(self.running) < self.batch_cap
+        for sequence in self._next(4 * count + _PREFIX_WINDOW, now):
+            if len(given) == count:
+                break
+            if sequence.num_preemptions or sequence.num_tokens > most_tokens or not may_go(sequence):
+                continue
+            if has_room and self.settings.prefix_cache and 2 * self._known_tokens(sequence) >= sequence.num_tokens:
+                continue
+            most_tokens -= sequence.num_tokens
+            self.waiting.remove(sequence)
+            given.append(sequence)
+        return given
+
+    def _known_tokens(self, sequence: Sequence) -> int:
+        """Leading tokens that are cached, or computed by the step that runs."""
+        chain = self.blocks.chain(sequence, self.seed_of(sequence))
+        known = takewhile(lambda digest: self.blocks.is_cached(digest) or digest in self._computing, chain)
+        return self.blocks.block_size * sum(1 for _ in known)
+
     def finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """Takes a sequence out, wherever it is, and gives its blocks back."""
         if sequence.status is SequenceStatus.FINISHED:
@@ -102,6 +136,11 @@ class Scheduler:
         self.blocks.release(sequence)
         sequence.status = SequenceStatus.FINISHED
         sequence.finish_reason = reason
+
+    def seed_of(self, sequence: Sequence) -> str:
+        """What the hashes of its blocks begin with, under the arithmetic in force."""
+        # The salt is the client's: nothing in it can pass for a numerics key, which holds no NUL.
+        return f"{self.numerics}\0{sequence.cache_salt}" if sequence.cache_salt else self.numerics
 
     def gather_delay_s(self, now: float) -> float:
         """How long an idle engine should still gather requests before its next step; 0 to go at once."""
@@ -136,6 +175,7 @@ class Scheduler:
                 self._continue(sequence, building)
             if not building.preempted:
                 self._admit(building, now)
+        self._computing = frozenset(building.computing)
         return ScheduledBatch(
             tuple(building.rows), tuple(building.preempted), building.queries, building.hits, building.context
         )
@@ -149,7 +189,7 @@ class Scheduler:
                 continue
             end = sequence.num_computed = row.start + row.count
             if records and end // size > len(sequence.block_hashes) and sequence.cache_seed is not None:
-                self.blocks.record_computed(sequence, self._seed(sequence))
+                self.blocks.record_computed(sequence, self.seed_of(sequence))
 
     def observe(self, batch: ScheduledBatch, step_s: float, itl_s: float | None = None) -> None:
         """Tells the reflex how long a step took, and how long its decode rows had waited for their token (by default as long)."""
@@ -239,7 +279,7 @@ class Scheduler:
         policy, hits = self.settings.scheduling_policy, dict[int, float]()
         if policy is SchedulingPolicy.PREFIX and self.settings.prefix_cache:
             for sequence in nsmallest(_PREFIX_WINDOW, self.waiting, key=lambda sequence: sequence.arrived_s):
-                cached = self.blocks.cached_prefix_tokens(sequence, self._seed(sequence))
+                cached = self.blocks.cached_prefix_tokens(sequence, self.seed_of(sequence))
                 hits[id(sequence)] = cached / len(sequence.tokens)
 
         def turn(sequence: Sequence) -> tuple[bool, float, float]:
@@ -260,7 +300,7 @@ class Scheduler:
         return now + prefill_s > sequence.deadline_s
 
     def _start(self, sequence: Sequence, building: _Building, now: float) -> bool:
-        seed = self._seed(sequence)
+        seed = self.seed_of(sequence)
         if self.settings.prefix_cache:
             cached = self.blocks.adopt_prefix(sequence, seed)
         else:
@@ -285,7 +325,7 @@ class Scheduler:
 
     def _can_share(self, sequence: Sequence, building: _Building) -> bool:
         """Whether this very step computes the next block that it needs: a step later it is had for nothing."""
-        missing = self.blocks.next_missing(sequence, self._seed(sequence)) if building.computing else None
+        missing = self.blocks.next_missing(sequence, self.seed_of(sequence)) if building.computing else None
         return missing is not None and missing in building.computing
 
     def _place(self, sequence: Sequence, count: int, building: _Building) -> None:
@@ -300,10 +340,6 @@ class Scheduler:
         sequence.last_scheduled_step = self._step
         if count > 1 and self.settings.prefix_cache and sequence.cache_seed is not None:
             building.computing.update(self.blocks.hashes(sequence, sequence.cache_seed, start, start + count))
-
-    def _seed(self, sequence: Sequence) -> str:
-        # The salt is the client's: nothing in it can pass for a numerics key, which holds no NUL.
-        return f"{self.numerics}\0{sequence.cache_salt}" if sequence.cache_salt else self.numerics
 
 
 def _reflex_for(settings: EngineSettings, bounds: KnobBounds | None) -> LatencyReflex:

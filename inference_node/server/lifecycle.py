@@ -163,6 +163,14 @@ class Lifecycle:
             precision=engine.settings.precision.value,
             generation=keeper.observed.generation,
         )
+        for replica in engine.stats().replicas:
+            log.info(
+                "replica_ready",
+                number=replica.number,
+                threads=replica.threads,
+                cpus=list(replica.cpus) or "any",
+                numa_node=replica.numa_node,
+            )
         self._background(keeper.resume())
         return 0
 

@@ -314,7 +314,7 @@ class TestFailures:
     async def test_a_failing_step_ends_its_batch_only(
         self, engine: AsyncEngine, heard: Recorder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        run = engine._engine.runner.run
+        run = engine._first.runner.run
         broken = {"left": 1}
 
         def run_once_broken(*arguments: object) -> object:
@@ -324,7 +324,7 @@ class TestFailures:
             return run(*arguments)  # type: ignore[arg-type]  # passed through
 
         await engine.apply(engine.settings.replace(max_batch_size=2))
-        monkeypatch.setattr(engine._engine.runner, "run", run_once_broken)
+        monkeypatch.setattr(engine._first.runner, "run", run_once_broken)
         answers = await ask_all(engine, prompts(4), "r", max_tokens=4, ignore_eos=True)
         reasons = [answer.last.finish_reason for answer in answers]
         assert reasons.count(FinishReason.ERROR) in (1, 2)

@@ -63,6 +63,7 @@ async def running_engine(
     threads: int = 1,
     max_model_len: int = 512,
     kv_tokens: int = 8192,
+    replicas: int = 1,
     **ceiling: float,
 ) -> AsyncIterator[AsyncEngine]:
     """An engine that is loaded and started, and shut down at the end. ceiling: of quality, by NodeConfig's names."""
@@ -72,6 +73,7 @@ async def running_engine(
         threads=threads,
         max_model_len=max_model_len,
         kv_tokens=kv_tokens,
+        replicas=replicas,
         **ceiling,  # type: ignore[arg-type]  # test shorthand
     )
     engine = AsyncEngine.load(config, settings or EngineSettings(), listener=listener)

@@ -24,7 +24,7 @@ from inference_node.engine.requests import (
     TokenLogprob,
     TopLogprob,
 )
-from inference_node.engine.serving import Applied, EngineStats
+from inference_node.engine.serving import Applied, EngineStats, ReplicaStats
 from inference_node.engine.streams import TokenStream
 from tests.support.quality_records import quality_record
 
@@ -161,6 +161,27 @@ class FakeEngine:
             accepting=self._accepting,
             preparing=None,
             failed_steps=0,
+            replicas=(
+                ReplicaStats(
+                    number=0,
+                    threads=1,
+                    cpus=(),
+                    numa_node=None,
+                    is_bound=True,
+                    running=len(self._running),
+                    waiting=0,
+                    blocks_total=256,
+                    blocks_used=0,
+                    blocks_cached=0,
+                    batch_cap=self._settings.max_batch_size,
+                    steps=self._step,
+                    preemptions=0,
+                    taken_over=0,
+                    failed_steps=0,
+                    pruned_ratio=0.0,
+                    service_s=1.0,
+                ),
+            ),
         )
 
     def quality(self) -> NodeQuality:

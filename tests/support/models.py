@@ -165,6 +165,14 @@ def _save_byte_tokenizer(folder: Path) -> None:
     )
 
 
+def byte_tokenizer(folder: Path) -> Any:
+    """The tiny models' tokenizer, without a model; its files are written into `folder`."""
+    from transformers import AutoTokenizer
+
+    _save_byte_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
 def demo_model() -> Path:
     """The real demo model's folder; converted on first use (some seconds), then kept for all test runs."""
     cache = os.environ.get("TRIMTAB_TEST_CACHE") or str(Path.home() / ".cache" / "trimtab")

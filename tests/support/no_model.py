@@ -14,6 +14,7 @@ from inference_node.engine.engine import Engine
 from inference_node.engine.listener import EngineListener, SilentListener
 from inference_node.engine.load import Loaded
 from inference_node.engine.placement import Placement
+from inference_node.engine.step_counter import StepCounter
 from inference_node.engine.step_learner import StepLearner
 from inference_node.engine.step_model import StepModel
 from inference_node.model.runner import ModelRunner, Numerics
@@ -36,6 +37,7 @@ class ClockRunner:
     """
 
     pruned_ratio = 0.0
+    tokens_ahead = 0
 
     def __init__(
         self, next_token: Callable[[int], int], *, num_blocks: int = 4096, block_size: int = 16, step_s: float = 0.0
@@ -60,10 +62,10 @@ class _NothingToPrepare:
 
     def check(self, settings: EngineSettings) -> None: ...
 
-    def is_ready(self, settings: EngineSettings) -> bool:
+    def is_ready(self, settings: EngineSettings, runner: object) -> bool:
         return True
 
-    def numerics(self, settings: EngineSettings) -> Numerics:
+    def numerics(self, settings: EngineSettings, memory: int = 0) -> Numerics:
         return cast(Numerics, None)
 
 
@@ -86,18 +88,28 @@ def make_engine(
     return Engine(cast(ModelRunner, runner), settings or EngineSettings(), listener or SilentListener(), StepModel())
 
 
+def make_engines(
+    runner: ClockRunner, count: int, settings: EngineSettings | None = None, listener: EngineListener | None = None
+) -> tuple[Engine, ...]:
+    """Replicas that share the runner, which has no state, the step model and the count of steps, as those of a node do."""
+    hearing, times, steps = listener or SilentListener(), StepModel(), StepCounter()
+    given = settings or EngineSettings()
+    return tuple(Engine(cast(ModelRunner, runner), given, hearing, times, steps=steps) for _ in range(count))
+
+
 def make_async_engine(
     config: NodeConfig,
     tokenizer: Any,
     runner: ClockRunner,
     settings: EngineSettings | None = None,
     listener: EngineListener | None = None,
+    replicas: int = 1,
 ) -> AsyncEngine:
     """Not started. `config.max_model_len` is the longest prompt plus answer."""
     hearing = listener or SilentListener()
-    engine = make_engine(runner, settings, hearing)
+    engines = make_engines(runner, replicas, settings, hearing)
     loaded = Loaded(
-        engine=engine,
+        engines=engines,
         reconfigurer=cast(Any, _NothingToPrepare()),
         tokenizer=tokenizer,
         spec=cast(Any, SimpleNamespace(eos_token_ids=frozenset[int](), vocab_size=len(tokenizer))),
@@ -106,11 +118,11 @@ def make_async_engine(
             max_batch_size=512,
             max_batched_tokens=8192,
             max_model_len=config.max_model_len,
-            kv_tokens=runner.kv.num_blocks * runner.kv.block_size,
+            kv_tokens=replicas * runner.kv.num_blocks * runner.kv.block_size,
         ),
         hardware=NodeHardware(device="cpu", cpu_cores=2, threads=1, memory_bytes=1 << 30),
-        placement=Placement(1),
-        learner=StepLearner(engine._times, config.data_dir / "step_times"),
+        placements=(Placement(1),) * replicas,
+        learner=StepLearner(engines[0]._times, config.data_dir / "step_times"),
         guard=cast(Any, _NothingToJudge()),
     )
     return AsyncEngine(config, loaded, hearing)

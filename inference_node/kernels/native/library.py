@@ -4,6 +4,7 @@ import ctypes
 import functools
 import platform
 import sys
+from collections.abc import Sequence
 from ctypes import POINTER, Structure, c_char_p, c_double, c_int, c_int64, c_void_p
 
 from inference_node.errors import NodeError
@@ -71,6 +72,7 @@ class Library:
             "tt_features": (c_int, []),
             "tt_engine_new": (c_void_p, [c_int, c_int]),
             "tt_engine_free": (None, [c_void_p]),
+            "tt_engine_pin": (c_int, [c_void_p, POINTER(c_int), c_int]),
             "tt_model_new": (c_void_p, [POINTER(ModelArgs)]),
             "tt_model_free": (None, [c_void_p]),
             "tt_step": (c_int, [c_void_p, c_void_p, POINTER(StepArgs)]),
@@ -100,6 +102,11 @@ class Library:
         if not made:
             raise KernelError(f"{name}: {self._dll.tt_last_error().decode()}")
         return made
+
+    def pin(self, engine: int, cpus: Sequence[int]) -> int:
+        """Binds an engine's threads, but for the caller's, to a CPU each, from the second on; how many the system let it."""
+        bound: int = self._dll.tt_engine_pin(engine, (c_int * len(cpus))(*cpus), len(cpus))
+        return bound
 
     def free(self, name: str, made: int) -> None:
         getattr(self._dll, name)(made)

@@ -1,6 +1,7 @@
 """The collectors: all there from the start, right after what the engine tells, clean in format."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -71,6 +72,24 @@ class TestQuality:
         assert found[f"inference_quality_perplexity_ratio{{{int4}}}"] == 1.2
         assert found[f"inference_quality_certified{{{int4}}}"] == 0
         assert len(found) == 8
+
+
+class TestReplicas:
+    def test_each_has_its_series(self, metrics: NodeMetrics) -> None:
+        (one,) = FakeEngine().stats().replicas
+        first = replace(one, running=3, waiting=2, blocks_used=64, steps=40, taken_over=7)
+        stats = replace(FakeEngine().stats(), replicas=(first, replace(first, number=1, steps=2)))
+        hardware = FakeEngine().hardware
+        metrics.bind(lambda: stats, lambda: 1, hardware, EngineSettings())
+
+        found = {name: value for name, value in samples(metrics).items() if name.startswith("inference_replica")}
+
+        assert found['inference_replica_requests_running{replica="0"}'] == 3
+        assert found['inference_replica_requests_waiting{replica="0"}'] == 2
+        assert found['inference_replica_kv_usage_ratio{replica="1"}'] == 0.25
+        assert found['inference_replica_steps_total{replica="1"}'] == 2
+        assert found['inference_replica_requests_taken_over_total{replica="0"}'] == 7
+        assert len(found) == 10
 
 
 class TestExposition:

@@ -71,6 +71,9 @@ void* tt_engine_new(int threads, int use_amx) {
 
 void tt_engine_free(void* engine) { delete static_cast<Engine*>(engine); }
 
+// Binds each thread but the caller's to a CPU; the number of those that the system let be bound.
+int tt_engine_pin(void* engine, const int* cpus, int count) { return static_cast<Engine*>(engine)->forward.pin(cpus, count); }
+
 static Linear linear(const LinearArgs& args) {
   Linear made;
   made.quantized = args.quantized != 0;

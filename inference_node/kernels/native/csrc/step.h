@@ -61,6 +61,7 @@ class Forward {
   }
 
   int threads() const { return team_.size(); }
+  int pin(const int* cpus, int count) { return team_.pin(cpus, count); }
 
   void run(const Model& model, const Step& step) {
     model_ = &model;

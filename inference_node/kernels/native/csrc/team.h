@@ -2,9 +2,12 @@
 // the others up by one piece, not by its share.
 #pragma once
 #include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <climits>
 #include <condition_variable>
@@ -34,6 +37,19 @@ class Team {
   }
 
   int size() const { return size_; }
+
+  // Binds thread i, but for the caller's, 0, to CPU i; how many the system let be bound. The others run wherever they may.
+  int pin(const int* cpus, int count) {
+    int bound = 0;
+    for (int id = 1; id < std::min(size_, count); ++id) {
+      cpu_set_t one;
+      CPU_ZERO(&one);
+      if (cpus[id] < 0 || cpus[id] >= CPU_SETSIZE) continue;
+      CPU_SET(cpus[id], &one);
+      bound += pthread_setaffinity_np(threads_[id - 1].native_handle(), sizeof one, &one) == 0;
+    }
+    return bound;
+  }
 
   // Runs job(id) on every thread, the caller's among them, and returns when all are done.
   void run(const std::function<void(int)>& job) {
