@@ -5,9 +5,10 @@ A listener that cannot keep up is cut off; it comes back with `Last-Event-ID` an
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Collection
+from dataclasses import dataclass, field
 
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
@@ -19,6 +20,7 @@ from controlplane.events.service import events_after
 
 POLL_S = 0.4  # what an event waits at most before streams have it
 MAX_LISTENERS = 500
+QUIET_S = 15.0  # the HTML standard's advice for comments that keep a connection
 MAX_BACKLOG = 1000  # messages that wait for one listener
 MAX_REPLAY = 500
 # On PostgreSQL a row may be committed after one with a higher id, so ids this far back are looked at again.
@@ -27,11 +29,17 @@ OVERLAP_IDS = 100
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the stream: `data` is JSON text; `id` only for what SQL can replay."""
+    """One message of the stream: `data` is JSON text; `id` only for what SQL can replay. `frame` is what goes over the wire,
+    made once for all listeners."""
 
     event: str
     data: str
     id: int | None = None
+    frame: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        number = None if self.id is None else str(self.id)
+        object.__setattr__(self, "frame", format_sse_event(event=self.event, data_str=self.data, id=number))
 
 
 RESET = Message("reset", "{}")  # more was missed than is replayed: fetch anew what is shown
@@ -136,6 +144,21 @@ class Listener:
     async def messages(self) -> AsyncIterator[Message]:
         while (message := await self._queue.get()) is not None:
             yield message
+
+    async def frames(self, *, but: Collection[int] = (), quiet_s: float = QUIET_S) -> AsyncIterator[bytes]:
+        """What goes over the wire until the listener is ended: messages, but those of the ids in `but`, and after each
+        `quiet_s` without one a comment, which tells a dead connection from a quiet one."""
+        while True:
+            try:
+                async with asyncio.timeout(quiet_s):
+                    message = await self._queue.get()
+            except TimeoutError:
+                yield KEEPALIVE_COMMENT
+                continue
+            if message is None:
+                return
+            if message.id is None or message.id not in but:
+                yield message.frame
 
 
 def _message(row: Event) -> Message:

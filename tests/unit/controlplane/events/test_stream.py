@@ -122,3 +122,25 @@ async def test_without_listeners_nothing_is_read(engine: Engine) -> None:
 
 def _row(event_id: int, kind: str) -> Event:
     return Event(id=event_id, at=NOW, kind=kind, message="", data={})
+
+
+class TestFrames:
+    async def test_are_what_a_browser_reads(self, engine: Engine) -> None:
+        listener = Listener()
+        listener.offer(Message("tick", '{"pool_id":"p"}'))
+        listener.offer(Message("pool.frozen", "{}", 7))
+        listener.end()
+        frames = [frame async for frame in listener.frames()]
+        assert frames == [b'event: tick\ndata: {"pool_id":"p"}\n\n', b"event: pool.frozen\ndata: {}\nid: 7\n\n"]
+
+    async def test_leave_out_what_was_told_before(self) -> None:
+        listener = Listener()
+        for number in (1, 2, 3):
+            listener.offer(Message("e", "{}", number))
+        listener.end()
+        assert [frame async for frame in listener.frames(but={1, 3})] == [Message("e", "{}", 2).frame]
+
+    async def test_keep_a_quiet_connection(self) -> None:
+        frames = Listener().frames(quiet_s=0.001)
+        assert await anext(frames) == await anext(frames) == b": ping\n\n"
+        await frames.aclose()  # type: ignore[attr-defined]  # an async generator
