@@ -20,7 +20,7 @@ from controlplane.accounts import service as accounts
 from controlplane.accounts.throttle import RequestThrottle, SignInThrottle
 from controlplane.background import repeat
 from controlplane.clock import Clock, SystemClock
-from controlplane.db import make_engine, session_scope
+from controlplane.db import engine_of, session_scope
 from controlplane.events import stream
 from controlplane.fleets import watch
 from controlplane.idempotency import route as idempotency
@@ -28,6 +28,8 @@ from controlplane.outside import Outside
 from controlplane.overview import ObservationTicks
 from controlplane.pool_of import pool_of
 from controlplane.processes import service as processes
+from controlplane.resealing import reseal
+from controlplane.sealing import ring_of
 from controlplane.settings import ControlPlaneSettings
 from controlplane.version import program_version
 
@@ -75,7 +77,7 @@ def create_app(settings: ControlPlaneSettings, *, clock: Clock | None = None) ->
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: ControlPlaneSettings = app.state.settings
-    engine = make_engine(settings.database_url)
+    engine = engine_of(settings)
     async with AsyncExitStack() as stack:
         stack.callback(engine.dispose)
         await asyncio.to_thread(_prepare, engine, settings, app.state.clock)
@@ -109,6 +111,13 @@ def _prepare(engine: Engine, settings: ControlPlaneSettings, clock: Clock) -> No
     if settings.admin_token is not None:
         with session_scope(engine) as session:
             accounts.ensure_admin_token(session, settings.admin_token, clock.now())
+    # What another process seals with a newer key is left alone: this one may be the last that has the older.
+    with session_scope(engine) as session:
+        found = reseal(session, only_clear=True)
+    if found.in_clear and ring_of(engine.dialect):
+        log.info("secrets_sealed", secrets=found.in_clear)
+    elif found.in_clear:
+        log.warning("secrets_in_clear", secrets=found.in_clear, do="set CONTROLPLANE_SECRET_KEY_FILE: docs/access.md")
 
 
 def _beat(engine: Engine, clock: Clock, name: str, settings: ControlPlaneSettings) -> Callable[[], None]:
@@ -163,7 +172,7 @@ class Server(uvicorn.Server):
 
 def serve(settings: ControlPlaneSettings) -> None:
     """Runs the API until SIGINT or SIGTERM. Raises SchemaOlder, SchemaNewer or DatabaseUnreachable before anything is bound."""
-    engine = make_engine(settings.database_url)
+    engine = engine_of(settings)
     try:
         schema.check(engine)
     finally:

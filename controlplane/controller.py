@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from controlplane import models as models
 from controlplane import schema
 from controlplane.clock import Clock, SystemClock
-from controlplane.db import make_engine, session_scope
+from controlplane.db import engine_of, session_scope
 from controlplane.errors import Conflict, ControlPlaneError, Fenced
 from controlplane.fleets import service as fleets
 from controlplane.fleets.intake import read_intake
@@ -284,7 +284,7 @@ def run_controller(settings: ControlPlaneSettings) -> int:
 
     Raises SchemaOlder, SchemaNewer, or Unavailable before anything has begun.
     """
-    engine = make_engine(settings.database_url)
+    engine = engine_of(settings)
     schema.check(engine)
     clock = SystemClock()
     controller = Controller(settings, engine, clock)

@@ -33,6 +33,9 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from controlplane.sealing import NO_KEYS, KeyRing, give_keys
+from controlplane.settings import ControlPlaneSettings
+
 NAMING = {
     "ix": "ix_%(column_0_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -80,8 +83,19 @@ class Base(DeclarativeBase):
     }
 
 
-def make_engine(url: str) -> Engine:
-    """An engine for SQLite or PostgreSQL; bare `postgresql://` means psycopg 3."""
+def engine_of(settings: ControlPlaneSettings) -> Engine:
+    """The one that the settings name, which seals and opens secrets with their keys. Raises Invalid for keys that are none."""
+    return make_engine(settings.database_url, KeyRing.of(settings))
+
+
+def make_engine(url: str, keys: KeyRing = NO_KEYS) -> Engine:
+    """An engine for SQLite or PostgreSQL; bare `postgresql://` means psycopg 3. keys: what secrets are sealed with."""
+    engine = _engine(url)
+    give_keys(engine.dialect, keys)
+    return engine
+
+
+def _engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.drivername in {"postgresql", "postgres"}:
         parsed = parsed.set(drivername="postgresql+psycopg")

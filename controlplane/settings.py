@@ -79,6 +79,13 @@ class ControlPlaneSettings(BaseSettings):
         min_length=32,
         description="signs the history once a minute; the same for workers and who verifies",
     )
+    secret_key_file: Path | None = Field(
+        default=None,
+        description="keys that secrets in the database are sealed with, one a line, the newest first; the same for all processes",
+    )
+    secret_keys: SecretStr | None = Field(
+        default=None, description="the same keys, instead of the file; commas between"
+    )
     webhook_allowed_networks: tuple[IPvAnyNetwork, ...] = Field(
         default=(),
         description='own networks that webhooks may go to, as JSON: ["10.20.0.0/16"]; else the internet only',
@@ -117,6 +124,12 @@ class ControlPlaneSettings(BaseSettings):
             raise ValueError("prometheus_client_key_file goes with prometheus_client_certificate_file")
         if not self.prometheus_verify and self.prometheus_ca_file is not None:
             raise ValueError("prometheus_verify=false would leave prometheus_ca_file unread")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_stand_in_one_place(self) -> Self:
+        if self.secret_key_file is not None and self.secret_keys is not None:
+            raise ValueError("secret_key_file and secret_keys: leave one of them out")
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ import httpx2
 from sqlalchemy import Engine
 
 from controlplane.clock import Clock, SystemClock
-from controlplane.db import make_engine
+from controlplane.db import engine_of
 from controlplane.settings import ControlPlaneSettings
 
 _PR_SET_PDEATHSIG = 1
@@ -33,7 +33,7 @@ class WorkerContext:
         """This process's engine. One that came over in a fork is kept untouched: closing it would close the parent's files."""
         pid = os.getpid()
         if pid not in self._engines:
-            self._engines[pid] = make_engine(self.settings.database_url)
+            self._engines[pid] = engine_of(self.settings)
         return self._engines[pid]
 
     @cached_property

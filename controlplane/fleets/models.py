@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from controlplane.db import Base, Id
 from controlplane.ids import new_id
+from controlplane.sealing import SealedText
 
 
 class Fleet(Base):
@@ -82,7 +83,7 @@ class Node(Base):
     pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id"))
     name: Mapped[str] = mapped_column(String(63))
     url: Mapped[str] = mapped_column(String(255))
-    admin_token: Mapped[str] = mapped_column(String(255))
+    admin_token: Mapped[str] = mapped_column(SealedText)
     token_hash: Mapped[str] = mapped_column(String(64), index=True)
     instance_id: Mapped[str] = mapped_column(String(64))
     version: Mapped[str] = mapped_column(String(32))

@@ -21,6 +21,8 @@ from controlplane.webhooks.schedule import Verdict, hold_s, judge
 MOST_KEPT_BYTES = 4_000
 # While one attempt finds out whether a failing receiver is back, the others wait so long for what it finds.
 PROBE_S = 20.0
+# Where an endpoint's secrets cannot be opened here, another worker, or this one with the key, tries so much later.
+UNSEALED_AGAIN_S = 60.0
 HIDDEN = "(not shown)"
 
 
@@ -63,11 +65,15 @@ def begin(session: Session, item: OutboxItem, now: datetime, base_url: str) -> E
     if not by_hand and endpoint.held_until is not None and endpoint.held_until > now:
         outbox.postpone(session, item.id, endpoint.held_until + timedelta(seconds=random.uniform(0.0, 1.0)))
         return None
+    secrets = valid_secrets(endpoint, now)
+    if not endpoint.url or not secrets:  # sealed by a key that this worker lacks: nothing goes out unsigned
+        outbox.postpone(session, item.id, now + timedelta(seconds=UNSEALED_AGAIN_S))
+        return None
     if endpoint.failures:
         endpoint.held_until = now + timedelta(seconds=PROBE_S)
     message = Message(
         delivery_id=delivery.id, at=now, url=endpoint.url, events=delivery.events, base_url=base_url,
-        signing_secrets=valid_secrets(endpoint, now), credential=endpoint.credential,
+        signing_secrets=secrets, credential=endpoint.credential,
     )  # fmt: skip
     return Errand(item.id, delivery.id, delivery.total_attempts + 1, RENDER[endpoint.format](message))
 

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from controlplane.db import Base, BigId, Id
 from controlplane.ids import new_id
+from controlplane.sealing import SealedList, SealedText
 
 
 class DeliveryState(StrEnum):
@@ -20,8 +21,8 @@ class DeliveryState(StrEnum):
 class WebhookEndpoint(Base):
     """Where somebody wants to be told what happens.
 
-    signing_secrets: `{"secret", "created_at", "expires_at"}`, the newest first; while one replaces another both sign. They stand
-    here in clear, since each delivery is signed anew. credential: what the receiver asks for beside (a routing key, a header).
+    signing_secrets: `{"secret", "created_at", "expires_at"}`, the newest first; while one replaces another both sign. credential:
+    what the receiver asks for beside (a routing key, a header). Both, and the address, whose path is a chat's secret, are sealed.
     failures: attempts without a success since the last one; held_until: nothing is sent before.
     """
 
@@ -29,14 +30,14 @@ class WebhookEndpoint(Base):
 
     id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
     name: Mapped[str] = mapped_column(String(64), unique=True)
-    url: Mapped[str] = mapped_column(Text)
+    url: Mapped[str] = mapped_column(SealedText)
     format: Mapped[str] = mapped_column(String(16))
     kinds: Mapped[list[str]]
     pool_id: Mapped[str | None] = mapped_column(ForeignKey("pools.id"))
     min_severity: Mapped[str] = mapped_column(String(16))
     coalesce_s: Mapped[int] = mapped_column(default=0)
-    signing_secrets: Mapped[list[dict[str, Any]]]
-    credential: Mapped[str | None] = mapped_column(Text)
+    signing_secrets: Mapped[list[dict[str, Any]]] = mapped_column(SealedList)
+    credential: Mapped[str | None] = mapped_column(SealedText)
     version: Mapped[int] = mapped_column(default=1)
     created_at: Mapped[datetime]
     created_by: Mapped[str] = mapped_column(String(128))

@@ -1,4 +1,4 @@
-"""Twenty secrets planted where the control plane handles them: none is in a log, a metric, an error, an answer or a page."""
+"""Thirty secrets planted where the control plane handles them: none is in a log, metric, error, answer or page, nor in SQL."""
 
 import logging
 import re
@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import httpx2
 import pytest
+from sqlalchemy import inspect
 
 from controlplane.db import make_engine, session_scope
 from controlplane.fleets import service as fleets
+from controlplane.sealing import new_key
 from tests.support.api import ADMIN_TOKEN, ENROLMENT_TOKEN, api_server
 from tests.support.database import sqlite_url
 from tests.support.registrations import registration
@@ -38,7 +40,8 @@ class Planted:
 def test_none_is_told_to_anybody(tmp_path_factory: pytest.TempPathFactory, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     planted = Planted()
-    url = sqlite_url(tmp_path_factory.mktemp("secrets"))
+    folder = tmp_path_factory.mktemp("secrets")
+    url = sqlite_url(folder)
     told: dict[str, str] = {}  # by what was asked
 
     def hear(response: httpx2.Response) -> httpx2.Response:
@@ -59,7 +62,10 @@ def test_none_is_told_to_anybody(tmp_path_factory: pytest.TempPathFactory, caplo
         url,
         redis_url=f"redis://user:{planted.secret('Redis password')}@127.0.0.1:1/0",
         prometheus_url=f"http://user:{planted.secret('Prometheus password')}@127.0.0.1:1",
+        prometheus_headers={"X-Api-Key": planted.secret("Prometheus header")},
         kubernetes_token=planted.secret("Kubernetes token"),
+        audit_key=planted.secret("audit key") + "-of-32-letters-and-more",
+        secret_keys=planted.keep("sealing key", new_key()),
         log_level="DEBUG",
     ) as api:
         admin, anyone = api.client, api.anonymous
@@ -105,6 +111,22 @@ def test_none_is_told_to_anybody(tmp_path_factory: pytest.TempPathFactory, caplo
         }
         admin.post("/api/v1/webhooks", json=chat).raise_for_status()
 
+        webhook = {"name": "ci", "url": "https://ci.example.com/"}
+        signed = admin.post("/api/v1/webhooks", json=webhook).raise_for_status().json()
+        rotated = admin.post(f"/api/v1/webhooks/{signed['id']}/secret", json={"keep_s": 60})
+        planted.keep("rotated signing secret", once(rotated, "signing_secret"))
+        planted.keep("signing secret before", signed["signing_secret"])
+        ticket = {"name": "ticket", "url": "https://tickets.example.com/", "format": "ticket"}
+        held = admin.post("/api/v1/webhooks", json=ticket | {"credential": planted.secret("ticket system's header")})
+        webhook_id = held.raise_for_status().json()["id"]
+        changed = {"credential": planted.secret("ticket system's header, changed")}
+        admin.patch(f"/api/v1/webhooks/{webhook_id}", json=changed, headers={"If-Match": held.headers["etag"]})
+        admin.post(f"/api/v1/webhooks/{webhook_id}/test").raise_for_status()
+        alertmanager = {"name": "am", "url": "https://am.example.com/", "format": "alertmanager"}
+        admin.post(
+            "/api/v1/webhooks", json=alertmanager | {"credential": planted.secret("Alertmanager's header")}
+        ).raise_for_status()
+
         # What is refused is not repeated either.
         refused: dict[str, Callable[[str], httpx2.Response]] = {
             "wrong password": lambda s: anyone.post("/api/v1/session", json={"name": "ada", "password": s}),
@@ -137,7 +159,7 @@ def test_none_is_told_to_anybody(tmp_path_factory: pytest.TempPathFactory, caplo
         tab.close()
     # The test's own client tells its socket's bytes there.
     told["log"] = "\n".join(r.getMessage() for r in caplog.records if not r.name.startswith("httpcore2"))
-    assert len(planted.secrets) >= 20
+    assert len(planted.secrets) >= 30
     assert len(told) > 40
     assert "request_refused" in told["log"], "the log under test is the one that was written"
     assert planted.found_in(told) == []
@@ -147,9 +169,13 @@ def test_none_is_told_to_anybody(tmp_path_factory: pytest.TempPathFactory, caplo
         assert fleets.list_nodes(session)[0].name == "node-1"
         kept = "\n".join(
             str(row)
-            for table in ("users", "api_tokens", "web_sessions", "invitations", "enrolment_tokens", "events")
+            for table in inspect(engine).get_table_names()
             for row in session.connection().exec_driver_sql(f"SELECT * FROM {table}")
         )
     engine.dispose()
     assert "ada" in kept
-    assert planted.found_in({"SQL": kept}) == []
+    assert "tickets" not in kept, "addresses are sealed, too"
+    # The file itself, with what SQLite has not yet thrown away.
+    files = {path.name: path.read_bytes().decode("latin-1") for path in folder.iterdir()}
+    assert "ada" in "".join(files.values())
+    assert planted.found_in({"SQL": kept} | files) == []

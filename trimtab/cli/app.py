@@ -20,6 +20,7 @@ from trimtab.cli import (
     pools,
     processes,
     rollouts,
+    secrets,
     status,
     traffic,
     up,
@@ -47,6 +48,7 @@ app.add_typer(pools.app, name="pools")
 app.add_typer(rollouts.app, name="rollouts")
 app.add_typer(mesh.app, name="mesh")
 app.add_typer(audit.app, name="audit")
+app.add_typer(secrets.app, name="secrets")
 app.add_typer(bench.app, name="bench")
 app.command("api")(processes.api)
 app.command("controller")(processes.controller)

@@ -30,7 +30,7 @@ def verify(
     from controlplane.audit.verify import Anchor  # noqa: PLC0415 (lazy, see processes)
     from controlplane.audit.verify import verify as walk  # noqa: PLC0415
     from controlplane.clock import SystemClock  # noqa: PLC0415
-    from controlplane.db import make_engine  # noqa: PLC0415
+    from controlplane.db import engine_of  # noqa: PLC0415
 
     settings = settings_from_environment()
     anchors = []
@@ -40,7 +40,7 @@ def verify(
             raise UsageError(f"--anchor {text}: give POSITION:HASH, as `trimtab audit verify` printed them")
         anchors.append(Anchor(int(position), kept))
     key = None if settings.audit_key is None else settings.audit_key.get_secret_value()
-    engine = make_engine(settings.database_url)
+    engine = engine_of(settings)
     try:
         report = walk(engine, key, anchors=tuple(anchors))
     finally:

@@ -55,11 +55,11 @@ def migrate(as_json: AsJson = False) -> None:
     from sqlalchemy.exc import ArgumentError, OperationalError  # noqa: PLC0415 (lazy, see above)
 
     from controlplane import schema  # noqa: PLC0415 (lazy, see above)
-    from controlplane.db import make_engine  # noqa: PLC0415 (lazy, see above)
+    from controlplane.db import engine_of  # noqa: PLC0415 (lazy, see above)
 
     settings = settings_from_environment()
     try:
-        engine = make_engine(settings.database_url)
+        engine = engine_of(settings)
     except (ArgumentError, ModuleNotFoundError) as error:
         raise UsageError(f"CONTROLPLANE_DATABASE_URL is not usable: {error}") from None
     try:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from controlplane.accounts.secrets import API_TOKEN, new_secret
+from controlplane.sealing import new_key
 from trimtab.errors import CommandError
 
 FILE = "credentials.json"
@@ -17,12 +18,17 @@ AUDIT_KEY = "ttk_"
 @dataclass(frozen=True, slots=True)
 class Credentials:
     """admin_token: of the REST API, role admin. enrolment_token: what a new node, and Prometheus, show the control plane.
-    audit_key: signs the history."""
+    audit_key: signs the history. secret_key: seals secrets in the database."""
 
     admin_token: str
     enrolment_token: str
     redis_password: str
     audit_key: str = field(default_factory=lambda: new_secret(AUDIT_KEY))
+    secret_key: str = field(default_factory=new_key)
+
+
+# Added by later versions: a file of an older one gets them at its next start.
+_LATER = {"audit_key", "secret_key"}
 
 
 def ensure(folder: Path) -> Credentials:
@@ -30,10 +36,10 @@ def ensure(folder: Path) -> Credentials:
     path = folder / FILE
     try:
         document = json.loads(path.read_text())
-        is_older = "audit_key" not in document  # made by a version that signed nothing
-        names = [each.name for each in fields(Credentials) if not (is_older and each.name == "audit_key")]
+        missing = _LATER - set(document)
+        names = [each.name for each in fields(Credentials) if each.name not in missing]
         credentials = Credentials(**{name: str(document[name]) for name in names})
-        if is_older:
+        if missing:
             write_secret(path, json.dumps(asdict(credentials), indent=2))
         return credentials
     except FileNotFoundError:

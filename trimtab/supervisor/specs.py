@@ -70,6 +70,7 @@ class Fleet:
             "CONTROLPLANE_ENROLMENT_TOKEN": self.credentials.enrolment_token,
             "CONTROLPLANE_ADMIN_TOKEN": self.credentials.admin_token,
             "CONTROLPLANE_AUDIT_KEY": self.credentials.audit_key,
+            "CONTROLPLANE_SECRET_KEYS": self.credentials.secret_key,
             "CONTROLPLANE_DATA_DIR": str(self.folder.root),
         }
 
