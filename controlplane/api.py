@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from controlplane import overview_endpoints
 from controlplane.accounts import access_endpoints, token_endpoints
 from controlplane.accounts import endpoints as accounts
+from controlplane.accounts.oidc import endpoints as oidc
 from controlplane.alerts import endpoints as alerts
 from controlplane.audit import endpoints as audit
 from controlplane.decisions import endpoints as decisions
@@ -23,6 +24,7 @@ from controlplane.webhooks import endpoints as webhooks
 ROUTERS = (
     overview_endpoints.router,
     accounts.router,
+    oidc.router,
     access_endpoints.router,
     token_endpoints.router,
     fleets.router,

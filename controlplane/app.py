@@ -17,10 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from controlplane import api, docs, metrics, middleware, probes, problem, schema, ui
 from controlplane.accounts import access
 from controlplane.accounts import service as accounts
+from controlplane.accounts.oidc.terms import Provider
 from controlplane.accounts.throttle import RequestThrottle, SignInThrottle
 from controlplane.background import repeat
 from controlplane.clock import Clock, SystemClock
 from controlplane.db import engine_of, session_scope
+from controlplane.errors import Invalid
 from controlplane.events import stream
 from controlplane.fleets import watch
 from controlplane.idempotency import route as idempotency
@@ -63,6 +65,7 @@ def create_app(settings: ControlPlaneSettings, *, clock: Clock | None = None) ->
     app.state.request_throttle = RequestThrottle(settings.requests_per_s, max(1, round(2 * settings.requests_per_s)))
     app.state.pool_of = pool_of
     app.state.outside = Outside(settings)
+    app.state.oidc = _identity_provider(settings)
     app.include_router(api.router)
     app.include_router(probes.router)
     app.include_router(docs.router)
@@ -72,6 +75,19 @@ def create_app(settings: ControlPlaneSettings, *, clock: Clock | None = None) ->
     app.add_middleware(middleware.BodyLimit)
     app.add_middleware(middleware.RequestContext)
     return app
+
+
+def _identity_provider(settings: ControlPlaneSettings) -> Provider | None:
+    """Raises Invalid where one is named and what speaks to it is not installed."""
+    if settings.oidc_issuer is None:
+        return None
+    try:
+        from controlplane.accounts.oidc.provider import OpenIdProvider  # noqa: PLC0415 (an extra)
+    except ModuleNotFoundError as error:
+        raise Invalid(
+            f"CONTROLPLANE_OIDC_ISSUER is set, and {error.name} is not installed: pip install 'trimtab[oidc]'"
+        ) from None
+    return OpenIdProvider(settings)
 
 
 @asynccontextmanager

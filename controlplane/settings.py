@@ -2,12 +2,26 @@
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyNetwork, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2
+
+
+RoleName = Literal["viewer", "operator", "approver", "admin"]
+
+
+class OidcRole(BaseModel):
+    """What a group of the identity provider may do: everywhere, or in one pool (`fleet/pool`, or the pool's name)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    group: str = Field(min_length=1, max_length=255)
+    role: RoleName
+    pool: str | None = Field(default=None, min_length=1, max_length=127)
 
 
 class ControlPlaneSettings(BaseSettings):
@@ -45,6 +59,33 @@ class ControlPlaneSettings(BaseSettings):
     admin_token: SecretStr | None = Field(
         default=None, description="an API token with role admin, created at start if absent"
     )
+
+    oidc_issuer: str | None = Field(
+        default=None, description="the identity provider's issuer, exactly as it says itself"
+    )
+    oidc_name: str = Field(default="single sign-on", max_length=40, description="what people call the provider")
+    oidc_client_id: str | None = None
+    oidc_client_secret: SecretStr | None = None
+    oidc_client_secret_file: Path | None = Field(default=None, description="read anew at each sign-in")
+    oidc_client_auth: Literal["client_secret_basic", "client_secret_post", "none"] = "client_secret_basic"
+    oidc_scopes: tuple[str, ...] = Field(default=("openid", "profile", "email"), description="as JSON")
+    oidc_name_claim: str = Field(default="preferred_username", description="names a user at their first sign-in")
+    oidc_groups_claim: str = Field(default="groups", description="a list; a dotted name leads into objects")
+    oidc_roles: tuple[OidcRole, ...] = Field(
+        default=(),
+        description='as JSON: [{"group": "sre", "role": "admin"}, {"group": "a", "role": "operator", "pool": "chat"}]',
+    )
+    oidc_default_role: RoleName | None = Field(
+        default=None, description="of who is in no group that has a role; by default they may not come in"
+    )
+    oidc_session_s: float = Field(
+        default=43_200.0,
+        ge=60,
+        le=604_800,
+        description="after so long the provider is asked again, and groups count anew",
+    )
+    oidc_clock_skew_s: float = Field(default=60.0, ge=0, le=300, description="by which the provider's clock may be off")
+    oidc_ca_file: Path | None = Field(default=None, description="PEM, instead of the system's authorities")
 
     requests_per_s: float = Field(
         default=200.0, gt=0, description="what one signed-in caller may ask of one API process; twice as many at once"
@@ -124,6 +165,29 @@ class ControlPlaneSettings(BaseSettings):
             raise ValueError("prometheus_client_key_file goes with prometheus_client_certificate_file")
         if not self.prometheus_verify and self.prometheus_ca_file is not None:
             raise ValueError("prometheus_verify=false would leave prometheus_ca_file unread")
+        return self
+
+    @model_validator(mode="after")
+    def _the_provider_can_be_asked(self) -> Self:
+        if self.oidc_issuer is None:
+            return self
+        parts = urlsplit(self.oidc_issuer)
+        is_here = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        if not parts.hostname or parts.query or parts.fragment or not (parts.scheme == "https" or is_here):
+            raise ValueError("oidc_issuer: an https address without ? and # (http on loopback only)")
+        if self.oidc_client_id is None:
+            raise ValueError(
+                "oidc_client_id is missing: the provider gives one out when the client is registered there"
+            )
+        secrets = (self.oidc_client_secret is not None) + (self.oidc_client_secret_file is not None)
+        if secrets != (0 if self.oidc_client_auth == "none" else 1):
+            raise ValueError(
+                'give oidc_client_secret or oidc_client_secret_file; for a client without, oidc_client_auth="none"'
+            )
+        if "openid" not in self.oidc_scopes:
+            raise ValueError("oidc_scopes: openid must be among them")
+        if not self.oidc_roles and self.oidc_default_role is None:
+            raise ValueError("oidc_roles or oidc_default_role is missing: nobody could come in")
         return self
 
     @model_validator(mode="after")

@@ -85,10 +85,12 @@ def end_own_session(session_id: str, who: Myself, session: WriteSession, now: No
 
 
 def _user(user: User) -> UserOut:
-    state = "disabled" if user.disabled_at else "active" if user.password_hash else "invited"
+    provider = next((each.issuer for each in user.identities), None)
+    state = "disabled" if user.disabled_at else "active" if user.password_hash or provider else "invited"
     return UserOut(
         id=user.id, name=user.name, role=user.role, pools=grants.of_user(user), state=state,
         created_at=user.created_at, created_by=user.created_by, last_sign_in_at=user.last_sign_in_at,
+        provider=provider,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from controlplane.accounts.schemas import (
     Acceptance,
     InvitationSecret,
     InvitedOut,
+    OidcWay,
     PasswordChange,
     SessionOut,
     SetUp,
@@ -32,9 +33,10 @@ class TokenRefused(Unauthorized):
 
 
 @router.get("/session/ways", openapi_extra=access("anyone"))
-def sign_in_ways(session: ReadSession) -> SignInWays:
+def sign_in_ways(session: ReadSession, settings: ProcessSettings) -> SignInWays:
     """How one may sign in here. Open to all."""
-    return SignInWays(password=users.has_users(session))
+    at_provider = OidcWay(name=settings.oidc_name, url="/api/v1/session/oidc")
+    return SignInWays(password=users.has_users(session), oidc=None if settings.oidc_issuer is None else at_provider)
 
 
 @router.post("/session", status_code=204, responses=declared(401, 403, 429), openapi_extra=access("anyone"))

@@ -1,6 +1,6 @@
 """What a browser's entrances share: no foreign page opens one, failures are counted, and the cookie stands for the session."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, cast
 
 from fastapi import Depends, Request, Response
@@ -32,10 +32,14 @@ class Entrance:
     def note_failure(self, name: str | None = None) -> None:
         self._throttle.note_failure(self.address, name)
 
-    def open(self, session: Session, of: User | ApiToken, now: datetime) -> None:
+    def open(
+        self, session: Session, of: User | ApiToken, now: datetime, *, lifetime: timedelta = sessions.LIFETIME
+    ) -> None:
         """Opens a session and sets its cookie."""
         browser = self._request.headers.get("user-agent", "")
-        secret, expires_at = sessions.open_session(session, of, now, address=self.address, browser=browser)
+        secret, expires_at = sessions.open_session(
+            session, of, now, address=self.address, browser=browser, lifetime=lifetime
+        )
         self._response.set_cookie(
             cookie_name(self._settings),
             secret,

@@ -24,6 +24,21 @@ class User(Base):
     last_sign_in_at: Mapped[datetime | None]
 
     grants: Mapped[list["RoleGrant"]] = relationship(lazy="selectin", cascade="all, delete-orphan")
+    identities: Mapped[list["UserIdentity"]] = relationship(viewonly=True)
+
+
+class UserIdentity(Base):
+    """Who a user is at an identity provider: `subject` never changes there, and is one user's here."""
+
+    __tablename__ = "user_identities"
+    __table_args__ = (UniqueConstraint("issuer", "subject"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    user_id: Mapped[str] = mapped_column(ForeignKey("users.id"), index=True)
+    issuer: Mapped[str] = mapped_column(String(255))
+    subject: Mapped[str] = mapped_column(String(255))
+    created_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
 
 
 class RoleGrant(Base):

@@ -30,6 +30,16 @@ class SignInWays(Out):
     """What the sign-in page must know before anybody is signed in."""
 
     password: bool = Field(description="whether there are users, so that a name and password can be asked for")
+    oidc: "OidcWay | None" = Field(description="sign-in at the identity provider; null where none is set up")
+
+
+class OidcWay(Out):
+    name: str = Field(description="what people call the provider: `Sign in with NAME`")
+    url: str = Field(description="where the link leads, with `?then=` the page to open afterwards")
+
+
+class SignedOutOut(Out):
+    url: str | None = Field(description="where the identity provider's own session is ended; null where there is none")
 
 
 class SessionOut(Out):
@@ -73,6 +83,7 @@ class UserOut(Out):
     created_at: UtcTime
     created_by: str
     last_sign_in_at: UtcTime | None
+    provider: str | None = Field(description="the identity provider that they come in by, which gives their roles")
 
 
 class InvitationOut(Out):

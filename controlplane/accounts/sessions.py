@@ -18,11 +18,17 @@ SEEN_RESOLUTION = timedelta(minutes=1)
 
 
 def open_session(
-    session: Session, of: User | ApiToken, now: datetime, *, address: str = "", browser: str = ""
+    session: Session,
+    of: User | ApiToken,
+    now: datetime,
+    *,
+    address: str = "",
+    browser: str = "",
+    lifetime: timedelta = LIFETIME,
 ) -> tuple[str, datetime]:
     """Opens a browser session for a user or a token; returns its secret and when it ends at the latest."""
     secret = new_secret(SESSION)
-    ends = now + LIFETIME
+    ends = now + min(lifetime, LIFETIME)
     if isinstance(of, ApiToken) and of.expires_at is not None:
         ends = min(ends, of.expires_at)
     session.add(

@@ -22,7 +22,7 @@ from controlplane.ids import new_id
 INVITED_FOR = timedelta(hours=72)
 NAME_RULE = r"^[a-z0-9][a-z0-9._@+-]{0,63}$"
 # They stand in the history for parts of Trimtab itself.
-RESERVED = frozenset({"system", "controller", "telemetry", "worker", "node"})
+RESERVED = frozenset({"system", "controller", "telemetry", "worker", "node", "single-sign-on"})
 
 
 class NameTaken(Conflict):

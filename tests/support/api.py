@@ -32,7 +32,7 @@ class Api:
 @contextmanager
 def api_server(database_url: str, **settings: Any) -> Iterator[Api]:
     """An API on a migrated database. Stops when left; what still waits (streams, long polls) is ended."""
-    port = free_port()
+    port = settings.get("port") or free_port()
     options: dict[str, Any] = {
         "database_url": database_url,
         "port": port,
