@@ -49,7 +49,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     engine = make_engine(url)
     with session_scope(engine) as session:
         joined = {
-            name: fleets.register_node(session, registration(name, pool=name), now=now) for name in ("ours", "theirs")
+            name: fleets.register_node(session, registration(name, pool=name, fleet=f"of-{name}"), now=now)
+            for name in ("ours", "theirs")
         }
         ids = {name: {"pool_id": known.node.pool_id, "node_id": known.node.id} for name, known in joined.items()} | {
             "nothing": {}

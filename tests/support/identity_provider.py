@@ -99,7 +99,7 @@ class IdentityProvider:
     header_lies: dict[str, Any] = field(default_factory=dict)
     metadata_lies: dict[str, Any] = field(default_factory=dict)
     userinfo: dict[str, Any] = field(default_factory=dict)
-    key: RSAKey = _KEY
+    key: RSAKey = field(default_factory=lambda: _KEY)
     published: RSAKey | None = None
     unsigned: bool = False
     by_secret: bool = False
