@@ -733,6 +733,11 @@ class ObservedOut(TypedDict):
     applied_step: int
 
 
+class OidcWay(TypedDict):
+    name: str
+    url: str
+
+
 class OutboxOut(TypedDict):
     open: int
     dead: int
@@ -1154,6 +1159,11 @@ class SignInWays(TypedDict):
     """What the sign-in page must know before anybody is signed in."""
 
     password: bool
+    oidc: OidcWay | None
+
+
+class SignedOutOut(TypedDict):
+    url: str | None
 
 
 class SigningSecret(TypedDict):
@@ -1276,6 +1286,7 @@ class UserOut(TypedDict):
     created_at: str
     created_by: str
     last_sign_in_at: str | None
+    provider: str | None
 
 
 class UserPatch(TypedDict):
