@@ -1,19 +1,19 @@
 """Sign-in at the identity provider, as a browser walks it: there, back with a code, and into the web app.
 
-People see these answers in the address bar, so whatever goes wrong leads to the sign-in page with one word for why.
+People see these answers in the address bar, so whatever goes wrong leads to the sign-in page with one word for why. The two that
+a browser is sent to are no part of the API's description: no program calls them, and anybody may.
 """
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, cast
+from typing import cast
 from urllib.parse import urlencode
 
 import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from controlplane.accounts import sessions, users
-from controlplane.accounts.access import access
 from controlplane.accounts.dependencies import Cookie, Viewer, cookie_name
 from controlplane.accounts.entrances import Enter
 from controlplane.accounts.oidc import attempt, people
@@ -28,7 +28,6 @@ from controlplane.settings import ControlPlaneSettings
 
 log = structlog.get_logger(__name__)
 router = APIRouter(tags=["accounts"])
-_SEE_OTHER = {303: {"description": "on to the provider, or back to the web app"}}
 
 
 class Why(StrEnum):
@@ -45,15 +44,13 @@ class Why(StrEnum):
     TOO_MANY = "too-many"
 
 
-@router.get(
-    "/session/oidc", status_code=303, response_class=Response, responses=_SEE_OTHER, openapi_extra=access("anyone")
-)
+@router.get("/session/oidc", status_code=303, include_in_schema=False)
 def begin_oidc(
     request: Request,
     settings: ProcessSettings,
-    then: Annotated[str | None, Query(max_length=500, description="the page to open afterwards: `/rollouts`")] = None,
+    then: str | None = None,
 ) -> Response:
-    """Sends the browser to the identity provider. A link leads here, not a script."""
+    """Sends the browser to the identity provider; `then`: the page to open afterwards. A link leads here, not a script."""
     provider = _provider(request)
     if provider is None:
         return _back(Why.UNAVAILABLE)
@@ -67,13 +64,7 @@ def begin_oidc(
     return answer
 
 
-@router.get(
-    "/session/oidc/callback",
-    status_code=303,
-    response_class=Response,
-    responses=_SEE_OTHER,
-    openapi_extra=access("anyone"),
-)
+@router.get("/session/oidc/callback", status_code=303, include_in_schema=False)
 def finish_oidc(
     request: Request,
     enter: Enter,
@@ -81,10 +72,10 @@ def finish_oidc(
     settings: ProcessSettings,
     now: Now,
     response: Response,
-    code: Annotated[str, Query(max_length=4096)] = "",
-    state: Annotated[str, Query(max_length=512)] = "",
-    iss: Annotated[str | None, Query(max_length=512)] = None,
-    error: Annotated[str, Query(max_length=200)] = "",
+    code: str = "",
+    state: str = "",
+    iss: str | None = None,
+    error: str = "",
 ) -> Response:
     """Where the provider sends the browser back to. Opens a session for whom it names."""
     provider, kept = _provider(request), Attempt.from_cookie(request.cookies.get(_cookie(settings), ""))

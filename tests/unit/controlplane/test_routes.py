@@ -28,6 +28,8 @@ PUBLIC = {
     ("POST", "/api/v1/session"),
     ("GET", "/api/v1/session"),  # says who, or that nobody is signed in
     ("GET", "/api/v1/session/ways"),
+    ("GET", "/api/v1/session/oidc"),  # a browser on its way to the identity provider
+    ("GET", "/api/v1/session/oidc/callback"),  # and back, with a code that the provider vouches for
     ("POST", "/api/v1/invitations/look"),  # these two check the link's secret
     ("POST", "/api/v1/invitations/accept"),
 }
@@ -41,6 +43,7 @@ OWN_KEY: dict[str, Callable[..., Any]] = {
 # Changes that any signed-in person may make: only to what is their own.
 OWN = {
     ("DELETE", "/api/v1/session"),
+    ("POST", "/api/v1/session/oidc/end"),
     ("PUT", "/api/v1/account/password"),
     ("POST", "/api/v1/account/tokens"),
     ("DELETE", "/api/v1/account/tokens/{token_id}"),
