@@ -18,7 +18,7 @@ from controlplane.accounts.oidc.people import groups_of
 from controlplane.accounts.oidc.provider import OpenIdProvider, is_trusted
 from controlplane.accounts.oidc.terms import Asked, ProviderUnavailable
 from controlplane.settings import ControlPlaneSettings, OidcRole
-from tests.support.api import Api, api_server
+from tests.support.api import ADMIN_TOKEN, Api, api_server
 from tests.support.database import sqlite_url
 from tests.support.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, identity_provider
 from tests.support.postgres import free_port
@@ -124,6 +124,10 @@ class TestComingIn:
             assert said.startswith(
                 f"{world.provider.issuer}/end?client_id=trimtab&post_logout_redirect_uri=http%3A%2F%2F"
             )
+            assert tab.get(f"{V1}/pools").status_code == 401
+        with world.browser() as tab:
+            tab.post(f"{V1}/session", json={"token": ADMIN_TOKEN}).raise_for_status()
+            assert tab.post(f"{BEGIN}/end").json() == {"url": None}  # came in by a token
             assert tab.get(f"{V1}/pools").status_code == 401
 
     def test_roles_follow_the_groups_at_each_sign_in(self, world: World) -> None:

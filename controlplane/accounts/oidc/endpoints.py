@@ -115,18 +115,19 @@ def finish_oidc(
 def end_oidc(
     request: Request,
     response: Response,
-    _: Viewer,
+    who: Viewer,
     cookie: Cookie,
     engine: DatabaseEngine,
     settings: ProcessSettings,
     now: Now,
 ) -> SignedOutOut:
-    """Ends the browser session, and says where the provider's own can be ended, too."""
-    if cookie:
-        with session_scope(engine) as session:
+    """Ends the browser session; for who came in by the identity provider, says where their session there is ended, too."""
+    with session_scope(engine) as session:
+        came_by_it = who.user_id is not None and bool(users.get_user(session, who.user_id).identities)
+        if cookie:
             sessions.close_session(session, cookie, now)
     response.delete_cookie(cookie_name(settings), path="/")
-    provider = _provider(request)
+    provider = _provider(request) if came_by_it else None
     return SignedOutOut(url=None if provider is None else provider.sign_out_url())
 
 

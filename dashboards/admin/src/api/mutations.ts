@@ -77,10 +77,11 @@ export function useStartRecording(nodeId: string) {
 export function useSignOut() {
   const queries = useQueryClient();
   return useMutation({
-    mutationFn: () => body(api.DELETE("/api/v1/session")),
-    onSuccess: () => {
+    mutationFn: () => body(api.POST("/api/v1/session/oidc/end")),
+    // Who came in by the identity provider leaves there, too: else the next click would let them in again.
+    onSuccess: ({ url }) => {
       queries.clear();
-      window.location.assign("/");
+      window.location.assign(url ?? "/");
     },
   });
 }

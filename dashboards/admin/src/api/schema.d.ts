@@ -268,7 +268,7 @@ export interface paths {
         put?: never;
         /**
          * End Oidc
-         * @description Ends the browser session, and says where the provider's own can be ended, too.
+         * @description Ends the browser session; for who came in by the identity provider, says where their session there is ended, too.
          */
         post: operations["end_oidc"];
         delete?: never;

@@ -3,6 +3,7 @@ import { type FormEvent, useState } from "react";
 import { type useSignIn, useSignInWays } from "../../api/access";
 import { FormProblem } from "../../components/FormProblem";
 import { Failed, Loading } from "../../components/States";
+import { signInOutcome } from "../../lib/signInOutcome";
 import classes from "./Entry.module.css";
 import { EntryFrame } from "./EntryFrame";
 
@@ -13,6 +14,7 @@ type Way = "password" | "token";
 export function SignInPage({ signIn }: { signIn: SignIn }) {
   const ways = useSignInWays();
   const [asked, setAsked] = useState<Way | null>(signIn.error ? "token" : null);
+  const [outcome] = useState(() => signInOutcome(window.location.hash));
   if (ways.data === undefined)
     return (
       <EntryFrame {...(ways.isError ? { title: "Trimtab cannot be opened" } : {})}>
@@ -26,6 +28,12 @@ export function SignInPage({ signIn }: { signIn: SignIn }) {
   };
   return (
     <EntryFrame title="Sign in" foot={<Help users={ways.data.password} />}>
+      {outcome && (
+        <p role="alert" className={classes.note}>
+          {outcome}
+        </p>
+      )}
+      {ways.data.oidc && <AtProvider way={ways.data.oidc} />}
       {way === "password" ? <ByPassword signIn={signIn} /> : <ByToken signIn={signIn} users={ways.data.password} />}
       {ways.data.password && (
         <button
@@ -37,6 +45,16 @@ export function SignInPage({ signIn }: { signIn: SignIn }) {
         </button>
       )}
     </EntryFrame>
+  );
+}
+
+/** A link, not a script: the browser goes to the provider and comes back to the page that was asked for. */
+function AtProvider({ way }: { way: { name: string; url: string } }) {
+  const then = window.location.pathname + window.location.search;
+  return (
+    <Button component="a" href={`${way.url}?then=${encodeURIComponent(then)}`} variant="default" size="sm" fullWidth>
+      Sign in with {way.name}
+    </Button>
   );
 }
 
