@@ -25,10 +25,6 @@ SEALED = "sealed:1:"
 _OPENED_KEPT = 8192
 
 
-def new_key() -> str:
-    return Fernet.generate_key().decode()
-
-
 class KeyRing:
     """The keys of a process, the one that seals first. Safe from any thread. Raises Invalid for what is no key."""
 

@@ -10,7 +10,7 @@ from sqlalchemy import inspect
 
 from controlplane.db import make_engine, session_scope
 from controlplane.fleets import service as fleets
-from controlplane.sealing import new_key
+from controlplane.sealing_key import new_key
 from tests.support.api import ADMIN_TOKEN, ENROLMENT_TOKEN, api_server
 from tests.support.database import sqlite_url
 from tests.support.registrations import registration

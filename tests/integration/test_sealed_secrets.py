@@ -17,7 +17,8 @@ from controlplane.events import outbox
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node
 from controlplane.resealing import NotOpened, Resealed, reseal
-from controlplane.sealing import NO_KEYS, SEALED, KeyRing, new_key
+from controlplane.sealing import NO_KEYS, SEALED, KeyRing
+from controlplane.sealing_key import new_key
 from controlplane.settings import ControlPlaneSettings
 from controlplane.webhooks import delivering, dial, service
 from controlplane.webhooks.models import WebhookEndpoint

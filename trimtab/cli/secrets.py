@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from controlplane.sealing_key import new_key as make
 from trimtab.cli.output import AsJson, print_json
 from trimtab.cli.processes import settings_from_environment
 from trimtab.errors import CommandError, UsageError
@@ -21,8 +22,6 @@ def new_key(
     as_json: AsJson = False,
 ) -> None:
     """Make a key, put it first into FILE (for the owner only), and say what to do next."""
-    from controlplane.sealing import new_key as make  # noqa: PLC0415 (lazy, see processes)
-
     try:
         before = file.read_text(encoding="ascii").split() if file.exists() else []
         write_secret(file, "\n".join([make(), *before]) + "\n")

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from controlplane.accounts.secrets import API_TOKEN, new_secret
-from controlplane.sealing import new_key
+from controlplane.sealing_key import new_key
 from trimtab.errors import CommandError
 
 FILE = "credentials.json"
