@@ -193,6 +193,11 @@ def _application(provider: IdentityProvider) -> flask.Flask:
             return {"error": "invalid_token"}, 401
         return {"sub": provider.access_tokens[held]["sub"]} | provider.userinfo
 
+    @app.get("/end")
+    def end() -> Any:
+        provider.person = None
+        return flask.redirect(flask.request.args["post_logout_redirect_uri"])
+
     return app
 
 
