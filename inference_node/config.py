@@ -74,6 +74,12 @@ class NodeConfig(BaseSettings):
         default=0.3, gt=0, description="quality ceiling: mean KL divergence from full precision, nats per token"
     )
 
+    score_served: bool = Field(
+        default=True,
+        description="whether a few served texts may be held in memory, to be scored against full precision when "
+        "a rollout asks for it; without, changes of precision or pruning wait for a person",
+    )
+
     drain_s: float = Field(default=30.0, ge=0, description="how long running requests may end at shutdown")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool = False

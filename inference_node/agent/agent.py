@@ -27,6 +27,7 @@ from inference_node.agent.keeper import SettingsKeeper
 from inference_node.agent.store import Credentials, NodeStore
 from inference_node.contract.history import WINDOW_S, ChangedBy, NodeChange
 from inference_node.contract.messages import Heartbeat, NodeRegistered, NodeRegistration, NodeState
+from inference_node.contract.served import ServedQuality
 from inference_node.contract.settings import EngineSettings
 from inference_node.contract.signing import is_signed
 from inference_node.engine.errors import EngineStopped
@@ -87,6 +88,7 @@ class Agent:
         self._history = History(store.folder / "history.jsonl")
         keeper.on_applied = self._note_change
         self._beats = 0
+        self._served_told: ServedQuality | None = None
         self._ask_now = asyncio.Event()
 
     async def run(self) -> None:
@@ -233,8 +235,14 @@ class Agent:
 
     async def _beat(self) -> None:
         assert self._credentials is not None
-        reply = await self._client.heartbeat(self._credentials.node_id, self._credentials.token, self._heartbeat())
+        beat = self._heartbeat()
+        reply = await self._client.heartbeat(self._credentials.node_id, self._credentials.token, beat)
         self._beats += 1
+        self._served_told = beat.served or self._served_told
+        watch = reply.watch
+        if watch is not None and watch.generation != self._keeper.observed.generation:
+            watch = None  # its settings are not in force yet, or no longer
+        self._engine.watch_served(watch)
         if reply.desired_generation > self._keeper.known_generation:
             self._ask_now.set()
 
@@ -278,7 +286,7 @@ class Agent:
 
     def _heartbeat(self) -> Heartbeat:
         observed, preparing, rejected = self._keeper.observed, self._keeper.preparing, self._keeper.rejected
-        settings, stats = self._engine.settings, self._engine.stats()
+        settings, stats, served = self._engine.settings, self._engine.stats(), self._engine.served()
         return Heartbeat(
             instance_id=self._instance_id,
             state=self._enrolment.state(),
@@ -298,6 +306,7 @@ class Agent:
             step=stats.step,
             step_profile=self._engine.step_profile() if self._beats % PROFILE_EVERY == 0 else None,
             quality=self._engine.quality() if self._beats % PROFILE_EVERY == 0 else None,
+            served=served if served != self._served_told else None,
         )
 
     def _heard(self, up: bool, reason: str = "") -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from inference_node.contract.quality import NodeQuality
+from inference_node.contract.served import ServedQuality, ServedWatch
 from inference_node.contract.settings import EngineSettings, KnobBounds, KvPrecision, Precision
 from inference_node.contract.step_profile import StepProfile
 
@@ -157,6 +158,7 @@ class Heartbeat(_Message):
     step: int = Field(default=0, ge=0, le=MAX_STEP)
     step_profile: StepProfile | None = None
     quality: NodeQuality | None = None
+    served: ServedQuality | None = Field(default=None, description="what came of a watch, when that is news")
 
 
 class HeartbeatReply(_Message):
@@ -164,6 +166,9 @@ class HeartbeatReply(_Message):
 
     desired_generation: int = Field(ge=0, le=MAX_NUMBER)
     desired_hash: str | None = None
+    watch: ServedWatch | None = Field(
+        default=None, description="what to score again of what is served, once its generation is in force"
+    )
 
 
 class SettingsPush(_Message):

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from inference_node.config import NodeConfig
 from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware
 from inference_node.contract.quality import NodeQuality
+from inference_node.contract.served import ServedQuality, ServedWatch
 from inference_node.contract.settings import EngineSettings, KnobBounds
 from inference_node.contract.step_profile import StepProfile
 from inference_node.engine.answer import Answer
@@ -32,6 +33,7 @@ from inference_node.engine.replica import Replica
 from inference_node.engine.replicas import Replicas
 from inference_node.engine.requests import EngineRequest, TokenDelta
 from inference_node.engine.serving import Applied, EngineStats
+from inference_node.engine.shadow import Shadow
 from inference_node.engine.streams import TokenStream
 from inference_node.engine.token_bytes import TokenBytes
 
@@ -56,6 +58,15 @@ class AsyncEngine:
         )
         self._reconfigurer = loaded.reconfigurer
         self._certifier = Certifier(loaded.guard, loaded.reconfigurer)
+        self._shadow = Shadow(
+            self._first.runner,
+            loaded.reconfigurer,
+            lambda: self._in_force,
+            self._aside,
+            allowed=config.score_served,
+        )
+        for replica in self._replicas.all:
+            replica.engine.served = self._shadow.text
         self._certifying: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
         self._listener = listener
@@ -133,6 +144,7 @@ class AsyncEngine:
     async def shutdown(self, drain_s: float) -> None:
         """As in ServingEngine. Again does nothing."""
         self._accepting = False
+        self._shadow.stop()
         self._apply_number += 1  # gives up what is being prepared
         if self._replicas.is_alive:
             if not self._idle.is_set():
@@ -215,6 +227,13 @@ class AsyncEngine:
 
     def quality(self) -> NodeQuality:
         return self._certifier.quality
+
+    def watch_served(self, watch: ServedWatch | None) -> None:
+        if self._accepting:
+            self._shadow.watch(watch)
+
+    def served(self) -> ServedQuality | None:
+        return self._shadow.quality
 
     def step_profile(self) -> StepProfile:
         return self._loaded.learner.model.snapshot()

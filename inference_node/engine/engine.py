@@ -15,6 +15,7 @@ from inference_node.engine.step_counter import StepCounter
 from inference_node.engine.step_model import StepModel, shape_of
 from inference_node.engine.work import NO_WORK, WorkModel
 from inference_node.model.runner import ModelRunner, Numerics
+from inference_node.quality.served import ServedText
 from inference_node.scheduling.batch import ScheduledBatch
 from inference_node.scheduling.block_manager import BlockManager
 from inference_node.scheduling.scheduler import Scheduler
@@ -59,6 +60,8 @@ class Engine:
         self.failed_steps = 0
         self.last_error: str | None = None
         self.service_s = 1.0
+        # Hears of each answer that is complete.
+        self.served: ServedText | None = None
         self._answers: dict[str, Answer] = {}
         self._listener = listener
         self._times = times
@@ -210,6 +213,9 @@ class Engine:
 
     def _close(self, delta: TokenDelta, answer: Answer) -> TokenDelta:
         assert delta.timing is not None and delta.finish_reason is not None
+        if self.served is not None and delta.finish_reason in (FinishReason.STOP, FinishReason.LENGTH):
+            is_cut = delta.finish_reason is FinishReason.LENGTH
+            self.served.finished(answer.sequence.tokens, delta.num_generated_tokens, cut=is_cut)
         if delta.timing.first_scheduled_s is not None:
             served = delta.timing.finished_s - delta.timing.first_scheduled_s
             self.service_s += _SERVICE_SMOOTHING * (served - self.service_s)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware
 from inference_node.contract.quality import NodeQuality
+from inference_node.contract.served import ServedQuality, ServedWatch
 from inference_node.contract.settings import EngineSettings, KnobBounds
 from inference_node.contract.step_profile import StepProfile
 from inference_node.engine.requests import EngineRequest
@@ -128,6 +129,13 @@ class ServingEngine(Protocol):
 
     def quality(self) -> NodeQuality:
         """What was measured of the answers' quality, and the ceiling. Quick, from any thread."""
+
+    def watch_served(self, watch: ServedWatch | None) -> None:
+        """Scores a share of what is served from now on against full precision, below serving in priority; None ends it. Quick,
+        and again with the same watch does nothing."""
+
+    def served(self) -> ServedQuality | None:
+        """What came of the watch so far; None without one. Quick."""
 
     def step_profile(self) -> StepProfile: ...
 

@@ -76,6 +76,16 @@ class Figures:
     top1_agreement: float
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """A candidate against the reference at each of N places. chosen: [N] fp64, log-probability of the token that really follows;
+    divergences: [N] fp64, nats; same: [N] bool, whether the likeliest token is the same."""
+
+    chosen: Tensor
+    divergences: Tensor
+    same: Tensor
+
+
 def num_predicted(windows: Sequence[Window]) -> int:
     """Tokens with one before them."""
     return sum(len(window) - 1 for window in windows)
@@ -96,26 +106,35 @@ def compare(
     reference: Reference, windows: Sequence[Window], predict: Predict, progress: Progress = lambda share: None
 ) -> Figures:
     """Runs a candidate over the windows that the reference was made from. Raises NotMeasurable."""
+    seen = held_against(reference, windows, predict, progress)
+    perplexity = _perplexity(seen.chosen)
+    # The ratio is e to the mean of what each token lost, so its standard error is that mean's, times the ratio.
+    lost = reference.chosen.double() - seen.chosen
+    ratio = perplexity / reference.perplexity
+    return Figures(
+        tokens=len(seen.chosen),
+        perplexity=perplexity,
+        perplexity_ratio=ratio,
+        perplexity_ratio_error=ratio * float(lost.std(correction=0)) / math.sqrt(len(seen.chosen)),
+        kl_mean=float(seen.divergences.mean()),
+        kl_p99=float(torch.quantile(seen.divergences, 0.99)),
+        top1_agreement=float(seen.same.double().mean()),
+    )
+
+
+def held_against(
+    reference: Reference, windows: Sequence[Window], predict: Predict, progress: Progress = lambda share: None
+) -> Places:
+    """`compare`, place by place. Raises NotMeasurable."""
     chosen, seen, likeliest = [], [], []
     for number, (row, following) in enumerate(_rows(windows, predict, progress)):
         chosen.append(row[following])
         seen.append(row[reference.places[number].long()])
         likeliest.append(row.topk(1).indices)
-    divergences = _divergences(reference.logprobs.double(), torch.stack(seen).double())
-    said = torch.stack(chosen).double()
-    perplexity = _perplexity(said)
-    # The ratio is e to the mean of what each token lost, so its standard error is that mean's, times the ratio.
-    lost = reference.chosen.double() - said
-    ratio = perplexity / reference.perplexity
-    same = torch.cat(likeliest) == reference.places[:, 0]
-    return Figures(
-        tokens=len(chosen),
-        perplexity=perplexity,
-        perplexity_ratio=ratio,
-        perplexity_ratio_error=ratio * float(lost.std(correction=0)) / math.sqrt(len(chosen)),
-        kl_mean=float(divergences.mean()),
-        kl_p99=float(torch.quantile(divergences, 0.99)),
-        top1_agreement=float(same.double().mean()),
+    return Places(
+        chosen=torch.stack(chosen).double(),
+        divergences=_divergences(reference.logprobs.double(), torch.stack(seen).double()),
+        same=torch.cat(likeliest) == reference.places[:, 0],
     )
 
 

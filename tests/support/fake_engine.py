@@ -12,6 +12,7 @@ from typing import Any
 
 from inference_node.contract.messages import AckOutcome, NodeCapabilities, NodeHardware, RejectCode
 from inference_node.contract.quality import NodeQuality
+from inference_node.contract.served import ServedQuality, ServedWatch
 from inference_node.contract.settings import EngineSettings, KnobBounds, Precision
 from inference_node.contract.step_profile import StepProfile, StepSample
 from inference_node.engine.errors import EngineStopped, PromptTooLong, QueueFull, SettingsRefused, Superseded
@@ -68,6 +69,8 @@ class FakeEngine:
         self.requests: list[EngineRequest] = []
         self.applied: list[EngineSettings] = []
         self.last_error: str | None = None
+        self.watches: list[ServedWatch | None] = []
+        self.served_quality: ServedQuality | None = None
         self.tokenizer: Any = ByteTokenizer()
         self.model_name = "fake"
         self.max_model_len = max_model_len
@@ -186,6 +189,13 @@ class FakeEngine:
 
     def quality(self) -> NodeQuality:
         return NodeQuality(max_perplexity_ratio=1.15, max_kl=0.3, records=(quality_record(),))
+
+    def watch_served(self, watch: ServedWatch | None) -> None:
+        if watch != (self.watches[-1] if self.watches else None):
+            self.watches.append(watch)
+
+    def served(self) -> ServedQuality | None:
+        return self.served_quality
 
     def step_profile(self) -> StepProfile:
         cell = StepSample(precision=self._settings.precision, decode_rows=1, prefill_tokens=0, step_s=0.01, samples=3)
