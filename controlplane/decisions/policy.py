@@ -140,6 +140,28 @@ class Quality(_Document):
     )
 
 
+class ServedPolicy(_Document):
+    """How far the answers of a canary may lie from full precision, on what it really served, when a change touches precision,
+    keys and values, or pruning. A change that waits for such figures and gets none is no PASS."""
+
+    share: Ratio = Field(default=0.01, description="of its requests that are scored again; 0: none, and no verdict")
+    min_sequences: int = Field(
+        default=20,
+        ge=10,
+        le=256,
+        description="requests without which there is no verdict; so many are taken in any case",
+    )
+    max_sequences: int = Field(default=200, ge=10, le=256, description="requests after which no more are scored")
+    max_kl: float = Field(
+        default=0.3,
+        gt=0,
+        description="mean divergence that is allowed, nats per token; the default is the nodes' own ceiling",
+    )
+    max_top1_loss: float = Field(
+        default=0.35, gt=0, le=1, description="share of places whose likeliest token may be another one"
+    )
+
+
 class RolloutPolicy(_Document):
     """How a change is tried and watched. Short windows see less: see `min_requests` and `on_inconclusive`."""
 
@@ -166,6 +188,7 @@ class RolloutPolicy(_Document):
         default=1800.0,
         description="how long a node that crashed under a change, or refused three, is left out; 0: never",
     )
+    served: ServedPolicy = ServedPolicy()
     mesh: MeshPolicy | None = Field(default=None, description="the route that shifts traffic with the rollout, if any")
 
 

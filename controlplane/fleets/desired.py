@@ -13,6 +13,7 @@ from controlplane.fleets.inventory import get_revision, list_revisions
 from controlplane.fleets.models import Node, Pool, SettingsRevision
 from controlplane.processes import lease, shards
 from inference_node.contract.messages import SettingsPush
+from inference_node.contract.served import ServedWatch
 from inference_node.contract.settings import EngineSettings
 from inference_node.contract.signing import signed
 
@@ -69,6 +70,7 @@ def set_desired(
     desired, observed = session.execute(generations.with_for_update()).one()
     _note_experiment_over(session, node, now)
     node.lease_s = lease_s
+    node.watch = node.served = None
     node.desired_generation = max(desired, observed) + 1
     node.desired_epoch = epoch
     node.desired_revision_id = revision.id
@@ -92,7 +94,7 @@ def set_desired_of_all(
     owed: dict[str, dict[str, Any]] = {}
     for node in nodes:
         _note_experiment_over(session, node, now)
-        node.lease_s = None
+        node.lease_s = node.watch = node.served = None
         node.desired_generation = max(node.desired_generation, node.observed_generation) + 1
         node.desired_epoch, node.desired_since = epoch, now
         node.desired_revision = revision
@@ -100,6 +102,12 @@ def set_desired_of_all(
     session.flush()
     events.owe_all(session, kind="push", payloads=owed, at=now)
     return {node.id: node.desired_generation for node in nodes}
+
+
+def watch_served(node: Node, *, share: float, least: int, most: int) -> None:
+    """Asks the node to score a share of what it serves under its present wish against full precision, until the next wish."""
+    watch = ServedWatch(generation=node.desired_generation, share=share, least=least, most=most)
+    node.watch, node.served = watch.model_dump(mode="json"), None
 
 
 def experiment_ends_at(node: Node) -> datetime | None:

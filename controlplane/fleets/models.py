@@ -106,6 +106,9 @@ class Node(Base):
     desired_since: Mapped[datetime | None]
     # What is desired is an experiment: the node goes back to its pool's settings so long after it applied it.
     lease_s: Mapped[float | None]
+    # What it shall score again of what it serves under the present wish, and what came of it (contract/served.py).
+    watch: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    served: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     # The last part of what it wrote down on its own that was taken: each is taken once.
     history_number: Mapped[int] = mapped_column(BigInteger, default=0)
 

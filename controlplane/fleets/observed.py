@@ -20,6 +20,7 @@ from inference_node.contract.messages import (
     SettingsAck,
     SettingsReject,
 )
+from inference_node.contract.served import ServedWatch
 from inference_node.contract.settings import EngineSettings
 
 # Refusals that say something of the order of messages, not of the settings in them.
@@ -38,6 +39,8 @@ def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -
         node.step_profile = beat.step_profile.model_dump(mode="json")
     if beat.quality is not None:
         node.capabilities = node.capabilities | {"quality": beat.quality.model_dump(mode="json")}
+    if beat.served is not None and node.watch is not None and beat.served.generation == node.watch["generation"]:
+        node.served = beat.served.model_dump(mode="json")
     note_recovery(session, node, now)
     if beat.observed_generation >= node.observed_generation:  # an acknowledgement may have overtaken this heartbeat
         note_applied(
@@ -57,7 +60,9 @@ def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -
     session.flush()
     revision = node.desired_revision
     return HeartbeatReply(
-        desired_generation=node.desired_generation, desired_hash=None if revision is None else revision.content_hash
+        desired_generation=node.desired_generation,
+        desired_hash=None if revision is None else revision.content_hash,
+        watch=None if node.watch is None else ServedWatch.model_validate(node.watch),
     )
 
 

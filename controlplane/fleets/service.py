@@ -8,6 +8,7 @@ from controlplane.fleets.desired import owe_push as owe_push
 from controlplane.fleets.desired import set_desired as set_desired
 from controlplane.fleets.desired import set_desired_of_all as set_desired_of_all
 from controlplane.fleets.desired import settings_of as settings_of
+from controlplane.fleets.desired import watch_served as watch_served
 from controlplane.fleets.freezes import count_frozen as count_frozen
 from controlplane.fleets.freezes import freeze_everything as freeze_everything
 from controlplane.fleets.freezes import freeze_pool as freeze_pool

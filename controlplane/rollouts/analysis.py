@@ -38,7 +38,8 @@ class Measurement:
 
     Latency: `canary` is the level after the change, `baseline` what it would be without (seconds), `effect_ratio` their quotient
     with its interval; `samples_*` are windows; `power` is the chance that twice the margin would have been found out. Shares:
-    `canary` and `baseline` are shares, `samples_*` are requests.
+    `canary` and `baseline` are shares, `samples_*` are requests. Served answers: `canary` is the distance from full precision and
+    the interval is of that distance. What is `advisory` decides nothing.
     """
 
     metric: str
@@ -53,6 +54,7 @@ class Measurement:
     samples_baseline: int = 0
     detail: str = ""
     power: float | None = None
+    advisory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,20 +69,27 @@ class Report:
         return [{**asdict(each), "verdict": each.verdict.value} for each in self.measurements]
 
 
-def analyze(pre: Sequence[Pair], post: Sequence[Pair], plan: RolloutPlan) -> Report:
-    """The verdict on windows before and after the canary step, oldest first. Without `pre` no latency can PASS."""
+def analyze(pre: Sequence[Pair], post: Sequence[Pair], plan: RolloutPlan, served: Sequence[Measurement] = ()) -> Report:
+    """The verdict on windows before and after the canary step, oldest first, and on served answers, where those are at stake.
+
+    Without `pre` no latency can PASS.
+    """
     latencies = _trade([_latency(name, words, pre, post, plan) for name, words in LATENCIES], post, plan)
-    measurements = (*latencies, _error_rate(pre, post, plan), _rejected(post))
+    measurements = (*latencies, _error_rate(pre, post, plan), _rejected(post), *served)
+    deciding = [each for each in measurements if not each.advisory]
     missing = _too_few_requests(post, plan)
-    failed = [each for each in measurements if each.verdict is Verdict.FAIL]
-    open_ = [each for each in measurements if each.verdict is Verdict.INCONCLUSIVE]
+    failed = [each for each in deciding if each.verdict is Verdict.FAIL]
+    unmeasured = [each for each in deciding if each.verdict is Verdict.ERROR]
+    open_ = [each for each in deciding if each.verdict is Verdict.INCONCLUSIVE]
     if failed:
         return Report(Verdict.FAIL, "; ".join(each.detail for each in failed), measurements)
+    if unmeasured:
+        return Report(Verdict.ERROR, "; ".join(dict.fromkeys(each.detail for each in unmeasured)), measurements)
     if missing is not None:
         return Report(Verdict.INCONCLUSIVE, missing, measurements)
     if open_:
         return Report(Verdict.INCONCLUSIVE, "; ".join(each.detail for each in open_), measurements)
-    return Report(Verdict.PASS, "; ".join(each.detail for each in measurements), measurements)
+    return Report(Verdict.PASS, "; ".join(each.detail for each in deciding), measurements)
 
 
 def _latency(name: str, words: str, pre: Sequence[Pair], post: Sequence[Pair], plan: RolloutPlan) -> Measurement:

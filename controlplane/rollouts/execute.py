@@ -67,7 +67,7 @@ def _carry_out(
         case Dispatch():
             if seen.in_flight_free is not None and not seen.is_direct and not action.back:
                 _hold_room(session, seen, len(action.node_ids))
-            _dispatch(session, rollout, action, epoch, now)
+            _dispatch(session, rollout, seen, action, epoch, now)
         case NodeMove():
             _mark(session, rollout, action, now)
         case Replan():
@@ -107,11 +107,19 @@ def _hold_room(session: Session, seen: RolloutSnapshot, wanted: int) -> None:
         )
 
 
-def _dispatch(session: Session, rollout: Rollout, dispatch: Dispatch, epoch: int, now: datetime) -> None:
+def _dispatch(
+    session: Session, rollout: Rollout, seen: RolloutSnapshot, dispatch: Dispatch, epoch: int, now: datetime
+) -> None:
     revision_id = rollout.from_revision_id if dispatch.back else rollout.to_revision_id
     revision = fleets.get_revision(session, revision_id)
     nodes = fleets.lock_nodes(session, dispatch.node_ids)
     generations = fleets.set_desired_of_all(session, nodes, revision, epoch=epoch, now=now, rollout_id=rollout.id)
+    if seen.answers_at_stake and not dispatch.back:
+        wanted = seen.plan.policy.served
+        for node in nodes:
+            if node.id in seen.plan.canary:
+                most = max(wanted.min_sequences, wanted.max_sequences)
+                fleets.watch_served(node, share=wanted.share, least=wanted.min_sequences, most=most)
     instances = {node.id: node.instance_id for node in nodes}
     for row in _rows(session, rollout, dispatch.node_ids):
         row.generation = generations[row.node_id]

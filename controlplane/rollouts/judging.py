@@ -4,7 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from controlplane.decisions.policy import OnInconclusive
-from controlplane.rollouts.analysis import Report, Verdict, analyze
+from controlplane.rollouts import served
+from controlplane.rollouts.analysis import Measurement, Report, Verdict, analyze
 from controlplane.rollouts.arms import Pair
 from controlplane.rollouts.phases import MOVES, RolloutPhase
 from controlplane.rollouts.snapshot import RolloutSnapshot
@@ -29,7 +30,13 @@ def look(rollout: RolloutSnapshot, now: datetime) -> Report | None:
     if len(post) < wanted and len(rollout.post_slots(now)) < 2 * wanted:
         return None
     # A look takes the planned number of windows; only one that a person asked for by resuming takes all there are.
-    return analyze(rollout.pre(), post if rollout.looks >= 2 else post[:wanted], rollout.plan)
+    seen = post if rollout.looks >= 2 else post[:wanted]
+    return analyze(rollout.pre(), seen, rollout.plan, served_answers(rollout))
+
+
+def served_answers(rollout: RolloutSnapshot) -> tuple[Measurement, ...]:
+    """Of the canary's answers, where the change may make them worse."""
+    return served.measure(rollout.served, rollout.plan.policy.served) if rollout.answers_at_stake else ()
 
 
 def longer_helps(rollout: RolloutSnapshot, report: Report) -> bool:
@@ -45,7 +52,10 @@ def longer_helps(rollout: RolloutSnapshot, report: Report) -> bool:
         each.verdict is Verdict.INCONCLUSIVE and (each.effect_ratio or 0.0) > 1 + (each.margin or 0.0)
         for each in report.measurements
     )
-    return looks_worse or requests < rollout.plan.policy.min_requests
+    few_answers = any(
+        each.verdict is Verdict.INCONCLUSIVE and each.metric in (served.KL, served.TOP1) for each in report.measurements
+    )
+    return looks_worse or few_answers or requests < rollout.plan.policy.min_requests
 
 
 def promotes_inconclusive(rollout: RolloutSnapshot) -> bool:
@@ -53,8 +63,10 @@ def promotes_inconclusive(rollout: RolloutSnapshot) -> bool:
 
 
 def metrics_are_back(rollout: RolloutSnapshot, now: datetime) -> bool:
-    """Whether the newest windows are all there."""
+    """Whether the newest windows are all there, and the canary tells of its answers where those are at stake."""
     before = rollout.paused_from is RolloutPhase.BASELINING
+    if not before and rollout.answers_at_stake and served.unknown(rollout.served) is not None:
+        return False
     slots = (rollout.pre_slots(now) if before else rollout.post_slots(now))[-BACK_WINDOWS:]
     there = {pair.end for pair in (rollout.pre() if before else rollout.post())}
     return len(slots) == BACK_WINDOWS and all(slot in there for slot in slots)

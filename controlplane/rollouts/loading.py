@@ -9,13 +9,14 @@ from controlplane.decisions.service import current_policy, frozen_reason
 from controlplane.fleets import service as fleets
 from controlplane.fleets.intake import Intake, read_intake
 from controlplane.fleets.models import Node
-from controlplane.rollouts import approvals, in_flight, windows
+from controlplane.rollouts import approvals, in_flight, served, windows
 from controlplane.rollouts.analysis import Verdict
 from controlplane.rollouts.models import Analysis, Rollout, RolloutNode
 from controlplane.rollouts.phases import NodeState, PausedBy, RolloutPhase, Verb
 from controlplane.rollouts.plan import Mode, Role, RolloutPlan
 from controlplane.rollouts.snapshot import NodeView, RolloutSnapshot
 from inference_node.contract.messages import NodeState as Lifecycle
+from inference_node.contract.served import ServedQuality
 
 P = RolloutPhase
 _SENDING = {P.BASELINING, P.ANALYZING, P.PROMOTING, P.PAUSED}
@@ -50,6 +51,7 @@ def load_snapshot(
     ]
     policy, _ = current_policy(session, pool.id)
     approved, refused_by = approvals.standing(session, row, new.content_hash)
+    before, after = fleets.settings_of(old), fleets.settings_of(new)
     snapshot = RolloutSnapshot(
         id=row.id,
         pool_id=row.pool_id,
@@ -62,7 +64,7 @@ def load_snapshot(
         to_hash=new.content_hash,
         from_number=old.number,
         to_number=new.number,
-        changes=fleets.settings_of(old).changed(fleets.settings_of(new)),
+        changes=before.changed(after),
         nodes=views,
         steady_since=max(steady, default=row.created_at),
         looks=_count_looks(session, row.id) if is_judged else 0,
@@ -80,6 +82,7 @@ def load_snapshot(
         not_before=row.not_before,
         expires_at=row.expires_at,
         in_flight_free=in_flight.free(session, pool.fleet_id) if is_judged and P(row.phase) in _SENDING else None,
+        answers_at_stake=is_judged and plan.policy.served.share > 0 and served.at_stake(before, after),
     )
     if not is_judged:
         return snapshot
@@ -111,6 +114,7 @@ def _view(part: RolloutNode, node: Node, intake: Intake, timeout_s: float, now: 
         rejected_reason=node.rejected_reason,
         quarantined=fleets.is_quarantined(node, now),
         started_at=node.started_at,
+        served=None if node.served is None else ServedQuality.model_validate(node.served),
     )
 
 

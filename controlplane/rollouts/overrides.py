@@ -3,7 +3,7 @@
 Each returns the step to take instead, or None.
 """
 
-from controlplane.rollouts import guards, judging
+from controlplane.rollouts import guards, judging, served
 from controlplane.rollouts.actions import Answer, NodeMove, Note, Step
 from controlplane.rollouts.analysis import Report, Verdict
 from controlplane.rollouts.moves import completed, give_up, now_do, pause, promote, resume
@@ -49,9 +49,12 @@ def guard(rollout: RolloutSnapshot) -> Step | None:
     pre, plan = rollout.pre(), rollout.plan
     alone = tuple(judging.without_control(pair) for pair in pre)
     words = guards.fired(pre, rollout.post(), plan) or guards.fired(alone, rollout.watched(), plan)
+    if words is None and rollout.answers_at_stake:
+        words = served.fired(rollout.served, plan.policy.served)
     if words is None:
         return None
-    return give_up(rollout, words, first=(Note(Report(Verdict.FAIL, f"guard: {words}")),))
+    report = Report(Verdict.FAIL, f"guard: {words}", judging.served_answers(rollout))
+    return give_up(rollout, words, first=(Note(report),))
 
 
 def request(rollout: RolloutSnapshot) -> Step | None:

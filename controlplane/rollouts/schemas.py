@@ -67,7 +67,11 @@ class RolloutNodeOut(Out):
 
 
 class MeasurementOut(Out):
-    """Latencies in seconds, shares 0 to 1; `effect_ratio` 1.2 means 20 % more than without the change."""
+    """Latencies in seconds, shares 0 to 1; `effect_ratio` 1.2 means 20 % more than without the change, and the interval is of it.
+
+    `served_kl` (nats per token) and `served_top1_loss` (share of places) tell how far what the canary really served lies from
+    full precision, whose own is 0: they have no ratio, interval and margin are of the figure itself, samples are requests.
+    """
 
     metric: str
     verdict: Verdict
@@ -81,8 +85,9 @@ class MeasurementOut(Out):
     samples_baseline: int
     detail: str
     power: float | None = Field(
-        default=None, description="chance that an effect of twice the margin would have been found out; latencies only"
+        default=None, description="chance that an effect of twice the margin would have been found out; null for counts"
     )
+    advisory: bool = Field(default=False, description="it decides nothing: for people to look at")
 
 
 class AnalysisOut(Out):

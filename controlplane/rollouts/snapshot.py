@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from controlplane.rollouts.arms import Pair, Windows, grid, pairs, within
 from controlplane.rollouts.phases import NodeState, PausedBy, RolloutPhase, Verb
 from controlplane.rollouts.plan import Mode, Role, RolloutPlan
+from inference_node.contract.served import ServedQuality
 from inference_node.contract.settings import KnobValue
 
 # A window is asked for so long after its end: the scrape that closes it must have arrived.
@@ -42,6 +43,7 @@ class NodeView:
     rejected_reason: str | None = None
     quarantined: bool = False
     started_at: datetime | None = None
+    served: ServedQuality | None = None
 
     @property
     def left_out(self) -> bool:
@@ -81,7 +83,8 @@ class RolloutSnapshot:
     """Everything that `reconcile()` knows. `looks` counts the planned looks whose verdict was recorded; `windows` is by node id.
 
     `approvals` are those of the revision that is rolled out; `refused_by` says who refused it, and why. `in_flight_free`: to how
-    many nodes of the fleet settings may be sent now (None: no limit). `steady_since` is when the settings of canary and control
+    many nodes of the fleet settings may be sent now (None: no limit). `answers_at_stake`: the change may make answers worse, so
+    that they are judged, too. `steady_since` is when the settings of canary and control
     were last changed, or one of them started.
     """
 
@@ -113,6 +116,7 @@ class RolloutSnapshot:
     not_before: datetime | None = None
     expires_at: datetime | None = None
     in_flight_free: int | None = None
+    answers_at_stake: bool = False
     windows: Windows = field(default_factory=dict)
 
     @property
@@ -122,6 +126,12 @@ class RolloutSnapshot:
     @property
     def canaries(self) -> tuple[NodeView, ...]:
         return tuple(node for node in self.nodes if node.role is Role.CANARY)
+
+    @property
+    def served(self) -> tuple[ServedQuality | None, ...]:
+        """What each canary told of its answers under the settings that it was sent last."""
+        told = [(node.served, node.generation) for node in self.canaries]
+        return tuple(seen if seen is not None and seen.generation == sent else None for seen, sent in told)
 
     @property
     def touched(self) -> tuple[NodeView, ...]:

@@ -12,6 +12,7 @@ from inference_node.agent.agent import Agent, Enrolment, Link
 from inference_node.agent.keeper import SettingsKeeper
 from inference_node.agent.store import NodeStore
 from inference_node.contract.messages import NodeRegistration, NodeState
+from inference_node.contract.served import ServedWatch
 from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.metrics import NodeMetrics
 from inference_node.readings import read
@@ -24,6 +25,7 @@ from tests.support.fake_controlplane import (
     push_of,
 )
 from tests.support.fake_engine import FakeEngine
+from tests.support.served_answers import Answers, told
 
 SMALL = EngineSettings(max_batch_size=4)
 
@@ -275,3 +277,36 @@ class TestControlPlaneGone:
             await eventually(lambda: node.agent.link is Link.DOWN)
             await asyncio.to_thread(plane.start)
             await eventually(lambda: plane.heartbeats)
+
+
+class TestServedAnswers:
+    async def test_are_watched_once_the_settings_are_in_force_and_told_when_there_is_news(
+        self, plane: FakeControlPlane, tmp_path: Path
+    ) -> None:
+        async with running(plane, tmp_path) as node:
+            await eventually(lambda: plane.heartbeats)
+            plane.watch = ServedWatch(generation=5, share=0.5, least=2, most=4)
+            seen = len(plane.heartbeats)
+            await eventually(lambda: len(plane.heartbeats) > seen + 2)
+            assert node.engine.watches in ([], [None])  # generation 5 is not here yet
+            plane.desired = push_of(SMALL, 5)
+            await eventually(lambda: node.engine.watches[-1:] == [plane.watch])
+
+            node.engine.served_quality = told(Answers.GOOD, 5)
+            await eventually(lambda: plane.last_heartbeat.served == node.engine.served_quality)
+            await eventually(lambda: plane.last_heartbeat.served is None)  # told once
+            node.engine.served_quality = told(Answers.BAD, 5)
+            await eventually(lambda: plane.last_heartbeat.served == node.engine.served_quality)
+
+            plane.watch = None
+            await eventually(lambda: node.engine.watches[-1] is None)
+
+    async def test_what_was_not_heard_is_told_again(self, plane: FakeControlPlane, tmp_path: Path) -> None:
+        async with running(plane, tmp_path) as node:
+            await eventually(lambda: plane.heartbeats)
+            plane.broken = True
+            node.engine.served_quality = told(Answers.GOOD, 5)
+            await asyncio.sleep(0.2)
+            assert all(beat.served is None for beat in plane.heartbeats)
+            plane.broken = False
+            await eventually(lambda: any(beat.served is not None for beat in plane.heartbeats))

@@ -22,12 +22,14 @@ from controlplane.rollouts.models import Rollout, RolloutNode
 from controlplane.rollouts.phases import RolloutPhase
 from controlplane.rollouts.plan import Role
 from controlplane.telemetry.observation import Observation
-from inference_node.contract.settings import EngineSettings
+from inference_node.contract.served import ServedQuality, ServedSample
+from inference_node.contract.settings import EngineSettings, KnobValue, Precision
 from tests.support.arms import window
 from tests.support.rollouts_in_sql import NOW, Lab, lab
 
 NODES = 60  # of which 5 %, three, are canaries
 STEP_S = 5.0
+_SCORED_EACH = 2  # requests a node and step
 POLICY = Policy(rollout=RolloutPolicy(windows=60, quarantine_s=0))  # windows of 10 s: one look takes ten minutes
 REQUESTS, ERROR_RATE = 50, 0.002  # per node and window
 _SHOCK_SD, _RHO, _SPREAD, _NOISE_SD = 0.2, 0.8, 0.05, 0.05
@@ -39,9 +41,13 @@ class Harm(StrEnum):
     NONE = "none"
     LATENCY = "latency +30 %"
     ERRORS = "errors +2 points"
+    ANSWERS = "bad answers"  # the node lets the new level pass, and what it serves lies far from full precision
     QUALITY = "quality drop"  # the node measures the new level and refuses it: RejectCode.QUALITY
     CRASH = "crash loop"
     SILENCE = "silence"
+
+
+_PRUNES = {Harm.NONE, Harm.ANSWERS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +80,8 @@ class BadChange:
 
     def run(self) -> Fate:
         """Until the rollout has ended or waits for a person. Raises AssertionError when neither happens within an hour."""
-        rollout = self.lab.begin(batch=self.random.randint(9, 64), now=self.now, policy=POLICY)
+        knobs: dict[str, KnobValue] = {"pruning_threshold": 0.3} if self.harm in _PRUNES else {}
+        rollout = self.lab.begin(batch=self.random.randint(9, 64), now=self.now, policy=POLICY, knobs=knobs)
         sent_at = back_at = None
         before = {node.id: node.observed_hash for node in self.lab.nodes()}
         wishes = {node.id: node.desired_generation for node in self.lab.nodes()}
@@ -123,6 +130,7 @@ class BadChange:
         for node in self.session.scalars(select(Node).where(Node.observed_hash == bad)):
             if self.harm is Harm.CRASH and self.random.random() < 0.5:
                 node.instance_id, node.started_at = f"life-{self.random.random()}", self.now
+        self._tell_answers()
         quiet = [Node.observed_hash != bad] if self.harm is Harm.SILENCE and not ended else []
         self.session.execute(update(Node).where(Node.is_there, *quiet).values(last_heartbeat_at=self.now))
         self.session.expire_all()
@@ -133,6 +141,26 @@ class BadChange:
             node, self.now, settings=EngineSettings.model_validate(node.desired_revision.settings),
             observed_generation=node.desired_generation, observed_epoch=node.desired_epoch,
         )  # fmt: skip
+
+    def _tell_answers(self) -> None:
+        """Canaries that were asked to have scored some more of what they served."""
+        for node in self.session.scalars(select(Node).where(Node.observed_generation == Node.desired_generation)):
+            if node.watch is None:
+                continue
+            kl = 0.5 if self.harm is Harm.ANSWERS else 0.03
+            before = () if node.served is None else ServedQuality.model_validate(node.served).samples
+            new = tuple(self._scored(kl) for _ in range(_SCORED_EACH))
+            told = ServedQuality(
+                generation=node.watch["generation"], precision=Precision.BF16, pruning_threshold=0.3,
+                samples=(*before, *new)[: node.watch["most"]],
+            )  # fmt: skip
+            self.lab.beat(node, self.now, served=told)
+
+    def _scored(self, kl: float) -> ServedSample:
+        """Requests differ from one another by half as a rule."""
+        tokens = self.random.randint(20, 255)
+        drawn = kl * self.random.lognormvariate(-0.125, 0.5)
+        return ServedSample(tokens=tokens, kl=drawn, agreed=round(tokens * math.exp(-drawn)))
 
     def _measure(self, rollout: Rollout) -> None:
         seen = self.lab.snapshot(rollout, self.now)

@@ -24,6 +24,7 @@ from inference_node.contract.messages import (
     NodeRegistration,
     SettingsPush,
 )
+from inference_node.contract.served import ServedWatch
 from inference_node.contract.settings import EngineSettings
 from inference_node.contract.signing import signed
 
@@ -65,6 +66,7 @@ class FakeControlPlane:
         self.histories: list[NodeHistory] = []
         self.asked_after: list[int] = []
         self.desired: SettingsPush | None = None
+        self.watch: ServedWatch | None = None
         self.refuse_enrolment = False
         self.token = "node-token-1"
         self.heartbeat_s = 0.05
@@ -126,7 +128,7 @@ class FakeControlPlane:
             check(authorization, self.token)
             self.heartbeats.append(body)
             desired = self.desired
-            return HeartbeatReply(desired_generation=desired.generation if desired else 0)
+            return HeartbeatReply(desired_generation=desired.generation if desired else 0, watch=self.watch)
 
         @app.post(base + "/{node_id}/history")
         def history(node_id: str, body: NodeHistory, authorization: Annotated[str, Header()] = "") -> HistoryTaken:

@@ -30,6 +30,7 @@ from inference_node.contract.settings import EngineSettings
 from tests.support.arms import window
 from tests.support.leading import take_over
 from tests.support.rollouts_in_sql import NOW, TIMEOUT_S, Lab, lab
+from tests.support.served_answers import Answers, told_of
 
 P = RolloutPhase
 NODES = 4
@@ -56,7 +57,7 @@ class RolloutMachine(RuleBasedStateMachine):
                 on_inconclusive=on_inconclusive, start_within_s=300, pause_limit_s=120, quarantine_s=60,
             )
         )  # fmt: skip
-        self.sky = "calm"
+        self.sky, self.answers = "calm", Answers.GOOD
         self.deaf: set[str] = set()  # neither beat nor answer
         self.old_snapshot: RolloutSnapshot | None = None
         self.aborted: set[str] = set()
@@ -70,9 +71,13 @@ class RolloutMachine(RuleBasedStateMachine):
     # People -----------------------------------------------------------------------------------------------------
 
     @rule(
-        who=PEOPLE, batch=st.integers(9, 30), later=st.sampled_from([None, None, None, 20]), by_controller=st.booleans()
+        who=PEOPLE,
+        batch=st.integers(9, 30),
+        later=st.sampled_from([None, None, None, 20]),
+        by_controller=st.booleans(),
+        pruning=st.sampled_from([None, None, 0.0, 0.2, 0.4]),
     )
-    def create(self, who: str, batch: int, later: int | None, by_controller: bool) -> None:
+    def create(self, who: str, batch: int, later: int | None, by_controller: bool, pruning: float | None) -> None:
         if len(self._rollouts()) >= MAX_ROLLOUTS:
             return
         before = service.active_rollout(self.session, self.lab.pool.id)
@@ -81,7 +86,10 @@ class RolloutMachine(RuleBasedStateMachine):
         author = "controller" if by_controller else who
         try:
             with self.session.begin_nested():
-                self.lab.begin(batch, now=self.now, policy=self.policy, created_by=author, not_before=start)
+                self.lab.begin(
+                    batch, now=self.now, policy=self.policy, created_by=author, not_before=start,
+                    knobs=None if pruning is None else {"pruning_threshold": pruning},
+                )  # fmt: skip
         except (Conflict, service.NothingToChange, NoNodeReady):
             return
         if active is not None:
@@ -173,6 +181,11 @@ class RolloutMachine(RuleBasedStateMachine):
     @rule(sky=st.sampled_from(["calm", "calm", "worse", "errors", "idle", "missing"]))
     def change_weather(self, sky: str) -> None:
         self.sky = sky
+
+    @rule(answers=st.sampled_from([Answers.GOOD, *Answers]))
+    def change_answers(self, answers: Answers) -> None:
+        """What canaries tell of theirs, once a rollout has made somebody ask."""
+        self.answers = answers
 
     # The controller ---------------------------------------------------------------------------------------------
 
@@ -336,7 +349,7 @@ class RolloutMachine(RuleBasedStateMachine):
 
     def _settles(self) -> None:
         """The storm is over: what is under way ends or waits for a person, and every node gets what its pool has."""
-        self.sky, self.deaf = "calm", set()
+        self.sky, self.deaf, self.answers = "calm", set(), Answers.GOOD
         fleets.unfreeze_pool(self.session, self.lab.pool, actor="alice", now=self.now)
         for _ in range(150):  # longer than a wait and a pause may last together
             self._tick(5)
@@ -426,6 +439,7 @@ class RolloutMachine(RuleBasedStateMachine):
                 self.lab.beat(
                     node, self.now, settings=EngineSettings.model_validate(node.desired_revision.settings),
                     observed_generation=node.desired_generation, observed_epoch=node.desired_epoch,
+                    served=told_of(node, self.answers),
                 )  # fmt: skip
             else:
                 self.lab.beat(node, self.now)

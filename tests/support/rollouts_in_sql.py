@@ -16,7 +16,7 @@ from controlplane.rollouts.models import Rollout
 from controlplane.rollouts.phases import RolloutPhase
 from controlplane.rollouts.reconcile import reconcile
 from controlplane.rollouts.snapshot import RolloutSnapshot
-from inference_node.contract.settings import EngineSettings
+from inference_node.contract.settings import EngineSettings, KnobValue
 from tests.support.arms import window
 from tests.support.leading import take_over
 from tests.support.registrations import heartbeat_of, registration
@@ -42,8 +42,12 @@ class Lab:
     def nodes(self) -> list[Node]:
         return fleets.list_nodes(self.session, self.pool.id)
 
-    def begin(self, batch: int = 16, now: datetime = NOW, **changes: object) -> Rollout:
-        settings = fleets.settings_of(fleets.current_revision(self.session, self.pool)).replace(max_batch_size=batch)
+    def begin(
+        self, batch: int = 16, now: datetime = NOW, *, knobs: dict[str, KnobValue] | None = None, **changes: object
+    ) -> Rollout:
+        """knobs: beside max_batch_size."""
+        current = fleets.settings_of(fleets.current_revision(self.session, self.pool))
+        settings = current.replace(max_batch_size=batch, **(knobs or {}))
         revision = fleets.create_revision(self.session, self.pool, settings, created_by="alice", reason="test", now=now)
         options: dict[str, object] = {
             "pool": self.pool, "to_revision": revision, "decision_id": None, "policy": POLICY, "epoch": self.epoch,

@@ -227,9 +227,10 @@ def parse_time(text: str | None) -> datetime | None:
 
 
 def _effect(measured: MeasurementOut) -> str | None:
-    if measured["effect_ratio"] is None:
-        return None
     low, high = measured["ci_low"], measured["ci_high"]
+    if measured["effect_ratio"] is None:
+        has_all = measured["canary"] is not None and low is not None and high is not None
+        return f"{measured['canary']:.3g} ({low:.3g} to {high:.3g})" if has_all else None
     inside = "" if low is None or high is None else f" ({low - 1:+.1%} to {high - 1:+.1%})"
     return f"{measured['effect_ratio'] - 1:+.1%}{inside}"
 

@@ -6,13 +6,13 @@ import { Tag } from "../../components/Tag";
 import { verdictLook } from "../../components/tones";
 import { When } from "../../components/When";
 import { effect, number, percent, seconds, words } from "../../lib/format";
-import { Interval } from "./Interval";
+import { Interval, hasOwnScale } from "./Interval";
 import classes from "./Rollouts.module.css";
 
 /** A metric's own unit, read off its name: seconds, shares, or plain numbers. */
 function reading(metric: string, value: number | null): string {
   if (/(ttft|itl|e2e|latency|_s$)/.test(metric)) return seconds(value);
-  return /(rate|ratio|share)/.test(metric) ? percent(value) : number(value);
+  return /(rate|ratio|share|loss)/.test(metric) ? percent(value) : number(value);
 }
 
 /** The latest comparison of canary and baseline, metric by metric. */
@@ -87,7 +87,12 @@ function MeasurementRow({ measurement }: { measurement: Measurement }) {
       <td className="right">{effect(effect_ratio)}</td>
       <td>
         <Interval measurement={measurement} />
-        {margin !== null && <span className="small muted">harm counts from {effect(1 + margin)}</span>}
+        {margin !== null && (
+          <span className="small muted">
+            {measurement.advisory ? "only shown, a change from " : "harm counts from "}
+            {hasOwnScale(measurement) ? reading(metric, margin) : effect(1 + margin)}
+          </span>
+        )}
       </td>
       <td className="right">
         {number(measurement.samples_canary)} / {number(measurement.samples_baseline)}

@@ -1,0 +1,25 @@
+"""Nodes are asked to score what they serve, and tell what came of it.
+
+Revision e4a86c1f7b32, after d9b27e4f1a60, 2026-11-30 01:30:00.000000.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "e4a86c1f7b32"
+down_revision = "d9b27e4f1a60"
+branch_labels = None
+depends_on = None
+
+JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+
+def upgrade() -> None:
+    op.add_column("nodes", sa.Column("watch", JSON, nullable=True))
+    op.add_column("nodes", sa.Column("served", JSON, nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("nodes", "served")
+    op.drop_column("nodes", "watch")
