@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.fleets.models import Node
 from controlplane.processes.models import ProcessHeartbeat
+from controlplane.processes.service import GAP_S
 
 # A node that lost its control plane asks again after at most 15 s (the agent's backoff), and then beats within 5 s.
 GRACE_S = 20.0
@@ -50,5 +51,8 @@ def read_intake(session: Session) -> Intake:
     alive, since = session.execute(
         select(func.max(ProcessHeartbeat.at), func.max(ProcessHeartbeat.steady_since)).where(is_api)
     ).one()
+    if newest_beat is not None and alive is not None and (newest_beat - alive).total_seconds() > GAP_S:
+        # A node was heard again before the API said that it hears: until it has, nothing is known of the others.
+        since = newest_beat
     signs = [at for at in (newest_beat, alive) if at is not None]
     return Intake(max(signs, default=None), since)

@@ -82,6 +82,7 @@ def load_snapshot(
         not_before=row.not_before,
         expires_at=row.expires_at,
         in_flight_free=in_flight.free(session, pool.fleet_id) if is_judged and P(row.phase) in _SENDING else None,
+        listening_since=intake.since,
         answers_at_stake=is_judged and plan.policy.served.share > 0 and served.at_stake(before, after),
     )
     if not is_judged:

@@ -84,8 +84,8 @@ class RolloutSnapshot:
 
     `approvals` are those of the revision that is rolled out; `refused_by` says who refused it, and why. `in_flight_free`: to how
     many nodes of the fleet settings may be sent now (None: no limit). `answers_at_stake`: the change may make answers worse, so
-    that they are judged, too. `steady_since` is when the settings of canary and control
-    were last changed, or one of them started.
+    that they are judged, too. `listening_since`: when nodes were last begun to be heard, after our own absence.
+    `steady_since` is when the settings of canary and control were last changed, or one of them started.
     """
 
     id: str
@@ -117,6 +117,7 @@ class RolloutSnapshot:
     expires_at: datetime | None = None
     in_flight_free: int | None = None
     answers_at_stake: bool = False
+    listening_since: datetime | None = None
     windows: Windows = field(default_factory=dict)
 
     @property
@@ -162,8 +163,9 @@ class RolloutSnapshot:
 
     @property
     def last_progress(self) -> datetime:
+        """Since when nothing has moved that could have: while nobody took in what nodes say, none could confirm anything."""
         times = [at for node in self.nodes for at in (node.dispatched_at, node.applied_at) if at is not None]
-        return max([self.phase_since, *times])
+        return max([self.phase_since, *times, *([] if self.listening_since is None else [self.listening_since])])
 
     def waited_s(self, now: datetime) -> float:
         return (now - self.phase_since).total_seconds()

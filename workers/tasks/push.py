@@ -137,9 +137,9 @@ def _note_all(session: Session, context: WorkerContext, answers: Iterable[tuple[
 
 
 def _has_it(node: Node, document: SettingsPush) -> bool:
-    """Whether the node has said by itself that it has these settings, or prepares them: it asks, too, and may be the only one
-    that can, behind an address that nobody can dial."""
-    if node.preparing_generation == document.generation:
+    """Whether the node has said by itself that it has these settings, prepares or refuses them: it asks, too, and may be the only
+    one that can, behind an address that nobody can dial."""
+    if document.generation in (node.preparing_generation, node.rejected_generation):
         return True
     return node.observed_generation == document.generation and node.observed_hash == document.config_hash
 

@@ -12,9 +12,11 @@ from controlplane.db import make_engine, session_scope
 from controlplane.events import outbox
 from controlplane.events.models import Event, OutboxItem
 from controlplane.fleets import service as fleets
+from controlplane.fleets.models import Node
 from controlplane.fleets.node_client import NodeUnreachable
 from controlplane.settings import ControlPlaneSettings
 from tests.support.database import sqlite_url
+from tests.support.registrations import heartbeat_of
 from tests.support.rollouts_in_sql import NOW, Lab, lab
 from workers.context import WorkerContext
 from workers.tasks import push as pushes
@@ -92,6 +94,16 @@ def test_also_when_it_fetched_them_during_the_last_try(
         return NodeUnreachable("no route to it")
 
     monkeypatch.setattr(pushes, "_ask", fetched_meanwhile)
+    pushes.push(context, [owed])
+    assert fate(engine, owed) == (True, False)
+
+
+def test_a_node_that_refused_by_itself_is_no_debt_either(engine: Engine, context: WorkerContext, owed: int) -> None:
+    """It fetched them where nobody can dial it, and its heartbeat tells that it does not take them."""
+    with session_scope(engine) as session:
+        node = session.get_one(Node, session.get_one(OutboxItem, owed).payload["node_id"])
+        told = heartbeat_of(node, rejected_generation=node.desired_generation, rejected_reason="no memory for it")
+        fleets.heartbeat(session, node, told, now=NOW)
     pushes.push(context, [owed])
     assert fate(engine, owed) == (True, False)
 

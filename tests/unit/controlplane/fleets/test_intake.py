@@ -75,3 +75,15 @@ def test_after_an_outage_of_the_database_nodes_have_time_to_come_back(pool_lab: 
     assert not is_lost(pool_lab)
     api(pool_lab, started=-3600, first=back + GRACE_S, at=back + GRACE_S + 5)
     assert is_lost(pool_lab)
+
+
+def test_a_node_that_is_heard_before_the_api_says_so_makes_no_other_lost(pool_lab: Lab) -> None:
+    """After an outage of the database a heartbeat may be written up to five seconds before the API's own sign of life."""
+    api(pool_lab, started=-3600, at=0)
+    pool_lab.beat(pool_lab.nodes()[1], after(31))
+    assert not is_lost(pool_lab)
+    api(pool_lab, started=-3600, first=33, at=33)
+    assert not is_lost(pool_lab)
+    pool_lab.beat(pool_lab.nodes()[1], after(33 + GRACE_S + 1))
+    api(pool_lab, started=-3600, first=38, at=33 + GRACE_S + 1)
+    assert is_lost(pool_lab)

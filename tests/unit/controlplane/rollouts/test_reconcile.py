@@ -324,6 +324,27 @@ class TestFreeze:
         assert w.is_in(P.COMPLETED)
 
 
+class TestOutage:
+    """Of the API or its database, amid a canary: what nodes confirmed meanwhile was not written down."""
+
+    def test_deadlines_count_from_when_nodes_are_heard_again(self) -> None:
+        w = world(plan(progress_deadline_s=30))
+        w.run(60, until=P.CANARY, answer=False)
+        w.now += timedelta(seconds=300)
+        w.snapshot = replace(w.snapshot, listening_since=w.now)
+        w.run(20, answer=False)
+        assert w.is_in(P.CANARY)
+        w.run(60, until=P.ANALYZING)
+        assert w.is_in(P.ANALYZING)
+
+    def test_and_still_end(self) -> None:
+        w = world(plan(progress_deadline_s=30))
+        w.run(60, until=P.CANARY, answer=False)
+        w.snapshot = replace(w.snapshot, listening_since=w.now)
+        w.run(40, answer=False)
+        assert w.is_in(P.ROLLING_BACK)
+
+
 class TestRollback:
     def test_that_a_live_node_never_confirms_is_said_to_have_failed(self) -> None:
         w = world(plan(progress_deadline_s=30))

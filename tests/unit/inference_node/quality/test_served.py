@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 from inference_node.contract.served import LENGTH_CLASSES, ServedWatch
 from inference_node.quality.served import ServedText
 from inference_node.quality.texts import WINDOW_TOKENS
@@ -63,7 +65,8 @@ class TestTaking:
         assert text.take() is None
 
     def test_the_end_of_a_watch_forgets_all_texts(self) -> None:
-        for end in (lambda text: text.close(), lambda text: text.begin(watch())):
+        ends: tuple[Callable[[ServedText], object], ...] = (ServedText.close, lambda text: text.begin(watch()))
+        for end in ends:
             text = drawing()
             text.begin(watch())
             serve(text, 2)

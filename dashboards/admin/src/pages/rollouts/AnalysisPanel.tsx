@@ -6,7 +6,7 @@ import { Tag } from "../../components/Tag";
 import { verdictLook } from "../../components/tones";
 import { When } from "../../components/When";
 import { effect, number, percent, seconds, words } from "../../lib/format";
-import { Interval, hasOwnScale } from "./Interval";
+import { hasOwnScale, Interval } from "./Interval";
 import classes from "./Rollouts.module.css";
 
 /** A metric's own unit, read off its name: seconds, shares, or plain numbers. */
