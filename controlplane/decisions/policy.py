@@ -39,6 +39,18 @@ class OnInconclusive(StrEnum):
     PROMOTE = "promote"
 
 
+class OnDrift(StrEnum):
+    """What becomes of settings that an operator edited at a node itself. It is told of in any case.
+
+    reassert: the node gets the pool's settings again. leave: it keeps them until the pool's change. adopt: they become a change
+    of the pool, from the canary on, and the node goes back until its turn comes.
+    """
+
+    REASSERT = "reassert"
+    LEAVE = "leave"
+    ADOPT = "adopt"
+
+
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -238,6 +250,7 @@ class Policy(_Document):
     quality: Quality = Quality()
     rollout: RolloutPolicy = RolloutPolicy()
     forecast: ForecastPolicy = ForecastPolicy()
+    on_drift: OnDrift = OnDrift.REASSERT
     freeze_windows: tuple[FreezeWindow, ...] = Field(
         default=(), max_length=50, description="times in which the pool must not change, beside freezes by hand"
     )

@@ -124,6 +124,7 @@ class Node(Base):
     rejected_generation: Mapped[int | None]
     rejected_reason: Mapped[str | None] = mapped_column(Text)
     drifted: Mapped[bool] = mapped_column(default=False)
+    edited: Mapped[bool] = mapped_column(default=False)
     refusals: Mapped[int] = mapped_column(default=0)
     quarantined_until: Mapped[datetime | None]
     quarantined_reason: Mapped[str | None] = mapped_column(Text)

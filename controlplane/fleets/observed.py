@@ -48,6 +48,7 @@ def heartbeat(session: Session, node: Node, beat: Heartbeat, *, now: datetime) -
         )
         node.observed_instance_id = beat.instance_id
         _note_drift(session, node, drifted=beat.drifted, now=now)
+        node.edited = beat.drifted and beat.edited
         if beat.lapsed and beat.observed_generation == node.desired_generation and node.lease_s is not None:
             end_experiment(session, node, now)
     preparing = beat.preparing_generation
@@ -156,7 +157,7 @@ def note_applied(
         node.observed_hash = settings.content_hash()
     if not moved:
         return
-    node.drifted, node.refusals = False, 0
+    node.drifted, node.edited, node.refusals = False, False, 0
     if node.rejected_generation is not None and node.rejected_generation <= generation:
         node.rejected_generation = node.rejected_reason = None
     changes = before.changed(settings)

@@ -178,7 +178,7 @@ def _observe(node: Node, registration: NodeRegistration, now: datetime) -> None:
     node.observed_at = now
     node.applied_step = 0
     node.preparing_generation = None
-    node.drifted = False
+    node.drifted = node.edited = False
 
 
 def _start_from_desired(session: Session, node: Node, pool: Pool, now: datetime) -> None:

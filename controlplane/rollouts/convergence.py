@@ -9,12 +9,14 @@ from datetime import datetime
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from controlplane.decisions.policy import OnDrift
 from controlplane.events.models import OutboxItem
 from controlplane.fleets import service as fleets
 from controlplane.fleets.intake import read_intake
 from controlplane.fleets.models import Node, Pool, SettingsRevision
 from controlplane.processes import shards
 from controlplane.processes.shards import Terms
+from controlplane.rollouts import drift
 from controlplane.rollouts.models import Rollout
 
 PATIENCE_S = 5.0
@@ -42,14 +44,16 @@ _APART = (
 
 @dataclass(frozen=True, slots=True)
 class Strays:
-    """Ids of nodes: behind their wish, with another wish than their pool has, and such as refused it a while ago."""
+    """Ids of nodes: behind their wish, with another wish than their pool has, such as refused it a while ago, and such whose
+    settings were edited there and shall become the pool's."""
 
     behind: tuple[str, ...]
     astray: tuple[str, ...]
     refused: tuple[str, ...] = ()
+    edited: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.behind or self.astray or self.refused)
+        return bool(self.behind or self.astray or self.refused or self.edited)
 
 
 def find_strays(session: Session, *, now: datetime, heartbeat_timeout_s: float, terms: Terms) -> Strays:
@@ -59,6 +63,7 @@ def find_strays(session: Session, *, now: datetime, heartbeat_timeout_s: float, 
     behind: list[Node] = []
     astray: list[Node] = []
     refused: list[Node] = []
+    edited: list[Node] = []
     for node in session.scalars(_APART):
         if terms.of(node.pool_id) is None:
             continue
@@ -67,18 +72,21 @@ def find_strays(session: Session, *, now: datetime, heartbeat_timeout_s: float, 
         if _in_experiment(node, now):
             if _is_behind(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
                 behind.append(node)
+        elif (kept := drift.kept_as(session, node)) is not OnDrift.REASSERT:
+            if kept is OnDrift.ADOPT and node.pool_id not in busy and node.pool.frozen_at is None:
+                edited.append(node)
         elif node.pool_id not in busy and node.desired_revision_id != node.pool.current_revision_id:
             astray.append(node)
         elif node.pool_id not in busy and _may_try_again(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
             refused.append(node)
         elif _is_behind(node, now) and not intake.is_lost(node, heartbeat_timeout_s):
             behind.append(node)
-    return Strays(_ids(behind), _ids(astray), _ids(refused))
+    return Strays(_ids(behind), _ids(astray), _ids(refused), _ids(edited))
 
 
 def converge(session: Session, strays: Strays, *, terms: Terms, now: datetime) -> int:
     """Owes what is missing; returns how much. Raises Fenced for a deposed leader."""
-    everyone = (*strays.behind, *strays.astray, *strays.refused)
+    everyone = (*strays.behind, *strays.astray, *strays.refused, *strays.edited)
     pool_ids = session.scalars(select(Node.pool_id).where(Node.id.in_(everyone)).distinct())
     shards.assert_leads_all(session, terms, pool_ids)
     owed = 0
@@ -93,6 +101,11 @@ def converge(session: Session, strays: Strays, *, terms: Terms, now: datetime) -
         if epoch is not None and is_due and session.scalar(busy) is None:  # one may have begun meanwhile
             fleets.set_desired(session, node, target, epoch=epoch, now=now)
             owed += 1
+    for node_id in sorted(strays.edited):
+        node = fleets.get_node(session, node_id)
+        epoch = terms.of(node.pool_id)
+        if epoch is not None and drift.kept_as(session, node) is OnDrift.ADOPT:
+            owed += drift.adopt(session, node, epoch=epoch, now=now) is not None
     for node_id in sorted(strays.behind):
         node = fleets.get_node(session, node_id)
         again = str(int(now.timestamp()) // REPEAT_S)

@@ -299,6 +299,7 @@ class Agent:
             rejected_generation=rejected.generation if rejected else None,
             rejected_reason=rejected.reason if rejected else None,
             drifted=observed.drifted,
+            edited=observed.drifted and self._keeper.edited,
             lapsed=observed.lapsed,
             running=stats.running,
             waiting=stats.waiting,

@@ -90,6 +90,8 @@ class SettingsKeeper:
         self.on_applied: Callable[[EngineSettings, EngineSettings, ChangedBy, int], None] = lambda *_: None
         # Why the last edit was refused after all, when its answer had been that it is being prepared.
         self.edit_refused: str | None = None
+        # Whether an operator's edit is in force. Not kept: what a restart made of it was nobody's wish.
+        self.edited = False
         self._engine, self._store, self._count = engine, store, count
         self._preparing_after_s = preparing_after_s
         self._desired = stored.desired if stored else None
@@ -249,6 +251,7 @@ class SettingsKeeper:
                     log.warning("edit_refused", code=rejection.code.value, reason=str(rejection))
             raise rejection from error
         async with self._lock:
+            self.edited = push is None and not change.lapse
             # On disk first: what was reported once must not be forgotten by a crash.
             if change.lapse:
                 await self._remember(self._observed.after_lease(applied.settings, applied.step))

@@ -149,6 +149,10 @@ class Heartbeat(_Message):
     rejected_generation: int | None = Field(default=None, ge=0, le=MAX_NUMBER)
     rejected_reason: str | None = None
     drifted: bool = Field(default=False, description="settings were changed on the node itself since the last push")
+    edited: bool = Field(
+        default=False,
+        description="what drifted was edited by an operator in this life of the process: it runs what is wanted",
+    )
     lapsed: bool = Field(
         default=False, description="the lease of the observed generation has ended here: its fallback is in force"
     )

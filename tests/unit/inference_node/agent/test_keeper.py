@@ -216,10 +216,10 @@ class TestEdit:
         await setup.keeper.apply_push(push_of(SMALL, 1))
         await setup.keeper.edit({"max_queue": 9})
         edited = setup.keeper.observed
-        assert edited.drifted and setup.engine.settings.max_queue == 9
+        assert edited.drifted and setup.keeper.edited and setup.engine.settings.max_queue == 9
         assert setup.engine.settings.max_batch_size == 4
         ack = await setup.keeper.apply_push(push_of(SMALL, 1))
-        assert ack.outcome is AckOutcome.APPLIED and not setup.keeper.observed.drifted
+        assert ack.outcome is AckOutcome.APPLIED and not setup.keeper.observed.drifted and not setup.keeper.edited
         assert setup.engine.settings == SMALL
 
     async def test_two_in_a_row_both_come_true(self, setup: Setup) -> None:
@@ -255,7 +255,8 @@ class TestRestart:
     async def test_runs_on_something_else_than_stored_and_says_so(self, setup: Setup) -> None:
         await setup.keeper.apply_push(push_of(INT8, 4))
         setup.new_engine()
-        assert setup.restart().observed.drifted
+        restarted = setup.restart()
+        assert restarted.observed.drifted and not restarted.edited  # nobody edited it
 
     async def test_takes_up_a_change_that_was_cut_off_once(self, setup: Setup) -> None:
         await setup.push_unprepared(push_of(INT8, 1))  # and the process dies here
