@@ -202,6 +202,24 @@ class Client(Http):
         """What happened, newest first. kind: one, or a group as `rollout.*`."""
         return self.items("/events", limit=limit, pool_id=pool_id, node_id=node_id, rollout_id=rollout_id, kind=kind)
 
+    def audit(self, *, limit: int = 50, **search: str | None) -> list[t.AuditEntry]:
+        """The audit log, newest first, each entry with its place in the chain. search: actor, kind, severity, pool_id, text, and
+        since and until in RFC 3339."""
+        return self.items("/audit", limit=limit, **search)
+
+    def audit_export(self, *, csv: bool = False, **search: str | None) -> Iterator[bytes]:
+        """All of it that `search` asks for, oldest first, piece by piece: CSV, or one JSON document a line."""
+        query = {name: value for name, value in search.items() if value is not None}
+        query["format"] = "csv" if csv else "jsonl"
+        try:
+            with self._http.stream("GET", "/audit/export", params=query) as response:
+                if not response.is_success:
+                    response.read()
+                    self.document(response)
+                yield from response.iter_bytes()
+        except httpx2.TransportError as error:
+            raise unreachable(self.url, error) from None
+
     def follow(self, last_event_id: int | None = None) -> Iterator[StreamEvent]:
         """Events as they happen, without end. After a lost line it goes on where it was.
 

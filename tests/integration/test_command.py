@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import typer.main
 
+from controlplane.db import make_engine, session_scope
+from controlplane.events import chain
 from tests.support.api import ADMIN_TOKEN, Api, api_server
 from tests.support.database import sqlite_url
 from tests.support.moving_rollouts import moving_rollouts
@@ -178,3 +180,33 @@ def test_every_command_that_answers_does_so_as_json_too() -> None:
 
     without = {name for name, has in walk(typer.main.get_command(app.app), ()) if not has}
     assert without == WITHOUT_JSON
+
+
+class TestAudit:
+    @pytest.fixture(autouse=True)
+    def chained(self, api: Api) -> None:
+        """Events get their place in the chain; else the controller's work."""
+        engine = make_engine(api.settings.database_url)
+        with session_scope(engine) as session:
+            while chain.extend(session):
+                pass
+        engine.dispose()
+
+    def test_lists_and_exports_the_same_entries(self, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+        code, listed, _ = say(capsys, "audit", "list", "--kind", "node.*", "--limit", "1000", "--json")
+        assert code == 0
+        positions = [row["position"] for row in listed["items"]]
+        assert positions and positions == sorted(positions, reverse=True)
+        code, text, _ = say(capsys, "audit", "export", "--kind", "node.*")
+        lines = [text] if isinstance(text, dict) else [json.loads(line) for line in text.splitlines()]
+        assert (code, [line["position"] for line in lines]) == (0, positions[::-1])
+
+    def test_exports_a_table(self, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+        code, text, _ = say(capsys, "audit", "export", "--csv", "--text", "node-2")
+        assert code == 0
+        assert text.splitlines()[0].endswith(",position,hash") and "node-2" in text
+
+    def test_a_wrong_time_is_a_mistake_of_the_caller(self, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+        for command in ("list", "export"):
+            code, _, err = say(capsys, "audit", command, "--since", "yesterday")
+            assert code != 0 and "since" in err

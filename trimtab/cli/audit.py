@@ -1,14 +1,65 @@
-"""`trimtab audit verify`: the history checked straight in the database, with no server in between."""
+"""`trimtab audit`: the history read and taken elsewhere through the API, and checked straight in the database without it."""
 
 from typing import Annotated
 
 import typer
 
-from trimtab.cli.output import AsJson, print_json
+from trimtab.cli.output import AsJson, DataDir, Limit, PoolName, age, client, pool_id, print_json, print_table
 from trimtab.cli.processes import settings_from_environment
 from trimtab.errors import CommandError, UsageError
 
 app = typer.Typer(help="The history as evidence.", no_args_is_help=True)
+
+
+Actor = Annotated[str | None, typer.Option(help="Who did it.", show_default=False)]
+Kind = Annotated[str | None, typer.Option(help="A kind, or a group of them: `access.*`.", show_default=False)]
+Text = Annotated[str | None, typer.Option("--text", help="Stands in the message.", show_default=False)]
+Since = Annotated[str | None, typer.Option(help="From then on, as 2026-11-30T00:00:00Z.", show_default=False)]
+Until = Annotated[str | None, typer.Option(help="Before then.", show_default=False)]
+
+
+@app.command("list")
+def list_entries(
+    pool: PoolName = None,
+    actor: Actor = None,
+    kind: Kind = None,
+    text: Text = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Limit = 20,
+    as_json: AsJson = False,
+    data_dir: DataDir = None,
+) -> None:
+    """What was done and by whom, newest first, each entry with its place in the chain."""
+    with client(data_dir) as api:
+        rows = api.audit(
+            limit=limit, pool_id=pool_id(api, pool), actor=actor, kind=kind, text=text, since=since, until=until
+        )
+    if as_json:
+        print_json({"items": rows})
+        return
+    table = [(row["position"], age(row["at"]), row["kind"], row["actor"], row["message"]) for row in rows]
+    print_table("", ("place", "when", "kind", "by", "what"), table, "nothing of that kind")
+
+
+@app.command("export")
+def export(
+    pool: PoolName = None,
+    actor: Actor = None,
+    kind: Kind = None,
+    text: Text = None,
+    since: Since = None,
+    until: Until = None,
+    csv: Annotated[bool, typer.Option("--csv", help="A table, in place of one JSON document a line.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """All that was asked for, oldest first, on standard output: `trimtab audit export > audit.jsonl`."""
+    with client(data_dir) as api:
+        pieces = api.audit_export(
+            csv=csv, pool_id=pool_id(api, pool), actor=actor, kind=kind, text=text, since=since, until=until
+        )
+        for piece in pieces:
+            typer.echo(piece, nl=False)
 
 
 @app.command("verify")
