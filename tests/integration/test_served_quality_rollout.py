@@ -26,6 +26,7 @@ from tests.support.rollouts_in_sql import NOW, Lab, lab, measure
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 P = RolloutPhase
+ENOUGH = 25
 # A node whose operator lets everything pass, so that the canary's guard is what is left.
 LOOSE = {"max_kl": 1000.0, "max_perplexity_ratio": 1e9}
 PROMPTS = (
@@ -50,12 +51,18 @@ async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
 
 
 async def serve(engine: AsyncEngine, round_: int) -> None:
+    """A round of requests, scored before the next one; none once there are enough for a verdict."""
+    served = engine.served()
+    if served is None or len(served.samples) >= ENOUGH:
+        return
     encode = engine.tokenizer.encode
     requests = [
-        ask(engine, f"{round_}-{k}", encode(f"{round_}. {text}"), max_tokens=12, temperature=1.0)
+        ask(engine, f"{round_}-{k}", encode(f"{round_}. {text}"), max_tokens=8, temperature=1.0)
         for k, text in enumerate(PROMPTS)
     ]
     await asyncio.gather(*requests)
+    while (now := engine.served()) is not None and len(now.samples) < min(ENOUGH, now.since.total):
+        await asyncio.sleep(0.05)
 
 
 async def obey(pool_lab: Lab, engine: AsyncEngine, now: datetime) -> None:
@@ -74,7 +81,7 @@ async def _obey_for_real(pool_lab: Lab, engine: AsyncEngine, node: Node, now: da
 
 
 async def fate(pool_lab: Lab, engine: AsyncEngine, knobs: dict[str, KnobValue]) -> Rollout:
-    """Half of the time that passes is simulated: a second for each round of requests."""
+    """Time is simulated, a second a step; requests and their scores take what they take."""
     rollout, now = pool_lab.begin(batch=8, knobs=knobs), NOW
     for round_ in range(300):
         await obey(pool_lab, engine, now)
