@@ -24,6 +24,7 @@ NodeStateOutput = Literal[
     "REVERTED",
     "QUARANTINED",
 ]
+OnDrift = Literal["reassert", "leave", "adopt"]
 OnInconclusive = Literal["pause", "promote"]
 Outcome = Literal["APPLY", "HOLD", "REJECT", "ADVISE"]
 PausedBy = Literal["person", "inconclusive", "error", "freeze"]
@@ -559,7 +560,11 @@ class LeaderOut(TypedDict):
 
 
 class MeasurementOut(TypedDict):
-    """Latencies in seconds, shares 0 to 1; `effect_ratio` 1.2 means 20 % more than without the change."""
+    """Latencies in seconds, shares 0 to 1; `effect_ratio` 1.2 means 20 % more than without the change, and the
+    interval is of it. `served_kl` (nats per token) and `served_top1_loss` (share of places) tell how far what
+    the canary really served lies from full precision, whose own is 0: they have no ratio, interval and margin
+    are of the figure itself, samples are requests.
+    """
 
     metric: str
     verdict: Verdict
@@ -573,6 +578,7 @@ class MeasurementOut(TypedDict):
     samples_baseline: int
     detail: str
     power: NotRequired[float | None]
+    advisory: NotRequired[bool]
 
 
 class MeshAppliedOut(TypedDict):
@@ -794,6 +800,7 @@ class PolicyInput(TypedDict):
     quality: NotRequired[QualityInput]
     rollout: NotRequired[RolloutPolicy]
     forecast: NotRequired[ForecastPolicy]
+    on_drift: NotRequired[OnDrift]
     freeze_windows: NotRequired[list[FreezeWindow]]
 
 
@@ -807,6 +814,7 @@ class PolicyOutput(TypedDict):
     quality: NotRequired[DecisionsPolicyQuality]
     rollout: NotRequired[RolloutPolicy]
     forecast: NotRequired[ForecastPolicy]
+    on_drift: NotRequired[OnDrift]
     freeze_windows: NotRequired[list[FreezeWindow]]
 
 
@@ -1102,6 +1110,7 @@ class RolloutPolicy(TypedDict):
     start_within_s: NotRequired[float]
     pause_limit_s: NotRequired[float]
     quarantine_s: NotRequired[float]
+    served: NotRequired[ServedPolicy]
     mesh: NotRequired[MeshPolicy | None]
 
 
@@ -1131,6 +1140,18 @@ class ScalingOut(TypedDict):
 
 class SecretRotation(TypedDict):
     keep_s: NotRequired[int]
+
+
+class ServedPolicy(TypedDict):
+    """How far the answers of a canary may lie from full precision, on what it really served, when a change touches
+    precision, keys and values, or pruning. A change that waits for such figures and gets none is no PASS.
+    """
+
+    share: NotRequired[float]
+    min_sequences: NotRequired[int]
+    max_sequences: NotRequired[int]
+    max_kl: NotRequired[float]
+    max_top1_loss: NotRequired[float]
 
 
 class SessionOut(TypedDict):

@@ -2015,6 +2015,44 @@ export interface components {
             measurements: components["schemas"]["MeasurementOut"][];
         };
         /**
+         * AnswerMix
+         * @description Answers that were counted, none of them looked at.
+         */
+        AnswerMix: {
+            /**
+             * Stopped
+             * @description ended by themselves or at a stop string
+             * @default 0
+             */
+            stopped: number;
+            /**
+             * Cut
+             * @description ended since they had as many tokens as they might
+             * @default 0
+             */
+            cut: number;
+            /**
+             * Lengths
+             * @description answers by number of tokens, in classes of powers of two
+             * @default [
+             *       0,
+             *       0,
+             *       0,
+             *       0,
+             *       0,
+             *       0,
+             *       0,
+             *       0,
+             *       0,
+             *       0,
+             *       0,
+             *       0,
+             *       0
+             *     ]
+             */
+            lengths: number[];
+        };
+        /**
          * ApplyMode
          * @description When a changed knob takes effect: at the next step, after preparation beside the running one, or for new requests.
          * @enum {string}
@@ -2870,6 +2908,12 @@ export interface components {
              */
             drifted: boolean;
             /**
+             * Edited
+             * @description what drifted was edited by an operator in this life of the process: it runs what is wanted
+             * @default false
+             */
+            edited: boolean;
+            /**
              * Lapsed
              * @description the lease of the observed generation has ended here: its fallback is in force
              * @default false
@@ -2897,6 +2941,8 @@ export interface components {
             step: number;
             step_profile?: components["schemas"]["StepProfile"] | null;
             quality?: components["schemas"]["NodeQuality"] | null;
+            /** @description what came of a watch, when that is news */
+            served?: components["schemas"]["ServedQuality"] | null;
         };
         /**
          * HeartbeatReply
@@ -2907,6 +2953,8 @@ export interface components {
             desired_generation: number;
             /** Desired Hash */
             desired_hash?: string | null;
+            /** @description what to score again of what is served, once its generation is in force */
+            watch?: components["schemas"]["ServedWatch"] | null;
         };
         /**
          * HistoryTaken
@@ -3045,7 +3093,10 @@ export interface components {
         };
         /**
          * MeasurementOut
-         * @description Latencies in seconds, shares 0 to 1; `effect_ratio` 1.2 means 20 % more than without the change.
+         * @description Latencies in seconds, shares 0 to 1; `effect_ratio` 1.2 means 20 % more than without the change, and the interval is of it.
+         *
+         *     `served_kl` (nats per token) and `served_top1_loss` (share of places) tell how far what the canary really served lies from
+         *     full precision, whose own is 0: they have no ratio, interval and margin are of the figure itself, samples are requests.
          */
         MeasurementOut: {
             /** Metric */
@@ -3074,9 +3125,15 @@ export interface components {
             detail: string;
             /**
              * Power
-             * @description chance that an effect of twice the margin would have been found out; latencies only
+             * @description chance that an effect of twice the margin would have been found out; null for counts
              */
             power?: number | null;
+            /**
+             * Advisory
+             * @description it decides nothing: for people to look at
+             * @default false
+             */
+            advisory: boolean;
         };
         /**
          * MeshAppliedOut
@@ -3674,6 +3731,15 @@ export interface components {
             url: string;
         };
         /**
+         * OnDrift
+         * @description What becomes of settings that an operator edited at a node itself. It is told of in any case.
+         *
+         *     reassert: the node gets the pool's settings again. leave: it keeps them until the pool's change. adopt: they become a change
+         *     of the pool, from the canary on, and the node goes back until its turn comes.
+         * @enum {string}
+         */
+        OnDrift: "reassert" | "leave" | "adopt";
+        /**
          * OnInconclusive
          * @description What a canary analysis without a clear answer leads to.
          * @enum {string}
@@ -3971,7 +4037,14 @@ export interface components {
              *       "approvals": 0,
              *       "start_within_s": 86400,
              *       "pause_limit_s": 86400,
-             *       "quarantine_s": 1800
+             *       "quarantine_s": 1800,
+             *       "served": {
+             *         "max_kl": 0.3,
+             *         "max_sequences": 200,
+             *         "max_top1_loss": 0.35,
+             *         "min_sequences": 20,
+             *         "share": 0.01
+             *       }
              *     }
              */
             rollout: components["schemas"]["RolloutPolicy"];
@@ -3982,6 +4055,8 @@ export interface components {
              *     }
              */
             forecast: components["schemas"]["ForecastPolicy"];
+            /** @default reassert */
+            on_drift: components["schemas"]["OnDrift"];
             /**
              * Freeze Windows
              * @description times in which the pool must not change, beside freezes by hand
@@ -4035,7 +4110,14 @@ export interface components {
              *       "approvals": 0,
              *       "start_within_s": 86400,
              *       "pause_limit_s": 86400,
-             *       "quarantine_s": 1800
+             *       "quarantine_s": 1800,
+             *       "served": {
+             *         "max_kl": 0.3,
+             *         "max_sequences": 200,
+             *         "max_top1_loss": 0.35,
+             *         "min_sequences": 20,
+             *         "share": 0.01
+             *       }
              *     }
              */
             rollout: components["schemas"]["RolloutPolicy"];
@@ -4046,6 +4128,8 @@ export interface components {
              *     }
              */
             forecast: components["schemas"]["ForecastPolicy"];
+            /** @default reassert */
+            on_drift: components["schemas"]["OnDrift"];
             /**
              * Freeze Windows
              * @description times in which the pool must not change, beside freezes by hand
@@ -4744,6 +4828,16 @@ export interface components {
              * @default 1800
              */
             quarantine_s: number;
+            /**
+             * @default {
+             *       "share": 0.01,
+             *       "min_sequences": 20,
+             *       "max_sequences": 200,
+             *       "max_kl": 0.3,
+             *       "max_top1_loss": 0.35
+             *     }
+             */
+            served: components["schemas"]["ServedPolicy"];
             /** @description the route that shifts traffic with the rollout, if any */
             mesh?: components["schemas"]["MeshPolicy"] | null;
         };
@@ -4835,6 +4929,167 @@ export interface components {
              * @default 86400
              */
             keep_s: number;
+        };
+        /**
+         * ServedPolicy
+         * @description How far the answers of a canary may lie from full precision, on what it really served, when a change touches precision,
+         *     keys and values, or pruning. A change that waits for such figures and gets none is no PASS.
+         */
+        ServedPolicy: {
+            /**
+             * Share
+             * @description of its requests that are scored again; 0: none, and no verdict
+             * @default 0.01
+             */
+            share: number;
+            /**
+             * Min Sequences
+             * @description requests without which there is no verdict; so many are taken in any case
+             * @default 20
+             */
+            min_sequences: number;
+            /**
+             * Max Sequences
+             * @description requests after which no more are scored
+             * @default 200
+             */
+            max_sequences: number;
+            /**
+             * Max Kl
+             * @description mean divergence that is allowed, nats per token; the default is the nodes' own ceiling
+             * @default 0.3
+             */
+            max_kl: number;
+            /**
+             * Max Top1 Loss
+             * @description share of places whose likeliest token may be another one
+             * @default 0.35
+             */
+            max_top1_loss: number;
+        };
+        /**
+         * ServedQuality
+         * @description What came of a watch so far. The level is what was in force while it was scored.
+         */
+        ServedQuality: {
+            /** Generation */
+            generation: number;
+            precision: components["schemas"]["Precision"];
+            /** @default model */
+            kv_precision: components["schemas"]["KvPrecision"];
+            /** Pruning Threshold */
+            pruning_threshold: number;
+            /**
+             * Samples
+             * @default []
+             */
+            samples: components["schemas"]["ServedSample"][];
+            /**
+             * Kl P99
+             * @description nats, of the worst hundredth of all places
+             */
+            kl_p99?: number | null;
+            /**
+             * Broken
+             * @description requests at which the settings predicted no numbers
+             * @default 0
+             */
+            broken: number;
+            /**
+             * Unable
+             * @description why this node cannot score
+             */
+            unable?: string | null;
+            /**
+             * @description under the settings before
+             * @default {
+             *       "stopped": 0,
+             *       "cut": 0,
+             *       "lengths": [
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0
+             *       ]
+             *     }
+             */
+            before: components["schemas"]["AnswerMix"];
+            /**
+             * @description under these
+             * @default {
+             *       "stopped": 0,
+             *       "cut": 0,
+             *       "lengths": [
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0,
+             *         0
+             *       ]
+             *     }
+             */
+            since: components["schemas"]["AnswerMix"];
+        };
+        /**
+         * ServedSample
+         * @description One request, prompt and answer, teacher-forced under the settings in force and under full precision.
+         */
+        ServedSample: {
+            /**
+             * Tokens
+             * @description places at which both predicted the next token
+             */
+            tokens: number;
+            /**
+             * Kl
+             * @description mean divergence of full precision from the settings, nats per token
+             */
+            kl: number;
+            /**
+             * Agreed
+             * @description places at which the likeliest token is the same
+             */
+            agreed: number;
+        };
+        /**
+         * ServedWatch
+         * @description What a node shall score again, once the settings of `generation` are in force there, and until others are.
+         */
+        ServedWatch: {
+            /** Generation */
+            generation: number;
+            /**
+             * Share
+             * @description of the requests that it answers, drawn at random
+             */
+            share: number;
+            /**
+             * Least
+             * @description taken one after the other, until so many are scored
+             */
+            least: number;
+            /**
+             * Most
+             * @description with so many it ends
+             */
+            most: number;
         };
         /** SessionOut */
         SessionOut: {
