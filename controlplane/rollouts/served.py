@@ -169,11 +169,13 @@ def _mix(before: Sequence[AnswerMix], since: Sequence[AnswerMix]) -> Measurement
 
 def stability_index(before: Sequence[int], since: Sequence[int]) -> float:
     """Population stability index of two histograms with the same classes; half an answer is added to each."""
-    shares = []
-    for side in (before, since):
-        total = sum(side) + 0.5 * len(side)
-        shares.append([(count + 0.5) / total for count in side])
-    return sum((q - p) * math.log(q / p) for p, q in zip(*shares, strict=True))
+    pairs = zip(_shares(before), _shares(since), strict=True)
+    return sum((q - p) * math.log(q / p) for p, q in pairs)
+
+
+def _shares(counts: Sequence[int]) -> list[float]:
+    total = sum(counts) + 0.5 * len(counts)
+    return [(count + 0.5) / total for count in counts]
 
 
 def _figure(value: float, unit: str) -> str:

@@ -1,6 +1,7 @@
 """What an engine really served, scored again against full precision: which figures come out, and what is held meanwhile."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +17,18 @@ from tests.support.models import save_tiny_model
 INT8 = EngineSettings(precision=Precision.INT8)
 PRUNED = EngineSettings(pruning_threshold=0.7)
 WATCH = ServedWatch(generation=7, share=1.0, least=4, most=4)
-LOOSE = {"max_kl": 1000.0, "max_perplexity_ratio": 1e9}
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+def loose(
+    folder: Path, data_dir: Path, *, score_served: bool = True
+) -> contextlib.AbstractAsyncContextManager[AsyncEngine]:
+    """An engine that lets every level pass."""
+    return running_engine(folder, data_dir, max_kl=1000.0, max_perplexity_ratio=1e9, score_served=score_served)
 
 
 async def told(engine: AsyncEngine, enough: Callable[[ServedQuality], bool]) -> ServedQuality:
@@ -46,7 +53,7 @@ class TestScores:
     async def test_eight_bits_lie_close_to_full_precision_and_a_pruned_model_far(
         self, tiny: Path, tmp_path: Path
     ) -> None:
-        async with running_engine(tiny, tmp_path, **LOOSE) as engine:
+        async with loose(tiny, tmp_path) as engine:
             narrow = await scored(engine, INT8)
             assert (narrow.generation, narrow.precision, narrow.pruning_threshold) == (7, Precision.INT8, 0.0)
             assert [sample.tokens for sample in narrow.samples] == [
@@ -61,7 +68,7 @@ class TestScores:
             assert sum(s.agreed for s in cut.samples) < sum(s.agreed for s in narrow.samples)
 
     async def test_answers_under_the_settings_before_are_counted_apart(self, tiny: Path, tmp_path: Path) -> None:
-        async with running_engine(tiny, tmp_path, **LOOSE) as engine:
+        async with loose(tiny, tmp_path) as engine:
             await serve(engine, requests=3, tokens=5)
             found = await scored(engine, INT8)
             assert (found.before.total, found.since.total) == (3, 4)
@@ -69,7 +76,7 @@ class TestScores:
             assert found.since.lengths[4] == 4  # 16 to 31 tokens
 
     async def test_after_the_last_one_nothing_is_held_and_the_scores_stay(self, tiny: Path, tmp_path: Path) -> None:
-        async with running_engine(tiny, tmp_path, **LOOSE) as engine:
+        async with loose(tiny, tmp_path) as engine:
             before = await scored(engine, INT8)
             await asyncio.sleep(0.5)
             await serve(engine)
@@ -81,7 +88,7 @@ class TestScores:
 
 class TestEnds:
     async def test_without_a_watch_nothing_is_held(self, tiny: Path, tmp_path: Path) -> None:
-        async with running_engine(tiny, tmp_path, **LOOSE) as engine:
+        async with loose(tiny, tmp_path) as engine:
             await engine.apply(INT8)
             await serve(engine)
             assert engine.served() is None
@@ -94,7 +101,7 @@ class TestEnds:
             assert found is not None and found.unable == FULL
 
     async def test_a_node_that_may_hold_no_text_says_so(self, tiny: Path, tmp_path: Path) -> None:
-        async with running_engine(tiny, tmp_path, score_served=False, **LOOSE) as engine:
+        async with loose(tiny, tmp_path, score_served=False) as engine:
             await engine.apply(INT8)
             engine.watch_served(WATCH)
             await serve(engine, requests=1)
@@ -103,7 +110,7 @@ class TestEnds:
             assert engine._shadow.text.take() is None
 
     async def test_other_arithmetic_ends_it_and_says_so(self, tiny: Path, tmp_path: Path) -> None:
-        async with running_engine(tiny, tmp_path, **LOOSE) as engine:
+        async with loose(tiny, tmp_path) as engine:
             await engine.apply(INT8)
             engine.watch_served(WATCH)
             await engine.apply(EngineSettings())
@@ -111,7 +118,7 @@ class TestEnds:
             assert (found.unable, found.samples) == (OTHERS, ())
 
     async def test_an_engine_shuts_down_amid_a_watch(self, tiny: Path, tmp_path: Path) -> None:
-        async with running_engine(tiny, tmp_path, **LOOSE) as engine:
+        async with loose(tiny, tmp_path) as engine:
             await engine.apply(INT8)
             engine.watch_served(WATCH)
             await serve(engine, requests=2)

@@ -27,8 +27,6 @@ pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 P = RolloutPhase
 ENOUGH = 25
-# A node whose operator lets everything pass, so that the canary's guard is what is left.
-LOOSE = {"max_kl": 1000.0, "max_perplexity_ratio": 1e9}
 PROMPTS = (
     "The weather in the mountains changes quickly, so",
     "To bake a loaf of bread you need",
@@ -46,7 +44,8 @@ def pool_lab() -> Iterator[Lab]:
 
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    async with running_engine(demo_model(), tmp_path, threads=2, **LOOSE) as running:
+    """Its operator lets everything pass, so that the canary's guard is what is left."""
+    async with running_engine(demo_model(), tmp_path, threads=2, max_kl=1000.0, max_perplexity_ratio=1e9) as running:
         yield running
 
 

@@ -215,8 +215,8 @@ class TestEdit:
     async def test_marks_the_node_as_drifted_until_the_push_comes_again(self, setup: Setup) -> None:
         await setup.keeper.apply_push(push_of(SMALL, 1))
         await setup.keeper.edit({"max_queue": 9})
-        edited = setup.keeper.observed
-        assert edited.drifted and setup.keeper.edited and setup.engine.settings.max_queue == 9
+        drifted, edited = setup.keeper.observed.drifted, setup.keeper.edited
+        assert drifted and edited and setup.engine.settings.max_queue == 9
         assert setup.engine.settings.max_batch_size == 4
         ack = await setup.keeper.apply_push(push_of(SMALL, 1))
         assert ack.outcome is AckOutcome.APPLIED and not setup.keeper.observed.drifted and not setup.keeper.edited
