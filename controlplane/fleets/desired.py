@@ -110,6 +110,13 @@ def watch_served(node: Node, *, share: float, least: int, most: int) -> None:
     node.watch, node.served = watch.model_dump(mode="json"), None
 
 
+def end_watches(session: Session, node_ids: Sequence[str]) -> None:
+    """Nobody needs to know any more how good what these nodes serve is."""
+    for node in session.scalars(select(Node).where(Node.id.in_(node_ids)).order_by(Node.id)):
+        if node.watch is not None:
+            node.watch = node.served = None
+
+
 def experiment_ends_at(node: Node) -> datetime | None:
     """When the lease of the node's experiment is over by the control plane's clock; None without one.
 

@@ -3,6 +3,7 @@
 from controlplane.fleets.desired import create_revision as create_revision
 from controlplane.fleets.desired import current_revision as current_revision
 from controlplane.fleets.desired import desired_push as desired_push
+from controlplane.fleets.desired import end_watches as end_watches
 from controlplane.fleets.desired import experiment_ends_at as experiment_ends_at
 from controlplane.fleets.desired import owe_push as owe_push
 from controlplane.fleets.desired import set_desired as set_desired

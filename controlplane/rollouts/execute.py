@@ -61,6 +61,8 @@ def _carry_out(
     match action:
         case Move():
             _move(session, rollout, action, now)
+            if seen.answers_at_stake and action.to.is_terminal:
+                fleets.end_watches(session, seen.plan.canary)
         case NextWave():
             rollout.step = action.step
             _tell(session, rollout, EventKind.ROLLOUT_PROMOTING, action.message, now, data={"wave": action.step})

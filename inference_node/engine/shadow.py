@@ -48,6 +48,7 @@ class _Scores:
     kl_p99: float | None = None
     broken: int = 0
     unable: str | None = None
+    reference: Store | None = None
 
     def take(self, seen: Places) -> None:
         places = seen.divergences.float()
@@ -73,7 +74,6 @@ class Shadow:
         self._runner, self._reconfigurer, self._settings, self._aside = runner, reconfigurer, settings, aside
         self._allowed = allowed
         self._scores: _Scores | None = None
-        self._reference: Store | None = None
         self._task: asyncio.Task[None] | None = None
 
     def watch(self, watch: ServedWatch | None) -> None:
@@ -134,7 +134,7 @@ class Shadow:
             scores.unable = f"{type(error).__name__}: {error}"[:300]
             log.exception("served_not_scored")
         finally:
-            self._reference = None
+            scores.reference = None
             if self._scores is scores:
                 self.text.close()
         scored = len(scores.samples)
@@ -146,11 +146,10 @@ class Shadow:
     def _score(self, window: Window, scores: _Scores) -> None:
         hardware.step_back()
         level = scores.level
-        if self._reference is None:
-            self._reference = self._reconfigurer.full_precision(level.precision)
-        reference = Numerics(self._reference, None)
+        store = scores.reference or self._reconfigurer.full_precision(level.precision)
+        scores.reference = store
         try:
-            full = look_up([window], lambda tokens: self._logits(tokens, reference))
+            full = look_up([window], lambda tokens: self._logits(tokens, Numerics(store, None)))
         except NotMeasurable:
             return  # where full precision says nothing, nothing is said of the settings
         try:

@@ -99,6 +99,7 @@ class TestWhatFollows:
         kl = next(each for each in look.measurements if each["metric"] == "served_kl")
         assert (look.verdict, kl["verdict"], kl["samples_canary"]) == ("PASS", "PASS", 30)
         assert kl["ci_low"] < kl["canary"] < kl["ci_high"] < kl["margin"]
+        assert asked(pool_lab) == []  # and the canary may stop
 
     @pytest.mark.parametrize("answers", [Answers.BAD, Answers.BROKEN])
     def test_bad_ones_are_taken_back_before_the_look(self, pool_lab: Lab, answers: Answers) -> None:
