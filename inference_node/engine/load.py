@@ -1,7 +1,7 @@
 """From a model folder to an engine ready to step: reads, prepares the first precision, sizes the cache, warms up and probes."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -116,6 +116,7 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     hardware.keep_freed_memory()
 
     max_model_len = min(config.max_model_len, spec.max_positions)
+    spec = replace(spec, max_positions=max_model_len)  # no rotation is kept for places that no request can reach
     kv_room = kv_room_bytes(spec, settings.precision, copies=max(memories) + 1)
     kv_tokens = cache_tokens(config, spec, max_model_len, kv_room, settings.kv_precision, len(placements))
     num_blocks = kv_tokens // len(placements) // config.block_size  # of each replica

@@ -133,6 +133,9 @@ class NativeForward:
             self._library.call("tt_step", self._engine, store.handle, ctypes.byref(step))
         if pruner is not None and kept is not None:
             pruner.feed(kept, self._widths, row)
+        if (cap := self._spec.logit_softcap) is not None:  # it rises, so the likeliest stays the likeliest
+            best_logit = best_logit.div_(cap).tanh_().mul_(cap)
+            logits = None if logits is None else logits.div_(cap).tanh_().mul_(cap)
         return NativeOutput(best.tolist(), best_logit.tolist(), logits)
 
     def watched(

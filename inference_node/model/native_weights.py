@@ -1,6 +1,6 @@
 """A model's weights in the layouts of the native kernels: bf16 panels, or the planes that int8 and int4 share.
 
-Covers the families that `why_not` does not name; fp32 and all others run from `weights.WeightStore`.
+Covers every family of `model.families`, if `why_not` finds nothing; fp32 and all else run from `weights.WeightStore`.
 """
 
 import ctypes
@@ -14,10 +14,11 @@ from torch import Tensor
 from inference_node.contract.settings import Precision
 from inference_node.kernels.native.build import NativeUnavailable
 from inference_node.kernels.native.library import LayerArgs, Library, LinearArgs, ModelArgs, PackedArgs, load
-from inference_node.model import tensors
+from inference_node.model import rope, tensors
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.huge_pages import HugePages
-from inference_node.model.spec import ModelSpec, inverse_frequencies
+from inference_node.model.rope import Rope
+from inference_node.model.spec import Activation, ModelSpec
 from inference_node.model.tensors import LayerTensors, ModelTensors
 from inference_node.model.weights import Arithmetic
 
@@ -35,8 +36,8 @@ def why_not(spec: ModelSpec) -> str | None:
     library = load()
     if isinstance(library, NativeUnavailable):
         return str(library)
-    if not spec.has_llama_layers:
-        return f"the kernels cover layers like Llama's, and {spec.family} has others"
+    if spec.foreign is not None:
+        return spec.foreign.reason
     if spec.head_dim % 64:
         return f"the kernels take heads of a multiple of 64 channels, this model's have {spec.head_dim}"
     return None
@@ -154,9 +155,11 @@ class NativeLayer:
     q_norm: Tensor | None
     k_norm: Tensor | None
     output: Matrix
+    attention_out_norm: Tensor | None
     mlp_norm: Tensor
     gate_up: Matrix
     down: Matrix
+    mlp_out_norm: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,14 +185,19 @@ class NativeStore:
 
     arithmetic = Arithmetic(torch.bfloat16, torch.bfloat16, torch.bfloat16, 2.0)
 
-    def __init__(self, spec: ModelSpec, precision: Precision, weights: NativeWeights, turns: Tensor) -> None:
+    def __init__(self, spec: ModelSpec, precision: Precision, weights: NativeWeights, turns: "Turns") -> None:
         self.precision, self.weights = precision, weights
         self.turns = turns
         self.nbytes = sum(matrix.nbytes(precision) for matrix in weights.matrices())
         if weights.embedding is not None:
             self.nbytes += weights.embedding.nbytes
         library = _library()
-        self._layers = (LayerArgs * len(weights.layers))(*(_layer(layer, precision) for layer in weights.layers))
+        self._layers = (LayerArgs * len(weights.layers))(
+            *(
+                _layer(layer, precision, turns.of(spec.window(index)), spec.window(index))
+                for index, layer in enumerate(weights.layers)
+            )
+        )
         arguments = ModelArgs(
             hidden=spec.hidden_size,
             heads=spec.num_heads,
@@ -198,9 +206,12 @@ class NativeStore:
             middle=spec.intermediate_size,
             vocabulary=spec.vocab_size,
             num_layers=spec.num_layers,
+            gelu=int(spec.activation is Activation.GELU_TANH),
             eps=spec.norm_eps,
+            attention_scale=spec.attention_scale,
+            # Rounded as the model was trained: 33.9 for Gemma 3's 1152 channels becomes 34.
+            embedding_scale=float(torch.tensor(spec.embedding_scale, dtype=torch.bfloat16)),
             norm=weights.norm.data_ptr(),
-            turns=turns.data_ptr(),
             embedding=_address(weights.embedding),
             head=weights.head.args(precision),
             layers=self._layers,
@@ -236,7 +247,7 @@ def build(
         embedding=None if head is None else embedding.to(torch.bfloat16, copy=True).contiguous(),
     )
     progress(1.0)
-    return NativeStore(spec, precision, weights, _turns(spec))
+    return NativeStore(spec, precision, weights, Turns.of_model(spec))
 
 
 class _Packer:
@@ -256,9 +267,11 @@ class _Packer:
             q_norm=found.q_norm,
             k_norm=found.k_norm,
             output=self.matrix(found.output),
+            attention_out_norm=_channels_if(found.attention_out_norm),
             mlp_norm=_channels(found.mlp_norm),
             gate_up=self.matrix(found.gate_up, self._gates_beside(found.gate_up.weight.shape[0] // 2)),
             down=self.matrix(found.down),
+            mlp_out_norm=_channels_if(found.mlp_out_norm),
         )
 
     def matrix(self, matrix: tensors.Matrix, order: Tensor | None = None) -> Matrix:
@@ -287,16 +300,45 @@ def _channels(gain: Tensor) -> Tensor:
     return torch.nn.functional.pad(gain, (0, -len(gain) % CHANNELS)).contiguous()
 
 
-def _turns(spec: ModelSpec) -> Tensor:
-    """[positions, 2, D]: cosines, then sines, of each pair of neighbours twice."""
-    angles = torch.outer(torch.arange(spec.max_positions, dtype=torch.float32), inverse_frequencies(spec))
-    return torch.stack((angles.cos(), angles.sin()), dim=1).repeat_interleave(2, dim=-1).contiguous()
+def _channels_if(gain: Tensor | None) -> Tensor | None:
+    return None if gain is None else _channels(gain)
 
 
-def _layer(layer: NativeLayer, precision: Precision) -> LayerArgs:
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Rotations of queries and keys, [positions, 2, D] fp32: cosines, then sines, of each pair of neighbours twice.
+
+    local: of layers with a window, where those turn otherwise.
+    """
+
+    whole: Tensor
+    local: Tensor
+
+    @classmethod
+    def of_model(cls, spec: ModelSpec) -> "Turns":
+        whole = _turns(spec, spec.rope)
+        return cls(whole, whole if spec.local_rope is None else _turns(spec, spec.local_rope))
+
+    def of(self, window: int) -> Tensor:
+        return self.local if window else self.whole
+
+
+def _turns(spec: ModelSpec, turning: Rope) -> Tensor:
+    speeds = rope.speeds(turning, spec.head_dim)
+    angles = torch.outer(torch.arange(spec.max_positions, dtype=torch.float32), speeds)
+    # Pairs that stand still stay what they are.
+    gains = torch.where(speeds > 0, rope.gain(turning), 1.0)
+    return torch.stack((angles.cos() * gains, angles.sin() * gains), dim=1).repeat_interleave(2, dim=-1).contiguous()
+
+
+def _layer(layer: NativeLayer, precision: Precision, turns: Tensor, window: int) -> LayerArgs:
     return LayerArgs(
         attention_norm=layer.attention_norm.data_ptr(),
         mlp_norm=layer.mlp_norm.data_ptr(),
+        attention_out_norm=_address(layer.attention_out_norm),
+        mlp_out_norm=_address(layer.mlp_out_norm),
+        turns=turns.data_ptr(),
+        window=window,
         q_norm=_address(layer.q_norm),
         k_norm=_address(layer.k_norm),
         qkv=layer.qkv.args(precision),

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from inference_node.model import rope
 from inference_node.model.errors import ModelInvalid, ModelNotFound, ModelUnsupported
@@ -141,23 +140,6 @@ class ModelSpec:
         return FAMILIES[self.family]
 
     @property
-    def has_llama_layers(self) -> bool:
-        """Whether a layer does what Llama's, Qwen 2's or Qwen 3's does, and its tensors are named and laid out like theirs."""
-        return (
-            self.foreign is None
-            and self.layout.names == FAMILIES["llama"].names
-            and not self.layout.interleaved_rope
-            and not self.windows
-            and self.activation is Activation.SILU
-            and not self.sandwich_norms
-            and self.norm_offset == 0
-            and self.embedding_scale == 1
-            and self.query_scale is None
-            and self.logit_softcap is None
-            and rope.gain(self.rope) == 1
-        )
-
-    @property
     def attention_scale(self) -> float:
         """What products of queries and keys are multiplied with."""
         return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
@@ -193,11 +175,6 @@ class ModelSpec:
         """In eight bits with the scale that goes with each head's entries: two bytes on a CPU, four on a GPU."""
         scale = {torch.int8: SCALE_BYTES, torch.float8_e4m3fn: 4}.get(dtype, 0)
         return 2 * self.num_layers * self.num_key_heads * (self.head_dim * dtype.itemsize + scale)
-
-
-def inverse_frequencies(spec: ModelSpec) -> Tensor:
-    """Turning speed of each channel pair in layers without a window: [D/2] fp32, radians per token, 0 where it stands still."""
-    return rope.speeds(spec.rope, spec.head_dim)
 
 
 def _option(given: bool | None, text: Mapping[str, Any], key: str) -> bool:

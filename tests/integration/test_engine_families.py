@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from inference_node.contract.messages import RejectCode
-from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
 from inference_node.engine.async_engine import AsyncEngine
 from inference_node.engine.errors import SettingsRefused
+from inference_node.kernels.native.build import NativeUnavailable
+from inference_node.kernels.native.library import load
 from tests.support.engines import Answered, ask, running_engine
 from tests.support.models import oracle_logits, save_tiny_model
 
@@ -51,6 +53,24 @@ async def test_every_way_gives_the_greedy_tokens_of_transformers(shape: str, tmp
         assert engine.stats().preemptions > 0
         for tokens, answer in zip(asked, crowd, strict=True):
             assert_greedy(folder, tokens, answer)
+
+
+@pytest.mark.skipif(isinstance(load(), NativeUnavailable), reason=f"no native kernels here: {load()}")
+@pytest.mark.parametrize("shape", ["glm-native", "glm4-native", "gemma3-native", "mistral-native-window"])
+async def test_native_steps_answer_alike_whatever_way_it_took(shape: str, tmp_path: Path) -> None:
+    """In int8 with narrow keys and values, over cached prefixes and through preemption: the tokens of each request alone."""
+    folder, asked = save_tiny_model(tmp_path / "model", shape), [prompt(i) for i in range(4)]
+    settings = EngineSettings(precision=Precision.INT8, kv_precision=KvPrecision.INT8, max_batched_tokens=64)
+    async with running_engine(folder, tmp_path, settings, max_model_len=256, kv_tokens=512) as engine:
+        alone = [await ask(engine, f"a{i}", p, max_tokens=60, ignore_eos=True) for i, p in enumerate(asked)]
+        crowd = await ask_all(engine, asked, "crowd", 60)
+        assert engine.stats().preemptions > 0
+        assert [answer.tokens for answer in crowd] == [answer.tokens for answer in alone]
+        pruned = engine.settings.replace(pruning_threshold=0.3, precision=Precision.INT4)
+        await engine.apply(pruned, force=True)
+        narrow = [await ask(engine, f"n{i}", p, max_tokens=20, ignore_eos=True) for i, p in enumerate(asked)]
+        together = await ask_all(engine, asked, "together", 20)
+        assert [answer.tokens for answer in together] == [answer.tokens for answer in narrow]
 
 
 class TestForeign:

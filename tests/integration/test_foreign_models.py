@@ -79,7 +79,6 @@ class TestSpec:
         assert (spec.num_layers, spec.num_heads, spec.num_key_heads, spec.head_dim) == (4, 4, 2, 16)
         assert spec.windows == (40, 40, 40, 0)
         assert (spec.vocab_size, spec.max_positions, spec.eos_token_ids) == (272, 512, frozenset({256}))
-        assert not spec.has_llama_layers
 
     def test_counts_what_the_module_holds(self, tmp_path: Path) -> None:
         folder = save_tiny_model(tmp_path, "gpt_neox")

@@ -26,7 +26,18 @@ from inference_node.pruning.observe import Observer
 from inference_node.pruning.prune import Pruner
 from tests.support.models import oracle_logits, save_tiny_model
 
-SHAPES = ("llama-native", "llama-native-tied-deep", "llama-native-biases", "qwen3-native")
+SHAPES = (
+    "llama-native",
+    "llama-native-tied-deep",
+    "llama-native-biases",
+    "llama-native-yarn",
+    "qwen3-native",
+    "mistral-native-window",
+    "glm-native",
+    "glm4-native",
+    "gemma3-native",
+    "gemma3-native-softcap",
+)
 KV = (KvPrecision.MODEL, KvPrecision.INT8)
 PRECISIONS = (Precision.BF16, Precision.INT8, Precision.INT4)
 TOKENS = torch.randint(0, 256, (150,), generator=torch.Generator().manual_seed(1)).tolist()
@@ -81,6 +92,13 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Native]:
     return {precision: Native(path, precision) for precision in PRECISIONS}
 
 
+@pytest.fixture(scope="module", params=["llama-native-tied-deep", "glm4-native", "gemma3-native"])
+def various(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, Native]:
+    """Norms where they are in Llama, and behind what is summed, with and without windows."""
+    path = save_tiny_model(tmp_path_factory.mktemp("native"), request.param)
+    return {precision: Native(path, precision) for precision in PRECISIONS}
+
+
 @pytest.fixture(autouse=True)
 def _few_threads() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -126,19 +144,19 @@ class TestRowsStandAlone:
     @SLOW_SETUP
     @given(data=st.data())
     def test_chunks_company_threads_and_blocks_change_no_bit(
-        self, llama: dict[Precision, Native], precision: Precision, kv: KvPrecision, data: st.DataObject
+        self, various: dict[Precision, Native], precision: Precision, kv: KvPrecision, data: st.DataObject
     ) -> None:
         chunks: list[int] = []
         while (left := len(TOKENS) - sum(chunks)) > 0:
             chunks.append(data.draw(st.integers(1, min(left, 70))))
-        found = llama[precision].logits(
+        found = various[precision].logits(
             chunks,
             threads=data.draw(st.integers(1, 3)),
             block_size=data.draw(st.sampled_from([16, 32])),
             beside=data.draw(st.integers(0, 40)),
             kv=kv,
         )
-        assert torch.equal(found, llama[precision].logits([len(TOKENS)], kv=kv))
+        assert torch.equal(found, various[precision].logits([len(TOKENS)], kv=kv))
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_nor_do_they_where_weights_lie_to_one_side(self, precision: Precision, tmp_path: Path) -> None:
@@ -158,10 +176,10 @@ class TestRowsStandAlone:
 
     @pytest.mark.parametrize("precision", PRECISIONS)
     def test_what_is_skipped_is_what_would_have_been_zero(
-        self, llama: dict[Precision, Native], precision: Precision
+        self, various: dict[Precision, Native], precision: Precision
     ) -> None:
         """One row walks along the inputs that are left; many rows multiply by zeros."""
-        native = llama[precision]
+        native = various[precision]
         pruner = Pruner(torch.tensor([0.8, 0.1, 0.8, 0.3]).expand(native.spec.num_layers, -1))
         alone = native.logits([1] * len(TOKENS), pruner=pruner)
         share = pruner.ratio

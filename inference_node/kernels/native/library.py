@@ -27,7 +27,9 @@ class LinearArgs(Structure):
 
 class LayerArgs(Structure):
     _fields_ = [
-        *((name, c_void_p) for name in ("attention_norm", "mlp_norm", "q_norm", "k_norm")),
+        *((name, c_void_p) for name in ("attention_norm", "mlp_norm", "attention_out_norm", "mlp_out_norm")),
+        *((name, c_void_p) for name in ("q_norm", "k_norm", "turns")),
+        ("window", c_int64),
         *((name, LinearArgs) for name in ("qkv", "output", "gate_up", "down")),
         ("norms", c_void_p * SITES),
     ]
@@ -36,8 +38,9 @@ class LayerArgs(Structure):
 class ModelArgs(Structure):
     _fields_ = [
         *((name, c_int64) for name in ("hidden", "heads", "key_heads", "dim", "middle", "vocabulary", "num_layers")),
-        ("eps", c_double),
-        *((name, c_void_p) for name in ("norm", "turns", "embedding")),
+        ("gelu", c_int64),
+        *((name, c_double) for name in ("eps", "attention_scale", "embedding_scale")),
+        *((name, c_void_p) for name in ("norm", "embedding")),
         ("head", LinearArgs),
         ("layers", POINTER(LayerArgs)),
     ]

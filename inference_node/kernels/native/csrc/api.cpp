@@ -44,15 +44,16 @@ struct LinearArgs {
 };
 
 struct LayerArgs {
-  const float *attention_norm, *mlp_norm, *q_norm, *k_norm;
+  const float *attention_norm, *mlp_norm, *attention_out_norm, *mlp_out_norm, *q_norm, *k_norm, *turns;
+  int64_t window;
   LinearArgs qkv, output, gate_up, down;
   const float* norms[4];
 };
 
 struct ModelArgs {
-  int64_t hidden, heads, key_heads, dim, middle, vocabulary, num_layers;
-  double eps;
-  const float *norm, *turns;
+  int64_t hidden, heads, key_heads, dim, middle, vocabulary, num_layers, gelu;
+  double eps, attention_scale, embedding_scale;
+  const float* norm;
   const uint16_t* embedding;
   LinearArgs head;
   const LayerArgs* layers;
@@ -105,8 +106,10 @@ void* tt_model_new(const ModelArgs* args) {
     model->middle = static_cast<int>(args->middle);
     model->vocabulary = static_cast<int>(args->vocabulary);
     model->eps = static_cast<float>(args->eps);
+    model->attention_scale = static_cast<float>(args->attention_scale);
+    model->embedding_scale = static_cast<float>(args->embedding_scale);
+    model->gelu = args->gelu != 0;
     model->norm = args->norm;
-    model->turns = args->turns;
     model->embedding = args->embedding;
     model->head = linear(args->head);
     for (int64_t i = 0; i < args->num_layers; ++i) {
@@ -114,6 +117,10 @@ void* tt_model_new(const ModelArgs* args) {
       Layer layer;
       layer.attention_norm = from.attention_norm;
       layer.mlp_norm = from.mlp_norm;
+      layer.attention_out_norm = from.attention_out_norm;
+      layer.mlp_out_norm = from.mlp_out_norm;
+      layer.turns = from.turns;
+      layer.window = static_cast<int>(from.window);
       layer.q_norm = from.q_norm;
       layer.k_norm = from.k_norm;
       layer.qkv = linear(from.qkv);

@@ -1,7 +1,8 @@
 // Attention over a paged cache, for prompts and single tokens alike.
 //
-// Keys are taken 32 at a time from position 0 on, with a running maximum (Milakov & Gimelshein, "Online normalizer calculation for
-// softmax", 2018), so a row's sums have one order, whatever its company.
+// Keys are taken 32 at a time, in rounds that begin at multiples of 32, with a running maximum (Milakov & Gimelshein, "Online
+// normalizer calculation for softmax", 2018), so a row's sums have one order, whatever its company. A layer with a window begins at
+// the round of the first key that the task's first token sees; rounds in which a row sees nothing leave it as it is.
 //
 // Keys and values of 8 bits are whole numbers, which bf16 holds exactly: they are opened to it and multiplied as they are. A key's
 // scale goes onto its scores, a value's onto the weight that it gets. So what is summed, and in which order, is the same for every
@@ -57,7 +58,8 @@ class AttentionScratch {
   // Before each step: what was opened of the cache may be others' by now.
   void forget() { opened_pages_ = nullptr; }
 
-  void run(bool amx, const AttentionTask& task, const Run& run, const KvLayout& kv, const bf16* q, size_t q_stride, int fold) {
+  // window: how many keys a token sees, its own the last; 0 for all.
+  void run(bool amx, const AttentionTask& task, const Run& run, const KvLayout& kv, const bf16* q, size_t q_stride, int fold, int window) {
     const int dim = kv.dim;
     q_ = q_buffer_.get<bf16>(static_cast<size_t>(kTileRows) * dim);
     out = out_buffer_.get<float>(static_cast<size_t>(kTileRows) * dim);
@@ -66,10 +68,13 @@ class AttentionScratch {
       std::memcpy(q_ + r * dim, q + (run.row + token) * q_stride + head * dim, dim * sizeof(bf16));
     }
     const int keys = run.start + (task.first + task.rows - 1) / fold + 1;
+    const int hidden = window ? std::max(0, run.start + task.first / fold + 1 - window) : 0;  // keys that no row sees any more
+    const int begin = hidden / kKeys * kKeys;
+    for (int r = 0; r < task.rows; ++r) largest_[r] = -INFINITY, _mm512_store_ps(total_ + r * 16, _mm512_setzero_ps());
     const bool in_tiles = amx && dim <= 64;  // all sums of a task fit into four tiles
     in_tiles ? zero_tiles() : void(std::memset(out, 0, sizeof(float) * task.rows * dim));
-    if (kv.narrow) begin_opening(task, run, kv);
-    for (int key = 0; key < keys; key += kKeys) {
+    if (kv.narrow) begin_opening(task, run, kv, begin);
+    for (int key = begin; key < keys; key += kKeys) {
       if (run.count == 1 && key + 2*kKeys < keys) load_ahead(task, run, kv, key + 2*kKeys, keys);
       const bf16* v;
       bool grew;
@@ -78,7 +83,7 @@ class AttentionScratch {
         for (int half = 0; half < 2 && key + half * 16 < keys; ++half) score(amx, opened.keys + half * 16 * dim, half, task.rows, dim);
         // While the scores are on their way.
         if (run.count == 1 && key + kKeys < keys) open(task, run, kv, key + kKeys);
-        grew = weigh<true>(task, run.start - key, fold, key == 0, opened.scales);
+        grew = weigh<true>(task, run.start - key, fold, window, opened.scales);
         v = opened.values;
       } else {
         v = values(task, run, kv, key, keys);
@@ -87,7 +92,7 @@ class AttentionScratch {
           const bf16* k = kv.keys(run.table[at / kv.block_size], task.head) + static_cast<size_t>(at % kv.block_size) * dim;
           score(amx, k, half, task.rows, dim);
         }
-        grew = weigh<false>(task, run.start - key, fold, key == 0, nullptr);
+        grew = weigh<false>(task, run.start - key, fold, window, nullptr);
       }
       if (in_tiles) {
         if (grew) rescale_tiles(task.rows, dim);
@@ -118,16 +123,16 @@ class AttentionScratch {
 
   // Room for what a task reads. The tiles of one prompt read the same keys over and over, so those stay open from task to task; a
   // single token reads each once, through room for one round.
-  void begin_opening(const AttentionTask& task, const Run& run, const KvLayout& kv) {
-    const bool keeps = run.count > 1;
-    if (keeps && kv.pages == opened_pages_ && task.run == opened_run_ && task.head == opened_head_) return;
+  void begin_opening(const AttentionTask& task, const Run& run, const KvLayout& kv, int begin) {
+    const bool keeps = run.count > 1, is_same = kv.pages == opened_pages_ && task.run == opened_run_ && task.head == opened_head_;
+    if (keeps && is_same && begin >= opened_from_ && begin <= opened_keys_) return;
     const int rounds = keeps ? ceil_div(run.start + run.count, kKeys) : 2;
     opened_ = opened_buffer_.get<bf16>(static_cast<size_t>(rounds) * 2 * kKeys * kv.dim);
     opened_scales_ = scales_buffer_.get<float>(static_cast<size_t>(rounds) * 2 * kKeys);
     opened_pages_ = keeps ? kv.pages : nullptr;
     opened_run_ = task.run;
     opened_head_ = task.head;
-    opened_keys_ = 0;
+    opened_from_ = opened_keys_ = begin;
   }
 
   Opened open(const AttentionTask& task, const Run& run, const KvLayout& kv, int key) {
@@ -173,15 +178,22 @@ class AttentionScratch {
     _tile_stored(5, scores_[half], 64);
   }
 
-  // Scores to weights. `ahead`: how many keys of this round the first token of the run sees, less one. Returns whether some row's
-  // sums must be multiplied by scale_ first. scales: of narrow keys, then of narrow values.
+  static uint32_t first_keys(int count) { return count >= kKeys ? 0xffffffffu : count <= 0 ? 0u : (1u << count) - 1; }
+
+  // Scores to weights. `ahead`: how many keys of this round the first token of the run sees, less one, without a window. Returns
+  // whether some row's sums must be multiplied by scale_ first. scales: of narrow keys, then of narrow values.
   template <bool kNarrow>
-  bool weigh(const AttentionTask& task, int ahead, int fold, bool first, const float* scales) {
+  bool weigh(const AttentionTask& task, int ahead, int fold, int window, const float* scales) {
     bool grew = false;
     const __m512 gone = _mm512_set1_ps(-INFINITY);
     for (int r = 0; r < task.rows; ++r) {
       const int visible = ahead + (task.first + r) / fold + 1;
-      const uint32_t mask = visible >= kKeys ? 0xffffffffu : visible <= 0 ? 0u : (1u << visible) - 1;
+      const uint32_t mask = first_keys(visible) & ~(window ? first_keys(visible - window) : 0u);
+      scale_[r] = 1.0f;
+      if (window && !mask) {  // behind this row's window, or ahead of it
+        _mm512_store_si512(weights_ + r * kKeys, _mm512_setzero_si512());
+        continue;
+      }
       const __mmask16 low = static_cast<__mmask16>(mask), high = static_cast<__mmask16>(mask >> 16);
       __m512 a = _mm512_load_ps(scores_[0] + r * 16), b = _mm512_load_ps(scores_[1] + r * 16);
       if (kNarrow) {
@@ -190,12 +202,10 @@ class AttentionScratch {
       }
       a = _mm512_mask_mov_ps(gone, low, a);
       b = _mm512_mask_mov_ps(gone, high, b);
-      __m512 total = _mm512_setzero_ps();
-      if (first) {
+      __m512 total = _mm512_load_ps(total_ + r * 16);
+      if (largest_[r] == -INFINITY) {
         largest_[r] = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
       } else {
-        total = _mm512_load_ps(total_ + r * 16);
-        scale_[r] = 1.0f;
         const __m512 limit = _mm512_set1_ps(largest_[r] + kSlack);
         if (_mm512_cmp_ps_mask(_mm512_max_ps(a, b), limit, _CMP_GT_OQ)) {
           const float now = _mm512_reduce_max_ps(_mm512_max_ps(a, b));
@@ -313,7 +323,7 @@ class AttentionScratch {
   float* opened_scales_ = nullptr;
   // Whose keys are open, and how many of them. The pages are one layer's.
   const uint8_t* opened_pages_ = nullptr;
-  int opened_run_ = 0, opened_head_ = 0, opened_keys_ = 0;
+  int opened_run_ = 0, opened_head_ = 0, opened_from_ = 0, opened_keys_ = 0;
   float largest_[kTileRows], scale_[kTileRows];
   alignas(64) float scores_[2][kTileRows * 16] = {};
   alignas(64) float part_[kTileRows * 16];

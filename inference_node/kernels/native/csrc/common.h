@@ -94,14 +94,23 @@ inline __m512 exp2_ps(__m512 x) {
   return _mm512_scalef_ps(p, whole);
 }
 
-// x / (1 + e^-x).
-inline __m512 silu_ps(__m512 x) {
-  const __m512 scaled = _mm512_mul_ps(_mm512_abs_ps(x), _mm512_set1_ps(-1.4426950408889634f));
-  const __m512 e = exp2_ps(scaled);  // e^-|x|, never overflows
+// x / (1 + e^-z).
+inline __m512 opened_ps(__m512 x, __m512 z) {
+  const __m512 scaled = _mm512_mul_ps(_mm512_abs_ps(z), _mm512_set1_ps(-1.4426950408889634f));
+  const __m512 e = exp2_ps(scaled);  // e^-|z|, never overflows
   const __m512 sum = _mm512_add_ps(_mm512_set1_ps(1.0f), e);
-  const __mmask16 negative = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_LT_OQ);
+  const __mmask16 negative = _mm512_cmp_ps_mask(z, _mm512_setzero_ps(), _CMP_LT_OQ);
   const __m512 above = _mm512_mask_mul_ps(x, negative, x, e);
   return _mm512_div_ps(above, sum);
+}
+
+inline __m512 silu_ps(__m512 x) { return opened_ps(x, x); }
+
+// The tanh form of GELU (Hendrycks & Gimpel, "Gaussian Error Linear Units", 2016): x (1 + tanh u) / 2 is x / (1 + e^-2u).
+inline __m512 gelu_ps(__m512 x) {
+  const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
+  const __m512 u = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044715f), x);
+  return opened_ps(x, _mm512_mul_ps(u, _mm512_set1_ps(2 * 0.7978845608028654f)));
 }
 
 // Memory that grows and never shrinks, on 64-byte borders. Contents are lost when it grows.

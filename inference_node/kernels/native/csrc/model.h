@@ -24,8 +24,11 @@ struct Linear {
 };
 
 struct Layer {
-  const float *attention_norm = nullptr, *mlp_norm = nullptr;  // [C]
-  const float *q_norm = nullptr, *k_norm = nullptr;            // [D], or null
+  const float *attention_norm = nullptr, *mlp_norm = nullptr;          // [C]
+  const float *attention_out_norm = nullptr, *mlp_out_norm = nullptr;  // [C], or null
+  const float *q_norm = nullptr, *k_norm = nullptr;                    // [D], or null
+  const float* turns = nullptr;  // [positions][2][D]: cosines, then sines, each twice in a row
+  int window = 0;                // how many tokens back it sees, itself included; 0 for all
   Linear qkv, output, gate_up, down;
   const float* norms[kSites] = {};  // [inputs] of each site: what an activation's size is multiplied by before it is compared
 };
@@ -33,8 +36,10 @@ struct Layer {
 struct Model {
   int hidden = 0, heads = 0, key_heads = 0, dim = 0, middle = 0, vocabulary = 0;
   float eps = 0;
+  float attention_scale = 0;  // what products of queries and keys are multiplied with
+  float embedding_scale = 1;
+  bool gelu = false;          // what gates go through; else SiLU
   const float* norm = nullptr;
-  const float* turns = nullptr;      // [positions][2][D]: cosines, then sines, each twice in a row
   const bf16* embedding = nullptr;   // [V][C]; null: read from the head
   Linear head;
   std::vector<Layer> layers;

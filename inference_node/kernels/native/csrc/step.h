@@ -79,10 +79,17 @@ class Forward {
 
   enum Adder { kOutput, kDown };  // matrices whose products go onto the rows
 
+  // What a part of a layer left for the rows that nobody has added yet: the second halves of sums, or, where a norm comes before
+  // they are added, all of them. None but `rest` where there is no norm.
+  struct Left {
+    const float *sums = nullptr, *rest = nullptr, *norm = nullptr;
+    explicit operator bool() const { return rest || norm; }
+  };
+
   struct Local {
     ScratchQ scratch;
     AttentionScratch attention;
-    Buffer row;
+    Buffer row, sum;
     Rows into;  // of a step of one row, which every thread prepares for itself
     std::vector<float> best_logit;
     std::vector<int32_t> best;
@@ -95,7 +102,10 @@ class Forward {
     attention_ = m.heads * m.dim;
     qkv_width_ = m.layers[0].qkv.panels() * m.layers[0].qkv.panel();
     x_ = x_buffer_.get<float>(static_cast<size_t>(rows_) * hidden_);
-    for (int i = 0; i < 2; ++i) rest_[i] = rest_buffer_[i].get<float>(static_cast<size_t>(rows_) * hidden_);
+    for (int i = 0; i < 2; ++i) {
+      rest_[i] = rest_buffer_[i].get<float>(static_cast<size_t>(rows_) * hidden_);
+      sums_[i] = m.layers[0].attention_out_norm ? sums_buffer_[i].get<float>(static_cast<size_t>(rows_) * hidden_) : nullptr;
+    }
     qkv_ = qkv_buffer_.get<float>(static_cast<size_t>(rows_) * qkv_width_);
     q_ = q_buffer_.get<bf16>(static_cast<size_t>(rows_) * attention_);
     const auto form = [&](int rows) {
@@ -133,8 +143,8 @@ class Forward {
     team_.barrier();
     for (int layer = 0; layer < static_cast<int>(m.layers.size()); ++layer) {
       const Layer& w = m.layers[layer];
-      const float* rest = layer ? rest_of(m.layers[layer - 1].down, kDown) : nullptr;
-      const Rows& attending = enter(id, local, layer, w.attention_norm, kAttentionIn, rest);
+      Left left = layer ? left_by_mlp(m.layers[layer - 1]) : Left{};
+      const Rows& attending = enter(id, local, layer, w.attention_norm, kAttentionIn, left);
       multiply(id, local, w.qkv, w.output, attending, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
         keep(w.qkv, panel, row, rows, tiles, qkv_, qkv_width_);
       });
@@ -146,25 +156,26 @@ class Forward {
       attend(id, local, layer);
       team_.barrier();
       multiply(id, local, w.output, w.gate_up, mixed_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
-        add(w.output, kOutput, rest, panel, split, row, rows, tiles);
+        add(w.output, kOutput, left, panel, split, row, rows, tiles);
       });
       team_.barrier();
-      rest = rest_of(w.output, kOutput);
-      const Rows& thinking = enter(id, local, layer, w.mlp_norm, kMlpIn, rest);
+      left = left_by_attention(w);
+      const Rows& thinking = enter(id, local, layer, w.mlp_norm, kMlpIn, left);
       multiply(id, local, w.gate_up, w.down, thinking, rows_, [&](int panel, int, int row, int rows, const float* tiles) {
         gate(local, layer, panel, row, rows, tiles);
       });
       team_.barrier();
       multiply(id, local, w.down, layer + 1 < static_cast<int>(m.layers.size()) ? m.layers[layer + 1].qkv : m.head, middle_, rows_, [&](int panel, int split, int row, int rows, const float* tiles) {
-        add(w.down, kDown, rest, panel, split, row, rows, tiles);
+        add(w.down, kDown, left, panel, split, row, rows, tiles);
       });
       team_.barrier();
     }
     const int sampled = static_cast<int>(step_->sampled_rows);
     if (sampled == 0) return leave();
     each_row(id, sampled, [&](int row) {
-      if (const float* rest = rest_of(m.layers.back().down, kDown)) complete(step_->sampled[row], rest);
-      normalize(x_ + step_->sampled[row] * hidden_, m.norm, [&](int at, __m512 (&x)[4]) { head_.put(row, at, x); });
+      float* x = rows_ == 1 && has_out_norms() ? local.row.get<float>(hidden_) : x_ + step_->sampled[row] * hidden_;
+      complete(local, x, step_->sampled[row], left_by_mlp(m.layers.back()));
+      normalize(x, m.norm, [&](int at, __m512 (&y)[4]) { head_.put(row, at, y); });
     });
     team_.barrier();
     multiply(id, local, m.head, m.layers[0].qkv, head_, sampled, [&](int panel, int, int row, int rows, const float* tiles) {
@@ -192,6 +203,7 @@ class Forward {
       } else {
         unpack_row(m.head.exact, token, to);
       }
+      for (int c = 0; m.embedding_scale != 1 && c < m.hidden; ++c) to[c] *= m.embedding_scale;
     });
   }
 
@@ -248,32 +260,50 @@ class Forward {
     }
   }
 
-  // Where `add` left the second halves of a matrix's sums; null when it left none.
-  const float* rest_of(const Linear& w, Adder adder) const { return w.splits() > 1 ? rest_[adder] : nullptr; }
+  bool has_out_norms() const { return model_->layers[0].attention_out_norm != nullptr; }
 
-  // Adds what `add` left beside a row.
-  void complete(int64_t row, const float* rests) {
-    float* x = x_ + row * hidden_;
-    const float* rest = rests + row * hidden_;
-    for (int c = 0; c < hidden_; c += 16) _mm512_storeu_ps(x + c, _mm512_add_ps(_mm512_loadu_ps(x + c), _mm512_loadu_ps(rest + c)));
+  // What `add` left of each part.
+  Left left_by(const Linear& w, Adder adder, const float* norm) const {
+    return {norm ? sums_[adder] : nullptr, w.splits() > 1 ? rest_[adder] : nullptr, norm};
+  }
+  Left left_by_attention(const Layer& w) const { return left_by(w.output, kOutput, w.attention_out_norm); }
+  Left left_by_mlp(const Layer& w) const { return left_by(w.down, kDown, w.mlp_out_norm); }
+
+  // Adds to a row x what was left for it.
+  void complete(Local& local, float* x, int64_t row, const Left& left) {
+    const float* rest = left.rest ? left.rest + row * hidden_ : nullptr;
+    if (!left.norm) {
+      for (int c = 0; rest && c < hidden_; c += 16) {
+        _mm512_storeu_ps(x + c, _mm512_add_ps(_mm512_loadu_ps(x + c), _mm512_loadu_ps(rest + c)));
+      }
+      return;
+    }
+    const float* sums = left.sums + row * hidden_;
+    if (rest) {
+      float* sum = local.sum.get<float>(hidden_);
+      for (int c = 0; c < hidden_; c += 16) _mm512_storeu_ps(sum + c, _mm512_add_ps(_mm512_loadu_ps(sums + c), _mm512_loadu_ps(rest + c)));
+      sums = sum;
+    }
+    normalize(sums, left.norm, [&](int at, __m512 (&y)[4]) {
+      for (int i = 0; i < 4; ++i) _mm512_storeu_ps(x + at + i * 16, _mm512_add_ps(_mm512_loadu_ps(x + at + i * 16), y[i]));
+    });
   }
 
-  // What goes into the products of a part of a layer; rests: what `add` left of the part before.
-  const Rows& enter(int id, Local& local, int layer, const float* weight, Site site, const float* rests) {
+  // What goes into the products of a part of a layer; left: by the part before.
+  const Rows& enter(int id, Local& local, int layer, const float* weight, Site site, const Left& left) {
     if (rows_ == 1) {
-      // A norm takes less time than waiting for another thread that takes it. Others may still read the row: it stays as it is.
+      // A norm takes less time than waiting for another thread that takes it. Others may still read the row: it stays as it is, and
+      // where norms come before sums, which then are added nowhere else, every thread keeps a row of its own.
       float* whole = local.row.get<float>(hidden_);
-      std::memcpy(whole, x_, sizeof(float) * hidden_);
-      for (int c = 0; rests && c < hidden_; c += 16) {
-        _mm512_storeu_ps(whole + c, _mm512_add_ps(_mm512_loadu_ps(whole + c), _mm512_loadu_ps(rests + c)));
-      }
+      if (!has_out_norms() || (layer == 0 && site == kAttentionIn)) std::memcpy(whole, x_, sizeof(float) * hidden_);
+      complete(local, whole, 0, left);
       normalize(whole, weight, [&](int at, __m512 (&x)[4]) {
         put(local, local.into, layer, site, 0, at, model_->hidden, x, id == 0);
       });
       return local.into;
     }
     each_row(id, rows_, [&](int row) {
-      if (rests) complete(row, rests);
+      if (left) complete(local, x_ + static_cast<size_t>(row) * hidden_, row, left);
       normalize(x_ + static_cast<size_t>(row) * hidden_, weight, [&](int at, __m512 (&x)[4]) {
         put(local, into_, layer, site, row, at, model_->hidden, x);
       });
@@ -334,9 +364,9 @@ class Forward {
     }
   }
 
-  // Onto the rows, or, as the second half of a sum that was cut, beside them until `complete`. With one row, which nobody
-  // completed, that is done here; rests: what was left of the part before.
-  void add(const Linear& w, Adder adder, const float* rests, int panel, int split, int row, int rows, const float* tiles) {
+  // Onto the rows, or, as the second half of a sum that was cut or as what is normed first, beside them until `complete`. With one
+  // row, which nobody completed, that is done here; left: by the part before.
+  void add(const Linear& w, Adder adder, const Left& left, int panel, int split, int row, int rows, const float* tiles) {
     for (int tile = 0; tile < w.panel() / 16; ++tile) {
       const int column = panel * w.panel() + tile * 16;
       if (column >= hidden_) return;
@@ -344,16 +374,18 @@ class Forward {
         const size_t at = static_cast<size_t>(row + r) * hidden_ + column;
         if (split) {
           _mm512_storeu_ps(rest_[adder] + at, part_of_result(w, column, tiles + tile * 256, r));
+        } else if (has_out_norms()) {
+          _mm512_storeu_ps(sums_[adder] + at, result(w, column, tiles + tile * 256, r));
         } else {
           __m512 before = _mm512_loadu_ps(x_ + at);
-          if (rows_ == 1 && rests) before = _mm512_add_ps(before, _mm512_loadu_ps(rests + at));
+          if (rows_ == 1 && left.rest) before = _mm512_add_ps(before, _mm512_loadu_ps(left.rest + at));
           _mm512_storeu_ps(x_ + at, _mm512_add_ps(before, result(w, column, tiles + tile * 256, r)));
         }
       }
     }
   }
 
-  // SiLU of the gates times the others. A panel holds gates in its first half and what they open in its second.
+  // SiLU or GELU of the gates times the others. A panel holds gates in its first half and what they open in its second.
   void gate(Local& local, int layer, int panel, int row, int rows, const float* tiles) {
     const Linear& w = model_->layers[layer].gate_up;
     const int half = w.panel() / 2, pairs = half / 16;
@@ -362,7 +394,8 @@ class Forward {
       for (int tile = 0; tile < pairs; ++tile) {
         const int column = panel * w.panel() + tile * 16;
         const __m512 g = result(w, column, tiles + tile * 256, r);
-        opened[tile] = _mm512_mul_ps(silu_ps(g), result(w, column + half, tiles + (pairs + tile) * 256, r));
+        const __m512 opening = model_->gelu ? gelu_ps(g) : silu_ps(g);
+        opened[tile] = _mm512_mul_ps(opening, result(w, column + half, tiles + (pairs + tile) * 256, r));
       }
       if (pairs == 1) {
         __m512 one[1] = {opened[0]};
@@ -383,11 +416,11 @@ class Forward {
     const Model& m = *model_;
     const Layer& w = m.layers[layer];
     const KvLayout kv = cache(layer);
-    const float scale = 1.4426950408889634f / std::sqrt(static_cast<float>(m.dim));
+    const float scale = 1.4426950408889634f * m.attention_scale;
     const int fold = m.heads / m.key_heads;
     float* heads = qkv_ + static_cast<size_t>(row) * qkv_width_;
     const int64_t position = step_->positions[row];
-    const float* turns = m.turns + position * 2 * m.dim;
+    const float* turns = w.turns + position * 2 * m.dim;
     for (int head = first * fold; head < end * fold; ++head) turn_head(heads + head * m.dim, turns, w.q_norm, scale);
     bf16* q = q_ + static_cast<size_t>(row) * attention_;
     for (int d = first * fold * m.dim; d < end * fold * m.dim; d += 16) {
@@ -446,7 +479,7 @@ class Forward {
       const int tile_rows = piece < singles ? std::min(fold, kTileRows) : kTileRows;
       if (amx_ && tile_rows != configured) configure_tiles(configured = tile_rows, 64);
       if (turned_in_attention_) turn_heads(layer, run.row, task.head, task.head + 1);
-      local.attention.run(amx_, task, run, kv, q_, attention_, fold);
+      local.attention.run(amx_, task, run, kv, q_, attention_, fold, model_->layers[layer].window);
       for (int r = 0; r < task.rows; ++r) {
         const int query = task.first + r, row = run.row + query / fold, head = task.head * fold + query % fold;
         const float* from = local.attention.out + r * dim;
@@ -515,8 +548,8 @@ class Forward {
   AttentionPlan attention_plan_;
   bool turned_in_attention_ = false;
   int rows_ = 0, hidden_ = 0, attention_ = 0, qkv_width_ = 0;
-  Buffer x_buffer_, rest_buffer_[2], qkv_buffer_, q_buffer_;
-  float *x_ = nullptr, *rest_[2] = {}, *qkv_ = nullptr;
+  Buffer x_buffer_, rest_buffer_[2], sums_buffer_[2], qkv_buffer_, q_buffer_;
+  float *x_ = nullptr, *rest_[2] = {}, *sums_[2] = {}, *qkv_ = nullptr;
   bf16* q_ = nullptr;
   Rows into_, mixed_, middle_, head_;
 };

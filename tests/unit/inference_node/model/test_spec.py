@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from inference_node.model import rope
 from inference_node.model.errors import ModelInvalid, ModelNotFound, ModelUnsupported
-from inference_node.model.spec import ModelSpec, inverse_frequencies, read_configs
+from inference_node.model.spec import ModelSpec, read_configs
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -155,32 +156,19 @@ class TestFamilies:
         alone = ModelSpec.from_config({"model_type": "gemma3_text", "eos_token_id": [1, 106], **text})
         assert replace(spec, family="gemma3_text") == alone
 
-    @pytest.mark.parametrize(
-        ("change", "has"),
-        [
-            ({}, True),
-            ({"model_type": "qwen2"}, True),
-            ({"model_type": "qwen3"}, True),
-            (MISTRAL | {"sliding_window": None}, True),
-            (MISTRAL, False),
-            ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, False),
-            ({"hidden_act": "gelu_pytorch_tanh"}, False),
-            ({"model_type": "glm"}, False),
-            ({"model_type": "glm4"}, False),
-            ({"model_type": "gemma3_text"}, False),
-        ],
-    )
-    def test_says_whose_layers_are_llamas(self, change: dict[str, Any], has: bool) -> None:
-        assert ModelSpec.from_config(CONFIG | change).has_llama_layers is has
+
+def turning(config: dict[str, Any]) -> torch.Tensor:
+    spec = ModelSpec.from_config(config)
+    return rope.speeds(spec.rope, spec.head_dim)
 
 
-class TestInverseFrequencies:
+class TestSpeeds:
     def test_half_of_glms_pairs_stand_still(self) -> None:
-        speeds = inverse_frequencies(ModelSpec.from_config(CONFIG | {"model_type": "glm", "head_dim": 16}))
+        speeds = turning(CONFIG | {"model_type": "glm", "head_dim": 16})
         assert (speeds[:4] > 0).all()
         assert (speeds[4:] == 0).all()
 
     def test_linear_scaling_slows_all_alike(self) -> None:
-        plain = inverse_frequencies(ModelSpec.from_config(CONFIG))
-        slow = inverse_frequencies(ModelSpec.from_config(CONFIG | {"rope_scaling": {"type": "linear", "factor": 4.0}}))
+        plain = turning(CONFIG)
+        slow = turning(CONFIG | {"rope_scaling": {"type": "linear", "factor": 4.0}})
         torch.testing.assert_close(slow * 4, plain)
