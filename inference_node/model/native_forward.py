@@ -52,9 +52,19 @@ class NativeForward:
     """Threads and buffers of one stream of steps; one call at a time, from any thread."""
 
     def __init__(
-        self, spec: ModelSpec, threads: int, *, use_amx: bool = True, cpus: Collection[int] | None = None
+        self,
+        spec: ModelSpec,
+        threads: int,
+        *,
+        use_amx: bool = True,
+        cpus: Collection[int] | None = None,
+        walk_above: float | None = None,
     ) -> None:
-        """cpus: as many as threads, or more. Each thread that is started keeps to one; the caller's has the first to itself."""
+        """cpus: as many as threads, or more. Each thread that is started keeps to one; the caller's has the first to itself.
+
+        walk_above: the share of a matrix's inputs above which a single row reads all of them rather than skipping the others;
+        None is what pays on this processor. It changes no bit.
+        """
         self._spec = spec
         # Inputs of each site, in the order of Site.
         hidden, attention = spec.hidden_size, spec.num_heads * spec.head_dim
@@ -63,7 +73,7 @@ class NativeForward:
         if isinstance(library, NativeUnavailable):
             raise library
         self._library = library
-        self._engine = library.make("tt_engine_new", threads, int(use_amx))
+        self._engine = library.make("tt_engine_new", threads, int(use_amx), -1.0 if walk_above is None else walk_above)
         self._lock = threading.Lock()
         weakref.finalize(self, library.free, "tt_engine_free", self._engine)
         if cpus is not None and len(cpus) >= threads:

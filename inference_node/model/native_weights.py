@@ -257,7 +257,7 @@ class _Packer:
         self._matrix_type = QuantizedMatrix if precision in _QUANTIZED else ExactMatrix
         self._panel = _PANEL_QUANTIZED if precision in _QUANTIZED else _PANEL_EXACT
         self._library, self._pages = _library(), HugePages()
-        self._threads = self._library.make("tt_engine_new", torch.get_num_threads(), 0)
+        self._threads = self._library.make("tt_engine_new", torch.get_num_threads(), 0, -1.0)
         weakref.finalize(self, self._library.free, "tt_engine_free", self._threads)
 
     def layer(self, found: LayerTensors) -> NativeLayer:

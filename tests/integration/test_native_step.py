@@ -65,9 +65,10 @@ class Native:
         pruner: Pruner | None = None,
         beside: int = 0,
         kv: KvPrecision = KvPrecision.MODEL,
+        walk_above: float | None = None,
     ) -> Tensor:
         """Logits of every token of TOKENS, computed in chunks, each next to `beside` rows of another sequence."""
-        forward = NativeForward(self.spec, threads, use_amx=use_amx)
+        forward = NativeForward(self.spec, threads, use_amx=use_amx, walk_above=walk_above)
         cache = make_cache(self.spec, self.store, num_blocks=64, block_size=block_size, kv=kv)
         rows: list[Tensor] = []
         start = 0
@@ -181,8 +182,10 @@ class TestRowsStandAlone:
         """One row walks along the inputs that are left; many rows multiply by zeros."""
         native = various[precision]
         pruner = Pruner(torch.tensor([0.8, 0.1, 0.8, 0.3]).expand(native.spec.num_layers, -1))
-        alone = native.logits([1] * len(TOKENS), pruner=pruner)
+        alone = native.logits([1] * len(TOKENS), pruner=pruner, walk_above=1.0)
         share = pruner.ratio
+        for above in (0.0, 0.5):  # all inputs, or those of some matrices
+            assert torch.equal(alone, native.logits([1] * len(TOKENS), pruner=pruner, walk_above=above))
         assert torch.equal(alone, native.logits([len(TOKENS)], pruner=pruner))
         assert 0.2 < share < 0.9
         assert not torch.equal(alone, native.logits([len(TOKENS)]))

@@ -73,7 +73,7 @@ class Library:
         signatures: dict[str, tuple[object, list[object]]] = {
             "tt_last_error": (c_char_p, []),
             "tt_features": (c_int, []),
-            "tt_engine_new": (c_void_p, [c_int, c_int]),
+            "tt_engine_new": (c_void_p, [c_int, c_int, c_double]),
             "tt_engine_free": (None, [c_void_p]),
             "tt_engine_pin": (c_int, [c_void_p, POINTER(c_int), c_int]),
             "tt_model_new": (c_void_p, [POINTER(ModelArgs)]),

@@ -29,7 +29,7 @@ const CpuFeatures& cpu() {
 }
 
 struct Engine {
-  Engine(int threads, bool amx) : forward(threads, amx), packers(threads) {}
+  Engine(int threads, bool amx, float walk_above) : forward(threads, amx, walk_above), packers(threads) {}
   Forward forward;
   Team packers;
 };
@@ -64,9 +64,11 @@ const char* tt_last_error() { return last_error; }
 // Bit 0: AVX-512 with VNNI, without which nothing here may be called. Bit 1: AMX.
 int tt_features() { return (cpu().avx512 ? 1 : 0) | (cpu().amx ? 2 : 0); }
 
-void* tt_engine_new(int threads, int use_amx) {
+// walk_above: see ActiveList; below 0 as this processor needs it.
+void* tt_engine_new(int threads, int use_amx, double walk_above) {
   void* engine = nullptr;
-  guarded([&] { engine = new Engine(threads, use_amx && cpu().amx); });
+  const float above = walk_above < 0 ? cpu().walk_above : static_cast<float>(walk_above);
+  guarded([&] { engine = new Engine(threads, use_amx && cpu().amx, above); });
   return engine;
 }
 

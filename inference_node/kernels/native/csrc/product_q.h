@@ -56,8 +56,8 @@ inline void add_chunk(const bf16* a, size_t lda, const uint8_t* opened, int grou
 }  // namespace detail
 
 // Before the panels of a matrix: with one row, finds what there is to walk along.
-inline void prepare_q(const LinearQ& w, const GridRows& whole, int rows, ScratchQ& scratch) {
-  if (rows == 1) scratch.list.build(whole, w);
+inline void prepare_q(const LinearQ& w, const GridRows& whole, int rows, float walk_above, ScratchQ& scratch) {
+  if (rows == 1) scratch.list.build(whole, w, walk_above);
 }
 
 // One panel, or one half of its sums, for all rows: one as whole numbers, more as bf16. a: [padded rows][lda].

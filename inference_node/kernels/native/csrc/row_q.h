@@ -5,7 +5,8 @@
 namespace trimtab {
 
 // The inputs of one row that are not zero, in fours, group by group. An activation is up to 254 steps of its group's grid, so it is
-// the sum of two bytes; those that need the second come first in their group.
+// the sum of two bytes; those that need the second come first in their group. Where skipping does not pay, it is all inputs: zeros
+// change no sum.
 struct ActiveList {
   // Inputs that are asked for before they are needed: one plane's into the nearest cache; two planes', which come as fast as a core
   // can ask for them, early into a larger one and late into the nearest, so that few requests wait there.
@@ -21,8 +22,9 @@ struct ActiveList {
   };
   Group* of = nullptr;     // [groups + 1]
 
-  // a: one row.
-  void build(const GridRows& a, const LinearQ& w) {
+  // a: one row. Of a matrix whose inputs are needed in a share above `walk_above`, all are walked along.
+  void build(const GridRows& a, const LinearQ& w, float walk_above) {
+    walks_all_ = walk_above < 1 && num_needed(a, w.groups()) > walk_above * static_cast<float>(w.groups() * kWeightGroup);
     const int groups = w.groups(), most = groups * kWeightGroup + 64;  // whole vectors are written, whatever is in them
     lines = lines_buffer.get<uint32_t>(most + kFar);
     first = first_buffer.get<int8_t>(most);
@@ -36,11 +38,22 @@ struct ActiveList {
   }
 
  private:
+  static int num_needed(const GridRows& a, int groups) {
+    int count = 0;
+    for (int group = 0; group < groups; ++group) {
+      const __m256i near = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.first + group * kWeightGroup));
+      const __m256i beyond = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.second + group * kWeightGroup));
+      const __m256i any = _mm256_or_si256(near, beyond);
+      count += __builtin_popcount(_mm256_test_epi8_mask(any, any));
+    }
+    return count;
+  }
+
   int add_group(const GridRows& a, int group, int count) {
     of[group] = {count / 4, count / 4, a.sums[group], a.grids[group]};
     const __m256i near = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.first + group * kWeightGroup));
     const __m256i beyond = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a.second + group * kWeightGroup));
-    const __mmask32 large = _mm256_test_epi8_mask(beyond, beyond), rest = _mm256_test_epi8_mask(near, near) & ~large;
+    const __mmask32 large = _mm256_test_epi8_mask(beyond, beyond), rest = (walks_all_ ? ~__mmask32{0} : _mm256_test_epi8_mask(near, near)) & ~large;
     const int num_large = __builtin_popcount(large);
     put(count, large, group, near);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(second + count), _mm256_maskz_compress_epi8(large, beyond));
@@ -60,6 +73,8 @@ struct ActiveList {
     _mm512_storeu_si512(lines + at + __builtin_popcount(half), _mm512_maskz_compress_epi32(which >> 16, there));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(first + at), _mm256_maskz_compress_epi8(which, bytes));
   }
+
+  bool walks_all_ = false;
 };
 
 namespace detail {

@@ -56,7 +56,8 @@ class Rows {
 
 class Forward {
  public:
-  Forward(int threads, bool amx) : team_(threads), amx_(amx), local_(threads) {
+  // walk_above: see ActiveList.
+  Forward(int threads, bool amx, float walk_above) : team_(threads), amx_(amx), walk_above_(walk_above), local_(threads) {
     for (auto& local : local_) local = std::make_unique<Local>();
   }
 
@@ -316,7 +317,7 @@ class Forward {
   template <typename Emit>
   void multiply(int id, Local& local, const Linear& w, const Linear& next, const Rows& in, int rows, Emit&& emit) {
     if (amx_) configure_tiles(std::min(rows, kTileRows), 64);
-    if (w.quantized) prepare_q(w.packed, in.whole, rows, local.scratch);
+    if (w.quantized) prepare_q(w.packed, in.whole, rows, walk_above_, local.scratch);
     for (int piece; (piece = team_.take(id, w.panels() * w.splits())) >= 0;) {
       const int panel = piece / w.splits(), split = piece % w.splits();
       const auto here = [&](int row, int count, const float* tiles) { emit(panel, split, row, count, tiles); };
@@ -542,6 +543,7 @@ class Forward {
 
   Team team_;
   const bool amx_;
+  const float walk_above_;
   std::vector<std::unique_ptr<Local>> local_;
   const Model* model_ = nullptr;
   const Step* step_ = nullptr;

@@ -11,6 +11,9 @@ namespace trimtab {
 struct CpuFeatures {
   bool avx512 = false;  // F, BW, DQ, VL, VBMI, VBMI2, VNNI: the least that anything here runs on
   bool amx = false;     // tiles in bf16 and int8, and the kernel's leave to use them
+  // The share of inputs that a row may need of a matrix for skipping the others to pay. Hardware fetches ahead along rows of lines; lines
+  // that lie here and there come as fast as a core can ask for them, which on AMD is half as fast (docs/adr/0007).
+  float walk_above = 1;
 };
 
 inline CpuFeatures detect_cpu() {
@@ -23,6 +26,7 @@ inline CpuFeatures detect_cpu() {
   __asm__("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
   const bool tiles = (edx >> 22 & 1) && (edx >> 24 & 1) && (edx >> 25 & 1);
   constexpr int kRequestPermission = 0x1023, kTileData = 18;  // arch_prctl(2), Linux documentation "x86/xstate"
+  if (__builtin_cpu_is("amd")) found.walk_above = 0.5f;
   found.amx = found.avx512 && tiles && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
   return found;
 }
