@@ -53,6 +53,14 @@ class KvCache:
         return self.pages.dtype
 
     @property
+    def num_heads(self) -> int:
+        return self._shape[-1]
+
+    @property
+    def head_dim(self) -> int:
+        return self._head_dim
+
+    @property
     def scratch_slot(self) -> int:
         return self.num_blocks * self.block_size
 
@@ -65,9 +73,8 @@ class KvCache:
         int8 to bf16, which does not hold every multiple of a scale."""
         if (dtype, layout) == (self.dtype, self.layout):
             return
-        old, before = self.pages, self.layout
-        self.pages = self._empty(dtype, layout)
-        self.layout = layout
+        before = self.layout
+        old = self.renew(dtype, layout)
         if not blocks:
             return
         kept = torch.tensor(blocks)
@@ -82,6 +89,12 @@ class KvCache:
             elif before is not layout:
                 content = _to_tiles(content) if layout is KvLayout.TILES else _to_rows(content)
             self.pages[layer].index_copy_(0, kept, content.to(dtype))
+
+    def renew(self, dtype: torch.dtype, layout: KvLayout) -> Tensor:
+        """Begins an empty cache of that form, and returns the pages of the old one."""
+        old, self.pages = self.pages, self._empty(dtype, layout)
+        self.layout = layout
+        return old
 
     def _empty(self, dtype: torch.dtype, layout: KvLayout) -> Tensor:
         assert dtype != torch.int8 or layout is KvLayout.TILES, "only the native kernels read eight bits"

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from inference_node.kernels.native.build import NativeUnavailable
-from inference_node.kernels.native.library import SITES, StepArgs, load
+from inference_node.kernels.native.library import SITES, KvConversionArgs, StepArgs, load
 from inference_node.model.forward import ActivationHook, TokenRun
-from inference_node.model.kv_cache import KvCache
+from inference_node.model.kv_cache import KvCache, KvLayout
 from inference_node.model.native_weights import NativeStore
 from inference_node.model.spec import ModelSpec
 from inference_node.pruning.prune import Pruner
@@ -147,6 +147,29 @@ class NativeForward:
             best_logit = best_logit.div_(cap).tanh_().mul_(cap)
             logits = None if logits is None else logits.div_(cap).tanh_().mul_(cap)
         return NativeOutput(best.tolist(), best_logit.tolist(), logits)
+
+    def converts(self, kv: KvCache, dtype: torch.dtype, layout: KvLayout) -> bool:
+        """Whether `convert` brings a cache into that form."""
+        return kv.layout is layout is KvLayout.TILES and {kv.dtype, dtype} == {torch.bfloat16, torch.int8}
+
+    def convert(self, kv: KvCache, dtype: torch.dtype, blocks: Sequence[int]) -> None:
+        """As KvCache.convert, with the same bits, in a tenth of the time: a step waits for it."""
+        old, wanted = kv.renew(dtype, kv.layout), torch.tensor(blocks, dtype=torch.int32)
+        conversion = KvConversionArgs(
+            source=old.data_ptr(),
+            target=kv.pages.data_ptr(),
+            source_stride=old.stride(0) * old.itemsize,
+            target_stride=kv.pages.stride(0) * kv.pages.itemsize,
+            layers=old.shape[0],
+            block_size=kv.block_size,
+            key_heads=kv.num_heads,
+            dim=kv.head_dim,
+            narrow=int(dtype == torch.int8),
+            blocks=wanted.data_ptr(),
+            count=len(blocks),
+        )
+        with self._lock:
+            self._library.call("tt_convert_kv", self._engine, ctypes.byref(conversion))
 
     def watched(
         self, run: TokenRun, store: NativeStore, kv: KvCache, hook: ActivationHook | None, *, every_token: bool

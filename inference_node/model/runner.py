@@ -93,7 +93,10 @@ class ModelRunner:
         form = kv_form(numerics.store, numerics.kv)
         if form == (self.kv.dtype, self.kv.layout):
             return False
-        self.kv.convert(*form, used_blocks)
+        if self._native is not None and self._native.converts(self.kv, *form):
+            self._native.convert(self.kv, form[0], used_blocks)
+        else:
+            self.kv.convert(*form, used_blocks)
         return True
 
     def warm(self, store: Store) -> None:

@@ -18,7 +18,7 @@ from inference_node.model import weights
 from inference_node.model.backend import build, describe, make_cache
 from inference_node.model.checkpoint import Checkpoint
 from inference_node.model.forward import TokenRun
-from inference_node.model.kv_cache import KvLayout
+from inference_node.model.kv_cache import KvCache, KvLayout
 from inference_node.model.native_forward import NativeForward
 from inference_node.model.native_weights import NativeStore
 from inference_node.model.runner import ModelRunner, Numerics
@@ -275,6 +275,27 @@ class TestRunner:
         step = written.abs().amax(-1, keepdim=True) / 127
         assert ((converted - written).abs() <= 1.3 * step).all()
         assert (step > 0).all()
+
+    @pytest.mark.parametrize("block_size", [16, 32])
+    def test_the_kernels_convert_as_torch_does(self, llama: dict[Precision, Native], block_size: int) -> None:
+        """There and back, for some blocks of many: the same bits, and the other blocks are empty."""
+        native, blocks = llama[Precision.BF16], list(range(10))
+        used = [1, 2, 5, 8]
+
+        def filled() -> tuple[NativeForward, KvCache]:
+            forward = NativeForward(native.spec, 3)
+            cache = make_cache(native.spec, native.store, num_blocks=10, block_size=block_size)
+            forward([TokenRun(TOKENS, 0, blocks, samples=True)], native.store, cache)
+            return forward, cache
+
+        forward, mine = filled()
+        _, theirs = filled()
+        for dtype in (torch.int8, torch.bfloat16):
+            assert forward.converts(mine, dtype, KvLayout.TILES)
+            forward.convert(mine, dtype, used)
+            theirs.convert(dtype, KvLayout.TILES, used)
+            assert torch.equal(mine.pages, theirs.pages) and mine.pages.any()
+        assert not forward.converts(mine, torch.float32, KvLayout.ROWS)
 
     def test_int8_and_int4_are_one_store(self, tmp_path: Path) -> None:
         folder = save_tiny_model(tmp_path, "llama-native")

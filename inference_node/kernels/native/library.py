@@ -55,6 +55,16 @@ class StepArgs(Structure):
     ]
 
 
+class KvConversionArgs(Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("source", "target")),
+        *((name, c_int64) for name in ("source_stride", "target_stride")),
+        *((name, c_int64) for name in ("layers", "block_size", "key_heads", "dim", "narrow")),
+        ("blocks", c_void_p),
+        ("count", c_int64),
+    ]
+
+
 class PackedArgs(Structure):
     _fields_ = [
         ("high", c_void_p),
@@ -79,6 +89,7 @@ class Library:
             "tt_model_new": (c_void_p, [POINTER(ModelArgs)]),
             "tt_model_free": (None, [c_void_p]),
             "tt_step": (c_int, [c_void_p, c_void_p, POINTER(StepArgs)]),
+            "tt_convert_kv": (c_int, [c_void_p, POINTER(KvConversionArgs)]),
             "tt_pack_bf16": (c_int, [c_void_p, c_void_p, c_int, c_int, c_int, c_int, c_void_p, c_void_p]),
             "tt_pack_q": (c_int, [c_void_p, c_void_p, c_int, c_int, c_int, c_int, c_void_p, POINTER(PackedArgs)]),
         }

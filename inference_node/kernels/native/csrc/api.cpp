@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <exception>
 
+#include "kv_convert.h"
 #include "pack.h"
 #include "step.h"
 
@@ -143,6 +144,10 @@ void tt_model_free(void* model) { delete static_cast<Model*>(model); }
 
 int tt_step(void* engine, const void* model, const Step* step) {
   return guarded([&] { static_cast<Engine*>(engine)->forward.run(*static_cast<const Model*>(model), *step); });
+}
+
+int tt_convert_kv(void* engine, const KvConversion* conversion) {
+  return guarded([&] { convert_kv(*conversion, static_cast<Engine*>(engine)->packers); });
 }
 
 int tt_pack_bf16(void* engine, const void* data, int wide, int inputs, int outputs, int places, const int32_t* order, uint16_t* out) {
