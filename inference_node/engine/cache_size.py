@@ -35,6 +35,21 @@ def kv_room_bytes(spec: ModelSpec, precision: Precision, copies: int = 1) -> int
     return max(0, int(free - estimate_bytes(spec, precision) - second - _GPU_STEPS * free))
 
 
+def require_room(spec: ModelSpec, precision: Precision, copies: int = 1) -> None:
+    """Raises ConfigInvalid when the weights do not fit into the memory that is free: a refusal is better than being killed."""
+    needed, free = copies * estimate_bytes(spec, precision), hardware.available_bytes()
+    if needed <= free:
+        return
+    narrow = min(supported_precisions(spec), key=lambda each: estimate_bytes(spec, each))
+    fits = copies * estimate_bytes(spec, narrow) <= free
+    ways = [f"set NODE_PRECISION={narrow.value}"] if fits else []
+    ways += ["set NODE_REPLICAS=1"] if copies > 1 else []
+    raise ConfigInvalid(
+        f"{precision.value} weights take {needed / 1e6:.0f} MB of memory to be prepared, and {free / 1e6:.0f} MB are free: "
+        f"{', '.join([*ways, 'free memory, or choose a smaller model'])}."
+    )
+
+
 def cache_tokens(
     config: NodeConfig, spec: ModelSpec, max_model_len: int, room_bytes: int, kv: KvPrecision, replicas: int = 1
 ) -> int:

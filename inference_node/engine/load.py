@@ -14,7 +14,7 @@ from inference_node.contract.messages import NodeCapabilities, NodeHardware
 from inference_node.contract.settings import KNOBS, EngineSettings, Precision
 from inference_node.engine import hardware
 from inference_node.engine.auto_precision import candidates, choose_precision
-from inference_node.engine.cache_size import cache_tokens, kv_room_bytes, with_kv
+from inference_node.engine.cache_size import cache_tokens, kv_room_bytes, require_room, with_kv
 from inference_node.engine.engine import Change, Engine
 from inference_node.engine.guard import QualityGuard
 from inference_node.engine.hardware_table import hardware_class
@@ -117,6 +117,7 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
 
     max_model_len = min(config.max_model_len, spec.max_positions)
     spec = replace(spec, max_positions=max_model_len)  # no rotation is kept for places that no request can reach
+    require_room(spec, settings.precision, max(memories) + 1)
     kv_room = kv_room_bytes(spec, settings.precision, copies=max(memories) + 1)
     kv_tokens = cache_tokens(config, spec, max_model_len, kv_room, settings.kv_precision, len(placements))
     num_blocks = kv_tokens // len(placements) // config.block_size  # of each replica
