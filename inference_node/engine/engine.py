@@ -47,8 +47,9 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
         work: WorkModel | None = None,
         steps: StepCounter | None = None,
+        replica: int = 0,
     ) -> None:
-        """steps: shared by the replicas of a node; by default the engine's own."""
+        """steps: shared by the replicas of a node; by default the engine's own. replica: its number, for records."""
         self.runner = runner
         self.blocks = BlockManager(runner.kv.num_blocks, runner.kv.block_size)
         self.scheduler = Scheduler(self.blocks, settings, settings.numerics_key(), times)
@@ -69,6 +70,7 @@ class Engine:
         self._clock = clock
         self._work = work
         self._steps = steps or StepCounter()
+        self._replica = replica
         # Held while the queue changes: others put requests into it, and take them out.
         self._queue = threading.Lock()
         self._is_stepping = False
@@ -138,8 +140,10 @@ class Engine:
     def apply(self, change: Change) -> int:
         """Brings settings into force. Returns the number of the first step that will run under them."""
         before, self.settings = self.settings, change.settings
+        # Nobody who adds a request waits for this: it may convert all that is cached.
+        changed_form = self.runner.switch(change.numerics, self.blocks.used_blocks())
         with self._queue:
-            if self.runner.switch(change.numerics, self.blocks.used_blocks()):
+            if changed_form:
                 # What is cached was kept in the other format only for running sequences, and rounding may have changed it.
                 self.blocks.forget_cached()
             self.scheduler.apply(change.settings, change.settings.numerics_key(), change.bounds)
@@ -269,6 +273,7 @@ class Engine:
                 pruned_ratio=self.runner.pruned_ratio,
                 work_bytes=work.bytes,
                 work_flops=work.flops,
+                replica=self._replica,
             )
         )
 

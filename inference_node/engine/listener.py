@@ -34,6 +34,7 @@ class StepRecord:
     pruned_ratio: float
     work_bytes: float = 0.0
     work_flops: float = 0.0
+    replica: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,7 +185,8 @@ def load(config: NodeConfig, kept: EngineSettings | None, listener: EngineListen
     others = [in_own_thread(partial(runner_for, replica), "load engine") for replica in range(1, len(placements))]
     steps = StepCounter()
     engines = tuple(
-        Engine(each, settings, listener, times, work=WorkModel.of(spec), steps=steps) for each in (runner, *others)
+        Engine(each, settings, listener, times, work=WorkModel.of(spec), steps=steps, replica=number)
+        for number, each in enumerate((runner, *others))
     )
     if settings.pruning_threshold > 0:
         reconfigurer.prepare(settings, runner, settings.precision, lambda: True)

@@ -63,10 +63,12 @@ def merge(plain: Path, steps: list[StepRecord], path: Path) -> None:
 
 
 def step_events(steps: list[StepRecord], base_ns: int, monotonic_at_ns: int) -> Iterator[dict[str, Any]]:
-    """Steps as complete events on a row of their own. Times are microseconds since base_ns; steps' are on the monotonic clock,
-    whose zero was at monotonic_at_ns."""
-    row = {"pid": os.getpid(), "tid": 0}
-    yield {"ph": "M", "name": "thread_name", "ts": 0, **row, "args": {"name": "engine steps"}}
+    """Steps as complete events, each replica's on a row of its own. Times are microseconds since base_ns; steps' are on the
+    monotonic clock, whose zero was at monotonic_at_ns."""
+    pid, replicas = os.getpid(), sorted({step.replica for step in steps} | {0})
+    for replica in replicas:
+        name = "engine steps" if len(replicas) == 1 else f"steps of replica {replica}"
+        yield {"ph": "M", "name": "thread_name", "ts": 0, "pid": pid, "tid": replica, "args": {"name": name}}
     for step in steps:
         started_ns = monotonic_at_ns + step.started_s * 1e9
         yield {
@@ -75,7 +77,8 @@ def step_events(steps: list[StepRecord], base_ns: int, monotonic_at_ns: int) -> 
             "name": f"step {step.step}",
             "ts": (started_ns - base_ns) / 1e3,
             "dur": step.duration_s * 1e6,
-            **row,
+            "pid": pid,
+            "tid": step.replica,
             "args": {
                 "decode_rows": step.decode_rows,
                 "prefill_tokens": step.prefill_tokens,

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -158,6 +159,25 @@ class TestApply:
         assert [each.settings for each in engine._loaded.engines] == [SMALL] * 3
         assert (await engine.apply(SMALL.replace(max_batch_size=2))).outcome is AckOutcome.APPLIED
         assert [each.scheduler.batch_cap for each in engine._loaded.engines] == [2] * 3
+
+    async def test_whoever_comes_meanwhile_waits_for_no_conversion(
+        self, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A change that converts the cache takes long; requests are taken in beside it."""
+        under_way, may_end = threading.Event(), threading.Event()
+
+        def convert(numerics: object, used_blocks: list[int]) -> bool:
+            under_way.set()
+            return not may_end.wait(10)
+
+        monkeypatch.setattr(engine._first.runner, "switch", convert)
+        applying = asyncio.create_task(engine.apply(SMALL.replace(max_batch_size=2)))
+        await asyncio.to_thread(under_way.wait)
+        streams = [await engine.submit(request(f"r{i}")) for i in range(6)]
+        assert not applying.done()
+        may_end.set()
+        assert (await applying).outcome is AckOutcome.APPLIED
+        await asyncio.gather(*map(read, streams))
 
 
 class TestShutdown:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +90,9 @@ def test_steps_lie_where_they_were_on_the_wall_clock() -> None:
     name, one = traces.step_events([step(1, 5.0)], base_ns=1_000_000_000, monotonic_at_ns=2_000_000_000)
     assert name["ph"] == "M"
     assert (one["ts"], one["dur"], one["name"]) == (6e6, 1e4, "step 1")
+
+
+def test_each_replica_has_a_row_of_its_own() -> None:
+    events = list(traces.step_events([step(1, 5.0), replace(step(2, 5.0), replica=1)], 0, 0))
+    assert [event["args"]["name"] for event in events[:2]] == ["steps of replica 0", "steps of replica 1"]
+    assert [event["tid"] for event in events[2:]] == [0, 1]
