@@ -30,11 +30,12 @@ class TestDemoModel:
     async def test_two_answer_as_one_does(self, precision: str, tmp_path: Path) -> None:
         """Whoever serves a request, however it came there: the tokens are those of an engine of one replica."""
         folder, settings = demo_model(), EngineSettings(precision=precision, max_batch_size=3)
-        options = {"max_model_len": 256, "kv_tokens": 4096}
-        async with running_engine(folder, tmp_path, settings, **options) as engine:
+        async with running_engine(folder, tmp_path, settings, max_model_len=256, kv_tokens=4096) as engine:
             asked = [engine.tokenizer(f"{topic} is")["input_ids"] * 3 for topic in TOPICS] * 2
             expected = [answer.tokens for answer in await ask_all(engine, asked, "one")]
-        async with running_engine(folder, tmp_path, settings, replicas=2, threads=2, **options) as engine:
+        async with running_engine(
+            folder, tmp_path, settings, replicas=2, threads=2, max_model_len=256, kv_tokens=4096
+        ) as engine:
             answers = await ask_all(engine, asked, "two")
             stats = engine.stats()
             assert len(stats.replicas) == 2 and all(one.steps > 0 and one.threads == 1 for one in stats.replicas)

@@ -14,12 +14,13 @@ from tests.support.scheduling import make_scheduler, make_sequence
 POOL, SIZE = 12, 4
 PLACE = st.integers(0, 2)
 PROMPTS = st.lists(st.integers(0, 1), min_size=1, max_size=24)
-EVENT = st.one_of(
+NOTHING: st.SearchStrategy[list[int]] = st.just([])
+EVENT: st.SearchStrategy[tuple[str, int, list[int], int]] = st.one_of(
     st.tuples(st.just("add"), PLACE, PROMPTS, st.integers(1, 12)),
-    st.tuples(st.just("begin"), PLACE, st.just([]), st.just(0)),
-    st.tuples(st.just("end"), PLACE, st.just([]), st.just(0)),
-    st.tuples(st.just("steal"), PLACE, st.just([]), st.integers(1, 5)),
-    st.tuples(st.just("cancel"), PLACE, st.just([]), st.integers(0, 30)),
+    st.tuples(st.just("begin"), PLACE, NOTHING, st.just(0)),
+    st.tuples(st.just("end"), PLACE, NOTHING, st.just(0)),
+    st.tuples(st.just("steal"), PLACE, NOTHING, st.integers(1, 5)),
+    st.tuples(st.just("cancel"), PLACE, NOTHING, st.integers(0, 30)),
 )
 
 
