@@ -170,6 +170,28 @@ def test_one_rollout_at_a_time_and_none_while_frozen(fleet: LiveFleet) -> None:
     assert "incident 7" in frozen.text
 
 
+def test_everything_frozen_pauses_what_is_under_way_and_leaves_the_way_back_open(fleet: LiveFleet) -> None:
+    started = batch_sizes(fleet)
+    rollout = fleet.begin(14)
+    fleet.wait_phase(rollout, "ANALYZING", "CANARY")
+    fleet.post("/freeze", {"reason": "incident 8"})
+    try:
+        # Rollouts are reconciled every 0.5 s here, decisions made every 2 s.
+        paused = fleet.wait_phase(rollout, "PAUSED", within_s=10)
+        assert paused["paused_by"] == "freeze"
+        until(lambda: fleet.get("/decisions", limit=1)["items"][0]["reason"] == "frozen", 10, "a decision that holds")
+        assert "incident 8" in fleet.get("/decisions", limit=1)["items"][0]["explanation"]
+        fleet.post(f"/rollouts/{rollout}/abort")
+        assert fleet.wait_end(rollout)["phase"] == "ROLLED_BACK"
+        body = {"pool_id": fleet.pool["id"], "settings": {"max_batch_size": 10}, "reason": "another"}
+        assert "incident 8" in fleet.client.post("/rollouts", json=body).text
+    finally:
+        fleet.client.delete("/freeze").raise_for_status()
+    fleet.wait_in_sync()
+    assert batch_sizes(fleet) == started
+    until(lambda: fleet.get("/decisions", limit=1)["items"][0]["reason"] != "frozen", 10, "decisions to go on")
+
+
 def test_what_is_tried_on_one_node_ends_with_its_lease(fleet: LiveFleet) -> None:
     started = batch_sizes(fleet)
     name, other = sorted(started)
