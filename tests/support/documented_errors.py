@@ -21,7 +21,7 @@ WRONG_QUERY = {
     "limit": 0, "cursor": "x", "force": "maybe", "format": "nginx", "active": "perhaps", "since": "yesterday", "after": -1,
     "outcome": "MAYBE",
 }  # fmt: skip
-WRONG_HEADERS = {"If-Match": "3", "Last-Event-ID": "-1"}
+WRONG_HEADERS = {"If-Match": "3", "Last-Event-ID": "-1", "Idempotency-Key": "two words"}
 
 
 @dataclass(slots=True)
