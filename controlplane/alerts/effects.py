@@ -42,6 +42,8 @@ def apply(session: Session, alert: Alert, rule: AlertRule, pool_id: str, now: da
                     _pause(session, alert, effect, now)
                 case Action.ROLL_BACK:
                     _roll_back(session, alert, effect, now)
+                case Action.PROTECT:
+                    _protect(session, alert, effect, now)
     except ControlPlaneError as error:
         effect.state, effect.detail = EffectState.NONE, error.detail
     session.flush()
@@ -60,10 +62,29 @@ def lift(session: Session, alert: Alert, now: datetime) -> list[AlertEffect]:
             effect.detail += "; resolved: what another alert set stays with that one"
         elif effect.action == Action.FREEZE:
             _unfreeze(session, alert, effect, now)
+        elif effect.action == Action.PROTECT:
+            fleets.silence_alarm(session, effect.id)
+            effect.detail += "; resolved: decisions go by the pool's own figures again"
         else:
             _resume(session, alert, effect, now)
     session.flush()
     return found
+
+
+def repeat(session: Session, alert: Alert, now: datetime) -> None:
+    """The alert still fires: what ends by itself lasts on."""
+    mine = select(AlertEffect.id).where(AlertEffect.alert_id == alert.id, AlertEffect.action == Action.PROTECT)
+    if kept := list(session.scalars(mine.where(AlertEffect.state == EffectState.SET))):
+        fleets.repeat_alarms(session, kept, now)
+
+
+def _protect(session: Session, alert: Alert, effect: AlertEffect, now: datetime) -> None:
+    """Each alert has an alarm of its own, so that none need inherit another's."""
+    assert effect.pool_id is not None
+    pool = fleets.get_pool(session, effect.pool_id)
+    session.flush()
+    fleets.sound_alarm(session, effect.id, pool.id, reason=_reason(alert), now=now)
+    effect.state, effect.detail = EffectState.SET, f"asks for the protection of pool {pool.name}"
 
 
 def _freeze(session: Session, alert: Alert, effect: AlertEffect, now: datetime) -> None:

@@ -13,11 +13,13 @@ from controlplane.ids import new_id
 
 class Action(StrEnum):
     """pause: the rollout under way waits. roll_back: it is given up, or the last completed one taken back. freeze: the pool may
-    not change. Of these a resolved alert lifts pause and freeze; a roll-back is done."""
+    not change. protect: decisions count the pool as threatened. Of these a resolved alert lifts all but the roll-back, which is
+    done."""
 
     PAUSE = "pause"
     ROLL_BACK = "roll_back"
     FREEZE = "freeze"
+    PROTECT = "protect"
 
 
 class EffectState(StrEnum):

@@ -60,6 +60,7 @@ def take(
                 taken.effects += effects.lift(session, alert, now)
         elif not is_new:
             taken.repeated.append(alert.id)
+            effects.repeat(session, alert, now)
         else:
             taken.fired.append(alert.id)
             for rule in rules:

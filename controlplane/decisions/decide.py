@@ -19,6 +19,9 @@ from inference_node.contract.settings import KNOBS, EngineSettings
 
 _RECORDED = 8  # candidates kept in the record, beside the settings in force
 _MOST = 0.75
+# An alarm says that our own figures miss something; they are then taken for so much too low. Chosen, not measured: enough to
+# move a knob, and not so much that one alarm turns all of them.
+ALARM_HEADROOM = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ def decide(inputs: DecisionInputs) -> Decision:
         return _hold(inputs, situation, Reason.RECOVERING, explain.recovering(situation, inputs))
     if threatened or situation.slo_broken is not None:
         return _protect(inputs, situation)
+    if inputs.alarm is not None and not _is_learning(inputs, situation):
+        return _protect(inputs, situation, at_rps=(1 + ALARM_HEADROOM) * situation.load.planned_rps)
     return _relax(inputs, situation)
 
 
@@ -59,8 +64,9 @@ def _is_learning(inputs: DecisionInputs, situation: Situation) -> bool:
     return situation.known_windows < inputs.policy.forecast.min_windows and not situation.is_queueing
 
 
-def _protect(inputs: DecisionInputs, situation: Situation) -> Decision:
-    weighed = _weigh(inputs, situation, situation.load.planned_rps)
+def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None = None) -> Decision:
+    """at_rps: for which load, instead of the planned one."""
+    weighed = _weigh(inputs, situation, situation.load.planned_rps if at_rps is None else at_rps)
     now = weighed[0]
     barred = barred_settings(inputs)
     better = [w for w in weighed[1:] if _improves(w, now, inputs)]
@@ -93,6 +99,8 @@ def _protect(inputs: DecisionInputs, situation: Situation) -> Decision:
             notes = (*notes, explain.also_advised(chosen.candidate, inputs.settings))
             chosen = _choose(automatic, now)
     reason = Reason.BREACH_PREDICTED if situation.slo_broken is None else Reason.SLO_BROKEN
+    if at_rps is not None:
+        reason = Reason.ALARM
     text = explain.protective(situation, inputs, chosen.candidate, notes)
     return _propose(inputs, situation, chosen, shown, Trigger.PROTECTIVE, reason, text, notes)
 

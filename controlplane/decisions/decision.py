@@ -89,7 +89,7 @@ class DecisionInputs:
 
     `history` is the pool's windows of the relaxing cooldown, oldest first, `observation` among them as the last; `workload` and
     `step_times` rest on longer ones. `home` is what people last set:
-    relaxing leads back there and no further.
+    relaxing leads back there and no further. `alarm`: what alerts say that ask for the pool's protection.
     """
 
     now: datetime
@@ -107,6 +107,7 @@ class DecisionInputs:
     home: EngineSettings | None = None
     frozen_reason: str | None = None
     active_rollout: str | None = None
+    alarm: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Absent values are left out: most of what a window can hold is absent."""

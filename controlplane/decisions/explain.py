@@ -132,6 +132,8 @@ def needs_a_person(current: EngineSettings, chosen: EngineSettings, policy: Poli
 def _threat(situation: Situation, inputs: DecisionInputs) -> str:
     projection, load = situation.projection, situation.load
     parts = []
+    if inputs.alarm is not None:
+        parts.append(f"Protection is asked for: {inputs.alarm}.")
     if situation.slo_broken is not None:
         parts.append(f"{situation.slo_broken[0].upper()}{situation.slo_broken[1:]}.")
     parts.append(

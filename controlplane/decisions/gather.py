@@ -48,6 +48,7 @@ class PoolFacts:
     home: EngineSettings | None
     frozen_reason: str | None
     active_rollout: str | None
+    alarm: str | None
 
 
 def read_facts(
@@ -84,6 +85,7 @@ def read_facts(
         home=lineage.home,
         frozen_reason=frozen_reason(session, pool, rules, now),
         active_rollout=active_rollout,
+        alarm=fleets.alarm_of(session, pool.id, now),
     )
 
 
@@ -116,6 +118,7 @@ def make_inputs(
         home=facts.home,
         frozen_reason=facts.frozen_reason,
         active_rollout=facts.active_rollout,
+        alarm=facts.alarm,
     )
 
 

@@ -91,6 +91,8 @@ def relaxing_blocks(inputs: DecisionInputs, breach_probability: float, error_rat
 
 
 def _missing_signal(inputs: DecisionInputs, breach_probability: float, error_ratio: float) -> str | None:
+    if inputs.alarm is not None:
+        return f"protection is asked for ({inputs.alarm})"
     policy = inputs.policy
     since = inputs.now - timedelta(seconds=policy.guardrails.cooldown_relaxing_s)
     windows = [seen for seen in inputs.history if seen.window_end > since]

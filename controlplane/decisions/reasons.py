@@ -18,6 +18,7 @@ class Reason(StrEnum):
     # APPLY and ADVISE
     BREACH_PREDICTED = "breach_predicted"
     SLO_BROKEN = "slo_broken"
+    ALARM = "alarm"
     RECOVERY = "recovery"
     # HOLD
     WITHIN_SLO = "within_slo"

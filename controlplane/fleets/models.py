@@ -1,4 +1,4 @@
-"""Tables: `fleets`, `pools`, `general_freeze`, `nodes`, `settings_revisions`."""
+"""Tables: `fleets`, `pools`, `general_freeze`, `pool_alarms`, `nodes`, `settings_revisions`."""
 
 from datetime import datetime
 from typing import Any
@@ -50,6 +50,18 @@ class GeneralFreeze(Base):
     at: Mapped[datetime]
     reason: Mapped[str] = mapped_column(Text)
     actor: Mapped[str] = mapped_column(String(128))
+
+
+class PoolAlarm(Base):
+    """Somebody asks that the pool be protected. `id` is theirs; told_at: when they last said so."""
+
+    __tablename__ = "pool_alarms"
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True)
+    pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id"), index=True)
+    reason: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime]
+    told_at: Mapped[datetime]
 
 
 class SettingsRevision(Base):

@@ -1,5 +1,9 @@
 """The room's door: what other rooms may call of fleets. Each name lives in the file that holds its noun."""
 
+from controlplane.fleets.alarms import alarm_of as alarm_of
+from controlplane.fleets.alarms import repeat_alarms as repeat_alarms
+from controlplane.fleets.alarms import silence_alarm as silence_alarm
+from controlplane.fleets.alarms import sound_alarm as sound_alarm
 from controlplane.fleets.desired import create_revision as create_revision
 from controlplane.fleets.desired import current_revision as current_revision
 from controlplane.fleets.desired import desired_push as desired_push

@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from controlplane.db import make_engine, session_scope
+from controlplane.fleets import service as fleets
+from controlplane.fleets.models import PoolAlarm
 from tests.support.alertmanager_server import alertmanager
 from tests.support.api import ADMIN_TOKEN, Api, api_server
 from tests.support.database import sqlite_url
@@ -146,6 +150,40 @@ class TestFreeze:
         assert frozen(api, pool) is not None
         send(api, {**both[order[1]], "status": "resolved"})
         assert frozen(api, pool) is None
+
+
+class TestProtect:
+    def alarm(self, api: Api, pool: dict[str, Any], *, later: timedelta = timedelta(0)) -> str | None:
+        """What decisions for the pool hear."""
+        engine = make_engine(api.settings.database_url)
+        try:
+            with session_scope(engine, read_only=True) as session:
+                return fleets.alarm_of(session, pool["id"], datetime.now(UTC) + later)
+        finally:
+            engine.dispose()
+
+    def test_each_alert_asks_for_itself_and_ends_with_itself(self, api: Api, pool: dict[str, Any]) -> None:
+        rule(api, "protect", "severity=page")
+        both = [alert(name, severity="page", pool=pool["name"], fingerprint=name) for name in ("A", "B")]
+        assert [send(api, each)["effects"][0]["state"] for each in both] == ["set", "set"]
+        assert self.alarm(api, pool) == "alert A: too many errors; alert B: too many errors"
+        send(api, {**both[0], "status": "resolved"})
+        assert self.alarm(api, pool) == "alert B: too many errors"
+        send(api, {**both[1], "status": "resolved"})
+        assert self.alarm(api, pool) is None
+
+    def test_one_whose_sender_is_gone_ends_by_itself(self, api: Api, pool: dict[str, Any]) -> None:
+        rule(api, "protect", "severity=page")
+        page = alert(severity="page", pool=pool["name"])
+        send(api, page)
+        assert self.alarm(api, pool, later=timedelta(hours=5)) is not None
+        assert self.alarm(api, pool, later=timedelta(hours=7)) is None
+        engine = make_engine(api.settings.database_url)
+        with session_scope(engine) as session:
+            session.execute(update(PoolAlarm).values(told_at=datetime.now(UTC) - timedelta(hours=5)))
+        engine.dispose()
+        assert send(api, page)["repeated"] == 1
+        assert self.alarm(api, pool, later=timedelta(hours=5)) is not None  # it was told again
 
 
 class TestRollouts:

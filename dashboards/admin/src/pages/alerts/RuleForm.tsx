@@ -9,6 +9,7 @@ const ACTIONS: { value: AlertRuleOrder["action"]; label: string }[] = [
   { value: "pause", label: "Pause the rollout while it fires" },
   { value: "freeze", label: "Freeze the pool while it fires" },
   { value: "roll_back", label: "Roll the last change back" },
+  { value: "protect", label: "Protect the pool while it fires" },
 ];
 const FIELDS = ["name", "matchers", "action", "pool_id"];
 

@@ -1,0 +1,38 @@
+"""Who asks that a pool be protected: decisions then count it as threatened, whatever its own figures say.
+
+An alarm that is neither repeated nor taken back ends by itself: its sender may be gone, and nobody else can know that it is over.
+"""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from controlplane.fleets.models import PoolAlarm
+
+# Alertmanager and Grafana repeat what still fires every four hours, by their defaults.
+LASTS = timedelta(hours=6)
+_MOST_TOLD = 3
+
+
+def sound_alarm(session: Session, alarm_id: str, pool_id: str, *, reason: str, now: datetime) -> None:
+    session.add(PoolAlarm(id=alarm_id, pool_id=pool_id, reason=reason, at=now, told_at=now))
+    session.flush()
+
+
+def repeat_alarms(session: Session, alarm_ids: list[str], now: datetime) -> None:
+    session.execute(update(PoolAlarm).where(PoolAlarm.id.in_(alarm_ids)).values(told_at=now))
+
+
+def silence_alarm(session: Session, alarm_id: str) -> None:
+    session.execute(delete(PoolAlarm).where(PoolAlarm.id == alarm_id))
+
+
+def alarm_of(session: Session, pool_id: str, now: datetime) -> str | None:
+    """The alarms of a pool in words, the oldest first; None where there are none."""
+    query = select(PoolAlarm.reason).where(PoolAlarm.pool_id == pool_id, PoolAlarm.told_at > now - LASTS)
+    found = list(session.scalars(query.order_by(PoolAlarm.at, PoolAlarm.id)))
+    if not found:
+        return None
+    more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+    return "; ".join(found[:_MOST_TOLD]) + more
