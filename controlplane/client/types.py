@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-Action = Literal["pause", "roll_back", "freeze"]
+Action = Literal["pause", "roll_back", "freeze", "protect"]
 ApplyMode = Literal["live", "background", "drain"]
 Autonomy = Literal["off", "observe", "advise", "approve", "auto"]
 DeliveryState = Literal["waiting", "delivered", "failed"]
@@ -34,6 +34,7 @@ ProfileState = Literal["running", "done", "failed"]
 Reason = Literal[
     "breach_predicted",
     "slo_broken",
+    "alarm",
     "recovery",
     "within_slo",
     "no_data",

@@ -1872,10 +1872,11 @@ export interface components {
         /**
          * Action
          * @description pause: the rollout under way waits. roll_back: it is given up, or the last completed one taken back. freeze: the pool may
-         *     not change. Of these a resolved alert lifts pause and freeze; a roll-back is done.
+         *     not change. protect: decisions count the pool as threatened. Of these a resolved alert lifts all but the roll-back, which is
+         *     done.
          * @enum {string}
          */
-        Action: "pause" | "roll_back" | "freeze";
+        Action: "pause" | "roll_back" | "freeze" | "protect";
         /**
          * AlertIn
          * @description endsAt is year 1 while the alert fires.
@@ -4458,7 +4459,7 @@ export interface components {
          * @description Why the outcome is what it is.
          * @enum {string}
          */
-        Reason: "breach_predicted" | "slo_broken" | "recovery" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "recently_rolled_back";
+        Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "recently_rolled_back";
         /** Recovered */
         Recovered: {
             /** Resent */
