@@ -8,12 +8,14 @@ from controlplane.accounts import endpoints as accounts
 from controlplane.accounts.oidc import endpoints as oidc
 from controlplane.alerts import endpoints as alerts
 from controlplane.audit import endpoints as audit
+from controlplane.decisions import effect_endpoints, what_if_endpoints
 from controlplane.decisions import endpoints as decisions
 from controlplane.decisions import policy_endpoints as policies
 from controlplane.events import endpoints as events
 from controlplane.fleets import agent_endpoints, membership_endpoints, profile_endpoints, sd_endpoints
 from controlplane.fleets import endpoints as fleets
 from controlplane.forecasting import endpoints as forecasting
+from controlplane.forecasting import track_endpoints
 from controlplane.mesh import endpoints as mesh
 from controlplane.rollouts import approval_endpoints, experiment_endpoints
 from controlplane.rollouts import endpoints as rollouts
@@ -32,7 +34,10 @@ ROUTERS = (
     profile_endpoints.router,
     telemetry.router,
     forecasting.router,
+    track_endpoints.router,
     decisions.router,
+    effect_endpoints.router,
+    what_if_endpoints.router,
     policies.router,
     rollouts.router,
     approval_endpoints.router,

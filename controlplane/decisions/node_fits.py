@@ -5,6 +5,7 @@ alone. The rest is filled in with the pool's average request.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from controlplane.decisions.decision import StepTime, Workload
@@ -33,6 +34,29 @@ def offered_step_times(
         if fits:
             found.append(_mean([_folded(fit, settings, workload) for fit in fits]))
     return tuple(found)
+
+
+def at_other_lengths(
+    steps: Sequence[StepTime],
+    profiles: Sequence[StepProfile],
+    settings: EngineSettings,
+    before: Workload,
+    after: Workload,
+) -> tuple[StepTime, ...]:
+    """Step times that were folded for requests as long as `before`, for such as long as `after`, at the level that they have.
+
+    What the nodes offer no fit of was fitted without context, and stays as it is.
+    """
+    then = {step.precision: step for step in offered_step_times(profiles, settings, before)}
+    now = {step.precision: step for step in offered_step_times(profiles, settings, after)}
+    return tuple(_moved(step, then.get(step.precision), now.get(step.precision)) for step in steps)
+
+
+def _moved(step: StepTime, then: StepTime | None, now: StepTime | None) -> StepTime:
+    if then is None or now is None or not step.curve or then.at(1.0, 0.0) <= 0:
+        return step
+    level = step.at(1.0, 0.0) / then.at(1.0, 0.0)
+    return replace(now.scaled(level), samples=step.samples, error_ratio=step.error_ratio, measured=step.measured)
 
 
 def _is_good(fit: StepFit) -> bool:

@@ -7,6 +7,7 @@ from itertools import product
 from controlplane.decisions.certified import certified_variants
 from controlplane.decisions.decision import NodeFacts
 from controlplane.decisions.policy import Autonomy, CertifiedVariant, Policy
+from inference_node.contract.quality import is_full_precision
 from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
 
 # Factors tried per numeric knob; what the policy's trust region does not allow is left out.
@@ -42,6 +43,38 @@ def propose(current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...
             settings, loss, speed = _with(live, variant, current, certified)
             found.setdefault(settings, Proposal(settings, loss, speed))
     return list(found.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What is known of the precision, KV format and pruning of some settings, as candidates are weighed with it.
+
+    quality_loss_ratio: None where nobody measured it. step_time_ratio: against the step times in force; None where a pruned level
+    was not timed.
+    """
+
+    quality_loss_ratio: float | None
+    step_time_ratio: float | None
+
+
+def level_of(settings: EngineSettings, current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]) -> Level:
+    """The same that `propose` attaches to settings that it proposes, and what is known of those that it never would."""
+    live = current.replace(
+        max_batch_size=settings.max_batch_size,
+        max_batched_tokens=settings.max_batched_tokens,
+        batch_wait_ms=settings.batch_wait_ms,
+        kv_precision=settings.kv_precision.value,
+    )
+    certified = certified_variants(live, policy, nodes)
+    variant = _find(settings, certified)
+    same = (settings.precision, settings.pruning_threshold) == (current.precision, current.pruning_threshold)
+    if variant is not None:
+        _, loss, ratio = _with(live, None if same else variant, current, certified)
+        timed = variant.step_time_ratio is not None or settings.pruning_threshold == 0 or same
+        return Level(loss, ratio if timed else None)
+    exact = is_full_precision(settings)
+    timed = same or settings.pruning_threshold == 0
+    return Level(0.0 if exact else None, 1.0 if timed else None)
 
 
 def autonomy_of(current: EngineSettings, proposed: EngineSettings, policy: Policy) -> Autonomy:

@@ -46,12 +46,14 @@ def quality(
     horizons_s: Sequence[float] = HORIZONS_S,
 ) -> list[HorizonQuality]:
     """observations: oldest first. A horizon that no forecast reached, or whose truth is not known yet, is left out."""
-    truth = _Truth(observations, metric)
+    truth = Truth(observations, metric)
     found = (_at_horizon(forecasts, truth, horizon_s) for horizon_s in horizons_s)
     return [known for known in found if known is not None]
 
 
-class _Truth:
+class Truth:
+    """What a metric was, at any moment that was measured."""
+
     def __init__(self, observations: Sequence[Observation], metric: str) -> None:
         known = [
             (seen.window_end, float(value)) for seen in observations if _measured(seen, value := getattr(seen, metric))
@@ -74,7 +76,7 @@ def _measured(seen: Observation, value: float | None) -> bool:
     return seen.usable and value is not None
 
 
-def _at_horizon(forecasts: Sequence[Foreseen], truth: _Truth, horizon_s: float) -> HorizonQuality | None:
+def _at_horizon(forecasts: Sequence[Foreseen], truth: Truth, horizon_s: float) -> HorizonQuality | None:
     inside, errors, naive = [], [], []
     for forecast in forecasts:
         steps = round(horizon_s / forecast.step_s)

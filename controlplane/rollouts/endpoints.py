@@ -12,6 +12,7 @@ from controlplane.decisions.service import current_policy
 from controlplane.dependencies import Now, ProcessSettings, ReadSession, WriteSession
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool, SettingsRevision
+from controlplane.fleets.wanted import check_offered, wanted_settings
 from controlplane.idempotency.route import IdempotentRoute
 from controlplane.paging import Paged
 from controlplane.preconditions import IfMatch, check
@@ -35,7 +36,6 @@ from controlplane.rollouts.schemas import (
     rollout_etag,
     rollout_out,
 )
-from controlplane.rollouts.wanted import check_offered, wanted_settings
 from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_cursor
 from inference_node.contract.settings import EngineSettings
 
@@ -110,7 +110,7 @@ def create_rollout(
     rollout = service.create_rollout(
         session, pool=pool, to_revision=revision, decision_id=None, policy=policy, epoch=shards.epoch_of(session, pool.id),
         created_by=who.name, reason=body.reason, now=now, heartbeat_timeout_s=settings.heartbeat_timeout_s,
-        not_before=body.not_before,
+        not_before=body.not_before, least_approvals=int(body.propose),
     )  # fmt: skip
     response.headers["Location"] = f"/api/v1/rollouts/{rollout.id}"
     return rollout_out(session, rollout, whole=True)

@@ -8,12 +8,12 @@ from controlplane.dependencies import Now, ProcessSettings, WriteSession
 from controlplane.fleets import service as fleets
 from controlplane.fleets.etags import node_etag
 from controlplane.fleets.schemas import ExperimentOut
+from controlplane.fleets.wanted import check_offered, wanted_settings
 from controlplane.idempotency.route import IdempotentRoute
 from controlplane.preconditions import IfMatch, check
 from controlplane.problem import declared
 from controlplane.processes import shards
 from controlplane.rollouts import experiments
-from controlplane.rollouts.wanted import check_offered, wanted_settings
 from controlplane.schemas import Body
 from inference_node.contract.settings import KnobValue
 

@@ -34,6 +34,9 @@ class RolloutIn(Body):
     settings: dict[str, KnobValue] = Field(min_length=1, description="knob -> wanted value")
     reason: str = Field(min_length=1, max_length=500, description="why; it stands in the timeline")
     not_before: AwareDatetime | None = Field(default=None, description="when it may begin; absent: at once")
+    propose: bool = Field(
+        default=False, description="wait until somebody else approves it, also where the policy asks for nobody"
+    )
     dry_run: bool = Field(default=False, description="show the plan and whom it would reach; change nothing")
 
 

@@ -55,10 +55,12 @@ def create_rollout(
     heartbeat_timeout_s: float = 15.0,
     mode: Mode = Mode.CANARY,
     not_before: datetime | None = None,
+    least_approvals: int = 0,
 ) -> Rollout:
     """A rollout of the pool from its current revision to `to_revision`, planned now and begun by the controller.
 
-    It waits for `not_before`, for the approvals that `approvals_needed` asks for, and for the end of a freeze window. It takes
+    It waits for `not_before`, for the approvals that `approvals_needed` or `least_approvals` asks for, and for the end of a
+    freeze window. It takes
     the place of one that has not begun, where `may_supersede` allows. Raises RolloutActive, PoolFrozen (frozen by hand; never
     for mode direct, which leads back), NothingToChange, NoNodeReady, and Invalid for a start that is too far ahead.
     """
@@ -78,7 +80,9 @@ def create_rollout(
         session, Rollout, id=rollout_id, pool_id=pool.id, active_pool_id=pool.id, decision_id=decision_id,
         from_revision_id=current.id, to_revision_id=to_revision.id, phase=P.VALIDATING.value, phase_since=now, version=1,
         epoch=epoch, step=0, plan=plan.to_json(), reason=reason, created_by=created_by, created_at=now,
-        approvals_needed=0 if mode is Mode.DIRECT else approvals_needed(policy, changes, created_by),
+        approvals_needed=0
+        if mode is Mode.DIRECT
+        else max(least_approvals, approvals_needed(policy, changes, created_by)),
         not_before=not_before, expires_at=expires_at,
     )  # fmt: skip
     if not created:  # another process was quicker, between the check above and here

@@ -17,6 +17,7 @@ from controlplane.telemetry.service import save_observations
 from inference_node.contract.settings import EngineSettings
 from tests.support.api import Api, api_server
 from tests.support.decision_inputs import decision_inputs
+from tests.support.ready_node import join_ready_node
 from tests.support.registrations import registration
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -135,6 +136,13 @@ class TestObservationsAndForecasts:
         assert minute == {
             "horizon_s": 60.0, "scored": 1, "coverage_80": 1.0, "error": 0.5, "last_value_error": 2.5, "bias": -0.5,
         }  # fmt: skip
+        track = api.client.get(f"/api/v1/pools/{pool_id}/forecasts/track", params={"span_s": 1200}).json()
+        assert track["points"][0] == point | {
+            "at": (NOW - timedelta(seconds=840)).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "model": "last_value",
+            "came": 5.5,
+        }
+        assert track["stints"][0]["model"] == "last_value"
         refused = api.client.get(f"/api/v1/pools/{pool_id}/forecasts/quality", params={"span_s": 5})
         assert refused.status_code == 422
 
@@ -213,3 +221,36 @@ class TestPolicy:
         answer = api.client.post(f"/api/v1/pools/{pool_id}/policy/dry-run", json=body)
         assert answer.status_code == 422
         assert "ttft_p95_s" in answer.json()["detail"]
+
+
+class TestWhatIf:
+    def test_agrees_with_the_newest_decision_and_proposes_nothing_by_itself(self, api: Api, pool_id: str) -> None:
+        decision = api.client.get("/api/v1/decisions", params={"pool_id": pool_id}).json()["items"][0]
+        chosen = decision["candidates"][1]
+        wanted = {knob: pair[1] for knob, pair in chosen["changes"].items()}
+        found = api.client.post(f"/api/v1/pools/{pool_id}/what-if", json={"settings": wanted}).json()
+        assert found["decision_id"] == decision["id"]
+        assert found["then"]["predicted"] == chosen["predicted"] | {"breach_probability": None}
+        assert found["now"]["predicted"] == decision["candidates"][0]["predicted"] | {"breach_probability": None}
+        assert found["changes"] == chosen["changes"]
+        assert api.client.get("/api/v1/rollouts").json()["items"] == []
+
+    def test_names_the_knob_that_is_not_possible(self, api: Api, pool_id: str) -> None:
+        answer = api.client.post(f"/api/v1/pools/{pool_id}/what-if", json={"settings": {"max_batch_size": 0}})
+        assert answer.status_code == 422
+        assert [error["field"] for error in answer.json()["errors"]] == ["settings.max_batch_size"]
+
+    def test_is_saved_as_a_proposal_that_waits_for_somebody_else(self, api: Api, pool_id: str) -> None:
+        join_ready_node(api, pool="main")
+        body = {"pool_id": pool_id, "settings": {"max_batch_size": 6}, "reason": "what-if", "propose": True}
+        made = api.client.post("/api/v1/rollouts", json=body).json()
+        assert made["approvals_needed"] == 1
+        vote = {"settings_hash": made["to_revision"]["content_hash"]}
+        assert api.client.post(f"/api/v1/rollouts/{made['id']}/approve", json=vote).status_code == 403
+
+
+class TestEffect:
+    def test_of_what_changed_nothing_there_is_none(self, api: Api, pool_id: str) -> None:
+        for decision in api.client.get("/api/v1/decisions", params={"pool_id": pool_id}).json()["items"]:
+            found = api.client.get(f"/api/v1/decisions/{decision['id']}/effect").json()
+            assert (found["standing"], found["stretches"]) == ("no_change", [])

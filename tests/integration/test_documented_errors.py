@@ -164,6 +164,7 @@ def _furnish(api: Api, broken: Api, closed: Api, node: Served) -> World:
             ("POST", f"{V1}/nodes/{{node_id}}/experiment"): {"settings": {"max_batch_size": 9}, "reason": "curious"},
             ("PUT", f"{V1}/pools/{{pool_id}}/policy"): policy,
             ("POST", f"{V1}/pools/{{pool_id}}/policy/dry-run"): {"document": policy},
+            ("POST", f"{V1}/pools/{{pool_id}}/what-if"): {"settings": {"max_batch_size": 9}},
             ("POST", f"{V1}/rollouts"): begin,
             ("POST", f"{V1}/rollouts/{{rollout_id}}/approve"): vote,
             ("POST", f"{V1}/rollouts/{{rollout_id}}/refuse"): vote,
@@ -304,6 +305,8 @@ def _special(ended: str, agent: str, person: str) -> dict[tuple[str, str, int], 
         ("POST", f"{V1}/alert-rules", 409): again("POST", f"{V1}/alert-rules"),
         ("PUT", f"{V1}/alert-rules/{{rule_id}}", 409): rule_of_another_name,
         ("GET", f"{V1}/pools/{{pool_id}}/scaling", 409): lambda w: w.send(("GET", f"{V1}/pools/{{pool_id}}/scaling")),
+        # No controller runs here, so no decision has been made.
+        ("POST", f"{V1}/pools/{{pool_id}}/what-if", 409): lambda w: w.send(("POST", f"{V1}/pools/{{pool_id}}/what-if")),
         ("POST", f"{V1}/rollouts", 409): again("POST", f"{V1}/rollouts"),
         ("PUT", f"{V1}/pools/{{pool_id}}/policy", 428): again("PUT", f"{V1}/pools/{{pool_id}}/policy"),
         ("PUT", f"{V1}/pools/{{pool_id}}/policy", 404): lambda w: w.send(
