@@ -54,7 +54,7 @@ class StretchOut(Out):
     came: list[CameOut]
 
 
-class EffectOut(Out):
+class DecisionEffectOut(Out):
     """What was expected of a decision beside what came, from when its rollout completed."""
 
     decision_id: str
@@ -69,21 +69,25 @@ class EffectOut(Out):
     dependencies=[require(Role.VIEWER)],
     responses=declared(401, 403, 404, 422),
 )
-def get_decision_effect(decision_id: str, session: ReadSession, now: Now) -> EffectOut:
+def get_decision_effect(decision_id: str, session: ReadSession, now: Now) -> DecisionEffectOut:
     """What was expected of the decision, and what came of it 5, 15 and 60 minutes after it was in force on all nodes."""
     row = service.get_decision(session, decision_id)
     if row.chosen is None or row.rollout_id is None:
-        return EffectOut(decision_id=row.id, standing=Standing.NO_CHANGE, in_force_at=None, until=None, stretches=[])
+        return DecisionEffectOut(
+            decision_id=row.id, standing=Standing.NO_CHANGE, in_force_at=None, until=None, stretches=[]
+        )
     start = _in_force_at(session, row)
     if start is None:
-        return EffectOut(decision_id=row.id, standing=Standing.NOT_IN_FORCE, in_force_at=None, until=None, stretches=[])
+        return DecisionEffectOut(
+            decision_id=row.id, standing=Standing.NOT_IN_FORCE, in_force_at=None, until=None, stretches=[]
+        )
     ended = _next_change(session, row, start)
     until = min(ended or now, start + timedelta(seconds=AFTER_S[-1]))
     windows = telemetry.recent(session, row.pool_id, start, until)
     found = effect_of(
         DecisionInputs.from_json(row.inputs), EngineSettings.model_validate(row.chosen), windows, start, until
     )
-    return EffectOut(
+    return DecisionEffectOut(
         decision_id=row.id,
         standing=Standing.KNOWN if found else Standing.TOO_EARLY,
         in_force_at=start,

@@ -51,6 +51,8 @@ export const STREAM_KINDS = [
   "mesh.failed",
   "outbox.dead",
   "control.leader_changed",
+  "control.frozen",
+  "control.unfrozen",
   "pool.created",
   "pool.frozen",
   "pool.unfrozen",
@@ -101,7 +103,7 @@ export function staleAfter(kind: string): QueryKey[] {
     case "pool":
       return [keys.fleet, keys.pools, keys.system, keys.events];
     case "control":
-      return [keys.system, keys.events];
+      return [keys.system, keys.fleet, keys.pools, keys.events];
     case "webhook":
       return [keys.webhooks, keys.events];
     case "alert":

@@ -10,6 +10,8 @@ export interface RolloutOrder {
   pool_id: string;
   settings: EngineSettings;
   reason: string;
+  /** Waits until somebody else approves it, whatever the policy says. */
+  propose?: boolean;
 }
 
 /** A change; whatever came of it, what the page shows is asked for again. */
@@ -35,7 +37,7 @@ export const useVote = (shown: Rollout) =>
 
 export const useCreateRollout = () =>
   useChange(async (order: RolloutOrder): Promise<Rollout> => {
-    const answer = await body(api.POST("/api/v1/rollouts", { body: { ...order, dry_run: false } }));
+    const answer = await body(api.POST("/api/v1/rollouts", { body: { propose: false, ...order, dry_run: false } }));
     if ("dry_run" in answer) throw new Problem(-1, "The API answered with a plan", "A rollout was asked for.");
     return answer;
   });
@@ -44,7 +46,7 @@ export const useCreateRollout = () =>
 export const usePlanRollout = () =>
   useMutation({
     mutationFn: async (order: RolloutOrder): Promise<RolloutPlan> => {
-      const answer = await body(api.POST("/api/v1/rollouts", { body: { ...order, dry_run: true } }));
+      const answer = await body(api.POST("/api/v1/rollouts", { body: { propose: false, ...order, dry_run: true } }));
       if (!("dry_run" in answer)) throw new Problem(-1, "The API answered with a rollout", "A plan was asked for.");
       return answer;
     },
@@ -57,6 +59,11 @@ export const useFreeze = (poolId: string) =>
 
 export const useUnfreeze = (poolId: string) =>
   useChange(() => body(api.DELETE("/api/v1/pools/{pool_id}/freeze", { params: { path: { pool_id: poolId } } })));
+
+export const useFreezeEverything = () =>
+  useChange((reason: string) => body(api.POST("/api/v1/freeze", { body: { reason } })));
+
+export const useUnfreezeEverything = () => useChange(() => body(api.DELETE("/api/v1/freeze")));
 
 /** Takes back what is tried on one node before its lease does. */
 export const useEndExperiment = (nodeId: string) =>

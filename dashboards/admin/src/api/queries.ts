@@ -133,6 +133,14 @@ export const useDecision = (id: string) =>
       body(api.GET("/api/v1/decisions/{decision_id}", { params: { path: { decision_id: id } }, signal })),
   });
 
+/** What came of a decision. It grows for an hour after the change. */
+export const useEffectOf = (id: string) =>
+  useQuery({
+    queryKey: keys.effect(id),
+    queryFn: ({ signal }) =>
+      body(api.GET("/api/v1/decisions/{decision_id}/effect", { params: { path: { decision_id: id } }, signal })),
+  });
+
 /** A replay costs the server a decision, and its answer changes only with the code: asked for once. */
 export const useReplay = (id: string) =>
   useQuery({

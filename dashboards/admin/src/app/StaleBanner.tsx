@@ -1,5 +1,6 @@
+import { Link } from "react-router";
 import { useSystem } from "../api/queries";
-import { WarnIcon } from "../components/icons";
+import { SnowIcon, WarnIcon } from "../components/icons";
 import { clock } from "../lib/format";
 import classes from "./Shell.module.css";
 import { useNow } from "./useNow";
@@ -7,7 +8,7 @@ import { useNow } from "./useNow";
 /** A slow poll and a half: what stands on the page may no longer be true. */
 const STALE_MS = 45_000;
 
-/** Says since when the figures are old, when neither stream nor polling gets through. */
+/** Says since when the figures are old, when neither stream nor polling gets through; and that everything is frozen. */
 export function StaleBanner() {
   const system = useSystem();
   const now = useNow();
@@ -19,6 +20,12 @@ export function StaleBanner() {
         <p className={classes.banner}>
           <WarnIcon /> Stale since {clock(system.dataUpdatedAt)}: the control plane does not answer. The page keeps
           trying.
+        </p>
+      )}
+      {system.data?.frozen && (
+        <p className={classes.frozen}>
+          <SnowIcon /> Everything is frozen: no pool changes. {system.data.frozen.actor}: {system.data.frozen.reason}{" "}
+          <Link to="/system">Lift it</Link>
         </p>
       )}
     </div>

@@ -39,6 +39,14 @@ export const router = createBrowserRouter([
             lazy: async () => ({ Component: (await import("../pages/decisions/DecisionPage")).DecisionPage }),
           },
           {
+            path: "what-if",
+            lazy: async () => ({ Component: (await import("../pages/whatif/WhatIfPage")).WhatIfPage }),
+          },
+          {
+            path: "forecasts",
+            lazy: async () => ({ Component: (await import("../pages/forecasts/ForecastsPage")).ForecastsPage }),
+          },
+          {
             path: "rollouts",
             lazy: async () => ({ Component: (await import("../pages/rollouts/RolloutsPage")).RolloutsPage }),
           },

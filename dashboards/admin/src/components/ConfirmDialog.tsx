@@ -12,6 +12,8 @@ interface ConfirmDialogProps {
   /** Asks for a reason that goes into the history. */
   reasonLabel?: string | undefined;
   reasonOptional?: boolean;
+  /** Stands in the field when the dialog opens. */
+  reasonDefault?: string;
   pending: boolean;
   error: Error | null;
   onConfirm: (reason: string) => void;
@@ -28,11 +30,12 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
     severe = false,
     reasonLabel,
     reasonOptional = false,
+    reasonDefault = "",
     pending,
     error,
     onConfirm,
   } = props;
-  const [reason, setReason] = useState("");
+  const [reason, setReason] = useState(reasonDefault);
   return (
     <Modal opened={opened} onClose={onClose} title={title} closeButtonProps={{ "aria-label": "Close" }}>
       <div className="stack">

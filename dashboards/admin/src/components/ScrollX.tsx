@@ -1,13 +1,22 @@
 import { type ReactNode, useEffect, useRef, useState } from "react";
 
+interface ScrollXProps {
+  label: string;
+  /** A long table: it gets no higher than some rows, and scrolls. */
+  high?: boolean;
+  children: ReactNode;
+}
+
 /** Holds a wide table. Where it must be scrolled it is a tab stop, so that the keyboard can scroll it, and else it is not. */
-export function ScrollX({ label, children }: { label: string; children: ReactNode }) {
+export function ScrollX({ label, high = false, children }: ScrollXProps) {
   const frame = useRef<HTMLElement>(null);
   const [scrolls, setScrolls] = useState(false);
   useEffect(() => {
     const element = frame.current;
     if (!element) return;
-    const observer = new ResizeObserver(() => setScrolls(element.scrollWidth > element.clientWidth));
+    const look = () =>
+      setScrolls(element.scrollWidth > element.clientWidth || element.scrollHeight > element.clientHeight + 1);
+    const observer = new ResizeObserver(look);
     observer.observe(element);
     if (element.firstElementChild) observer.observe(element.firstElementChild);
     return () => observer.disconnect();
@@ -15,8 +24,8 @@ export function ScrollX({ label, children }: { label: string; children: ReactNod
   return (
     <section
       ref={frame}
-      className="scroll-x"
-      {...(scrolls ? { tabIndex: 0, "aria-label": `${label}, scrolls sideways` } : {})}
+      className={high ? "scroll-x scroll-high" : "scroll-x"}
+      {...(scrolls ? { tabIndex: 0, "aria-label": high ? `${label}, scrolls` : `${label}, scrolls sideways` } : {})}
     >
       {children}
     </section>

@@ -1,5 +1,4 @@
-import { clock } from "../../lib/format";
-import type { ChartModel } from "./chart";
+import { type ChartModel, placeText } from "./chart";
 import classes from "./TimeChart.module.css";
 import type { Hover } from "./usePlot";
 
@@ -20,7 +19,7 @@ export function Legend({ model }: { model: ChartModel }) {
       {(model.bands ?? []).map((band) => (
         <li key={`band-${band.upper}`}>
           <span className={classes.swatch} style={{ color: `var(--${band.ink})` }} data-band />
-          10–90 %
+          {band.label ?? "10–90 %"}
         </li>
       ))}
     </ul>
@@ -39,7 +38,7 @@ export function Hovered({ model, hover }: { model: ChartModel; hover: Hover }) {
   const style = flip ? { right: hover.width - hover.left + 24 } : { left: hover.left + 58 + 14 };
   return (
     <div className={classes.hovered} style={style} aria-hidden="true">
-      <p className={classes.moment}>{clock(at * 1000)}</p>
+      <p className={classes.moment}>{placeText(model, at)}</p>
       <dl>
         {rows.map(({ line, value }) => (
           <div key={line.label} style={{ display: "contents" }}>

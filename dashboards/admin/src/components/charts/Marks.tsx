@@ -1,12 +1,11 @@
 import { Tooltip } from "@mantine/core";
 import { Link } from "react-router";
-import { clock } from "../../lib/format";
 import type { Mark } from "./chart";
 import classes from "./TimeChart.module.css";
 import type { Placed } from "./usePlot";
 
 /** Flags on the upper edge of a chart where something was decided or rolled out; real links, so the keyboard reaches them. */
-export function Marks({ marks, placed }: { marks: Mark[]; placed: Placed[] }) {
+export function Marks({ marks, placed, where }: { marks: Mark[]; placed: Placed[]; where: (at: number) => string }) {
   const byId = new Map(marks.map((mark) => [mark.id, mark]));
   return (
     <div className={classes.marks}>
@@ -14,13 +13,13 @@ export function Marks({ marks, placed }: { marks: Mark[]; placed: Placed[] }) {
         const mark = byId.get(id);
         if (!mark) return null;
         return (
-          <Tooltip key={id} w={300} label={<MarkNote mark={mark} />}>
+          <Tooltip key={id} w={300} label={<MarkNote mark={mark} where={where(mark.at)} />}>
             <Link
               to={mark.to}
               className={classes.mark}
               data-tone={mark.tone}
               style={{ left }}
-              aria-label={`${mark.label} at ${clock(mark.at * 1000)}: ${mark.detail}`}
+              aria-label={`${mark.label} at ${where(mark.at)}: ${mark.detail}`}
             >
               <span />
             </Link>
@@ -31,11 +30,11 @@ export function Marks({ marks, placed }: { marks: Mark[]; placed: Placed[] }) {
   );
 }
 
-function MarkNote({ mark }: { mark: Mark }) {
+function MarkNote({ mark, where }: { mark: Mark; where: string }) {
   return (
     <>
       <strong>
-        {mark.label} · {clock(mark.at * 1000)}
+        {mark.label} · {where}
       </strong>
       <br />
       {mark.detail}

@@ -5,7 +5,7 @@ import { ChartIcon, TableIcon } from "../icons";
 import { Panel } from "../Panel";
 import { ChartTable } from "./ChartTable";
 import type { ChartModel } from "./chart";
-import { summary } from "./chart";
+import { placeText, summary } from "./chart";
 import { Hovered, Legend } from "./Legend";
 import { Marks } from "./Marks";
 import classes from "./TimeChart.module.css";
@@ -21,7 +21,7 @@ interface TimeChartProps {
   empty?: string;
 }
 
-/** A chart over time in a panel, with a legend, what the cursor points at, and the same figures as a table. */
+/** A chart (over time, unless its model says otherwise) in a panel, with a legend, what the cursor points at, and the same figures as a table. */
 export function TimeChart({ title, model, height = 190, sync, aside, empty }: TimeChartProps) {
   const [asTable, setAsTable] = useState(false);
   const hasData = model.lines.some((line) => line.values.some((value) => typeof value === "number"));
@@ -74,7 +74,7 @@ function Plot({
   return (
     <div className={classes.frame}>
       <div ref={host} role="img" aria-label={summary(title, model)} style={{ height }} />
-      <Marks marks={model.marks ?? []} placed={placed} />
+      <Marks marks={model.marks ?? []} placed={placed} where={(at) => placeText(model, at)} />
       {hover && <Hovered model={model} hover={hover} />}
     </div>
   );

@@ -1,4 +1,5 @@
 // The parts of a time chart, as plain values.
+import { clock } from "../../lib/format";
 import type { Value } from "../../lib/series";
 import type { Tone } from "../tones";
 
@@ -19,6 +20,8 @@ export interface Band {
   upper: number;
   lower: number;
   ink: Ink;
+  /** What the legend calls it; by default the forecast's 10 to 90 %. */
+  label?: string;
 }
 
 export interface Threshold {
@@ -38,19 +41,36 @@ export interface Mark {
 
 export type Format = (value: number | null | undefined) => string;
 
+/** What a chart runs over where that is not time, such as load. */
+export interface Across {
+  label: string;
+  format: Format;
+}
+
 export interface ChartModel {
   x: number[];
+  across?: Across;
+  /** Where the y axis ends, for lines that leave the picture; by default all of them fit. */
+  top?: number;
   lines: Line[];
   bands?: Band[];
   threshold?: Threshold | undefined;
   marks?: Mark[];
+  /** A place on the x axis to look at. */
+  here?: { at: number; label: string };
   format: Format;
   /** Seconds since 1970 between which the chart shows time; without it, all of x. */
   span?: { from: number; to: number } | undefined;
 }
 
+/** A place on the x axis in words. */
+export function placeText(model: ChartModel, at: number): string {
+  return model.across ? model.across.format(at) : clock(at * 1000);
+}
+
 /** Top of the y axis: all values fit, and the threshold too unless it is so far above that it would flatten them. */
 export function ceiling(model: ChartModel): number {
+  if (model.top !== undefined) return model.top;
   let top = 0;
   for (const line of model.lines)
     for (const value of line.values) if (typeof value === "number" && value > top) top = value;

@@ -21,17 +21,20 @@ function axes(model: ChartModel, colour: Palette): uPlot.Axis[] {
     grid: { stroke: colour("grid"), width: 1 },
     ticks: { show: false },
   };
+  const { across } = model;
   return [
     {
       ...common,
       size: 26,
       space: 72,
       grid: { show: false },
-      values: [
-        [3600, "{HH}:{mm}", null, null, null, null, null, null, 0],
-        [60, "{HH}:{mm}", null, null, null, null, null, null, 0],
-        [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 0],
-      ],
+      values: across
+        ? (_, splits) => splits.map((value) => across.format(value))
+        : [
+            [3600, "{HH}:{mm}", null, null, null, null, null, null, 0],
+            [60, "{HH}:{mm}", null, null, null, null, null, null, 0],
+            [1, "{HH}:{mm}:{ss}", null, null, null, null, null, null, 0],
+          ],
     },
     { ...common, size: 58, space: 34, gap: 6, values: (_, splits) => splits.map((value) => tick(value, model)) },
   ];
@@ -108,9 +111,32 @@ function drawMarks(u: uPlot, model: ChartModel, colour: Palette): void {
   context.restore();
 }
 
+/** The place that is looked at, as an upright line with its name. */
+function drawHere(u: uPlot, model: ChartModel, colour: Palette): void {
+  if (!model.here) return;
+  const x = Math.round(u.valToPos(model.here.at, "x", true));
+  const { left, top, width, height } = u.bbox;
+  if (x < left || x > left + width) return;
+  const context = u.ctx;
+  context.save();
+  context.strokeStyle = colour("text");
+  context.fillStyle = colour("text");
+  context.lineWidth = devicePixelRatio;
+  context.setLineDash([2 * devicePixelRatio, 3 * devicePixelRatio]);
+  context.beginPath();
+  context.moveTo(x, top);
+  context.lineTo(x, top + height);
+  context.stroke();
+  context.font = `${11 * devicePixelRatio}px Geist, system-ui, sans-serif`;
+  const flip = x > left + width * 0.75;
+  context.textAlign = flip ? "right" : "left";
+  context.fillText(model.here.label, x + (flip ? -5 : 5) * devicePixelRatio, top + 12 * devicePixelRatio);
+  context.restore();
+}
+
 /** Where the measurements end and the forecast begins. */
 function drawNow(u: uPlot, model: ChartModel, colour: Palette): void {
-  if (!model.span) return;
+  if (!model.span || model.across) return;
   const now = Date.now() / 1000;
   if (now >= model.span.to - 1 || now <= model.span.from) return;
   const x = Math.round(u.valToPos(now, "x", true));
@@ -148,7 +174,7 @@ export function options(
       ...(sync ? { sync: { key: sync, setSeries: false } } : {}),
     },
     scales: {
-      x: { time: true, range: (_u, min, max) => spanOf(handlers.model(), min, max) },
+      x: { time: model.across === undefined, range: (_u, min, max) => spanOf(handlers.model(), min, max) },
       y: { range: () => [0, ceiling(handlers.model())] },
     },
     axes: axes(model, colour),
@@ -163,6 +189,7 @@ export function options(
         (u) => {
           drawThreshold(u, handlers.model(), colour);
           drawMarks(u, handlers.model(), colour);
+          drawHere(u, handlers.model(), colour);
           handlers.laidOut(u);
         },
       ],

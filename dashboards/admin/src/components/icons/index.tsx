@@ -29,6 +29,8 @@ function icon(paths: ReactNode) {
 export const FleetIcon = icon(<path d="M4 5h7v6H4zM13 5h7v6h-7zM4 13h7v6H4zM13 13h7v6h-7z" />);
 export const DecisionIcon = icon(<path d="M12 4v5m0 0L5 16v4m7-11 7 7v4M9 6l3-3 3 3" />);
 export const RolloutIcon = icon(<path d="M3 19h4v-4h5v-5h5V5h4M17 5h4v4" />);
+export const WhatIfIcon = icon(<path d="M5 4v7m0 4v5M12 4v3m0 4v9M19 4v9m0 4v3M2.5 13h5M9.500 9h5M16.500 15h5" />);
+export const ForecastIcon = icon(<path d="M3 17c4 0 5-8 9-8 3 0 4 4 9-4M12 20c3-1 5-2 9-2" />);
 export const SystemIcon = icon(<path d="M3 12h4l3-8 4 16 3-8h4" />);
 export const PoolIcon = icon(
   <>

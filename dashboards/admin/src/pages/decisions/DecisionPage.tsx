@@ -12,6 +12,7 @@ import { CandidatesTable } from "./CandidatesTable";
 import { Constraints } from "./Constraints";
 import { DecisionCharts } from "./DecisionCharts";
 import classes from "./Decisions.module.css";
+import { EffectPanel } from "./EffectPanel";
 import { ReplayBadge } from "./ReplayBadge";
 
 export function DecisionPage() {
@@ -58,6 +59,7 @@ function DecisionView({ decision }: { decision: Decision }) {
             <Constraints constraints={decision.constraints} />
           </Panel>
         </div>
+        <EffectPanel decision={decision} />
         <DecisionCharts decision={decision} slo={slo} />
         <CandidatesTable decision={decision} slo={slo} />
       </div>

@@ -57,6 +57,9 @@ function PoolView({ pool }: { pool: Pool }) {
             <Button variant="default" component={Link} to={`/pools/${pool.id}/policy`}>
               Policy
             </Button>
+            <Button variant="default" component={Link} to={`/what-if?pool=${pool.id}`}>
+              What if
+            </Button>
             <Button leftSection={<RolloutIcon size={14} />} disabled={!mayOperate} onClick={dialog.open}>
               New rollout
             </Button>
@@ -78,7 +81,15 @@ function PoolView({ pool }: { pool: Pool }) {
             </Panel>
             <RevisionsTable pool={pool} />
           </div>
-          <Panel title="Events" aside={<Link to={`/decisions?pool=${pool.id}`}>Decisions of this pool</Link>}>
+          <Panel
+            title="Events"
+            aside={
+              <>
+                <Link to={`/decisions?pool=${pool.id}`}>Decisions</Link>
+                <Link to={`/forecasts?pool=${pool.id}`}>Forecasts</Link>
+              </>
+            }
+          >
             <EventFeed filter={{ pool_id: pool.id }} limit={12} brief />
           </Panel>
         </div>

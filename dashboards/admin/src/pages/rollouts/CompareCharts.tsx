@@ -1,9 +1,9 @@
 import { useMemo } from "react";
 import { useObservationsOfNodes, usePool } from "../../api/queries";
-import type { Observation, Rollout, RolloutNode } from "../../api/types";
+import type { Analysis, Observation, Rollout, RolloutNode } from "../../api/types";
 import type { ChartModel, Format, Mark, Threshold } from "../../components/charts/chart";
 import { TimeChart } from "../../components/charts/TimeChart";
-import { perSecond, seconds } from "../../lib/format";
+import { effect, number, perSecond, seconds } from "../../lib/format";
 import { type Fact, meanOver, merge, toSeconds } from "../../lib/series";
 import classes from "./Rollouts.module.css";
 
@@ -55,10 +55,24 @@ export function CompareCharts({ rollout }: { rollout: Rollout }) {
           title={title}
           model={thresholds[index] ? { ...model, threshold: thresholds[index] } : model}
           height={150}
+          aside={<Found metric={METRICS[index]?.[0]} analyses={rollout.analyses} />}
           sync={`rollout-${rollout.id}`}
         />
       ))}
     </div>
+  );
+}
+
+/** The latest verdict on the metric: effect, interval and how many samples it rests on. */
+function Found({ metric, analyses }: { metric: Fact | undefined; analyses: Analysis[] }) {
+  const found = analyses[0]?.measurements.find((each) => each.metric === metric);
+  if (!found || found.effect_ratio === null) return null;
+  return (
+    <span className="nowrap">
+      {effect(found.effect_ratio)}
+      {found.ci_low !== null && found.ci_high !== null && ` (${effect(found.ci_low)} to ${effect(found.ci_high)})`}, n ={" "}
+      {number(found.samples_canary)} / {number(found.samples_baseline)}
+    </span>
   );
 }
 

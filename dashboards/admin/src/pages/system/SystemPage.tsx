@@ -1,6 +1,7 @@
 import { usePools, useSystem } from "../../api/queries";
 import type { System } from "../../api/types";
 import { EventFeed } from "../../components/EventFeed";
+import { FreezeAll } from "../../components/FreezeAll";
 import { FreezeControl } from "../../components/FreezeControl";
 import { CheckIcon, WarnIcon } from "../../components/icons";
 import { Metric, Metrics } from "../../components/Metric";
@@ -49,6 +50,7 @@ export function SystemPage() {
       <Answer query={system} height={420}>
         {(data) => (
           <div className="stack">
+            <FreezeAll system={data} />
             <Panel title="Health">
               <Metrics>
                 <LeaderMetric system={data} />
