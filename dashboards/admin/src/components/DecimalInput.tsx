@@ -1,31 +1,44 @@
-import { NumberInput, type NumberInputProps } from "@mantine/core";
-import { useState } from "react";
+import { TextInput, type TextInputProps } from "@mantine/core";
+import { type KeyboardEvent, useState } from "react";
 
-interface DecimalInputProps extends Omit<NumberInputProps, "value" | "onChange"> {
+interface DecimalInputProps extends Omit<TextInputProps, "value" | "onChange"> {
   /** What is no number, such as "" or "-", is shown as it was typed. */
   value: unknown;
   onChange: (value: number | string) => void;
+  allowDecimal?: boolean;
+  /** By how much the arrow keys move it. */
+  step?: number;
 }
 
-/** A number as it is typed: "0.0" on the way to "0.02" is a nought, and stays on the screen as it is. */
-export function DecimalInput({ value, onChange, ...rest }: DecimalInputProps) {
-  const [typed, setTyped] = useState<number | string>("");
+/** A number as it is typed: "0.0" on the way to "0.02" is a nought, and what is none stays for its message to point at. */
+export function DecimalInput({ value, onChange, allowDecimal = true, step = 1, ...rest }: DecimalInputProps) {
+  const [typed, setTyped] = useState("");
   const said = typeof value === "number" || typeof value === "string" ? value : "";
+  const change = (text: string) => {
+    setTyped(text);
+    onChange(meaning(text));
+  };
+  const move = (event: KeyboardEvent) => {
+    const way = { ArrowUp: 1, ArrowDown: -1 }[event.key];
+    const from = Number(said);
+    if (way === undefined || !Number.isFinite(from)) return;
+    event.preventDefault();
+    change(String(Number((from + way * step).toPrecision(12))));
+  };
   return (
-    <NumberInput
+    <TextInput
       {...rest}
-      clampBehavior="none"
-      value={meaning(typed) === said ? typed : said}
-      onChange={(next) => {
-        setTyped(next);
-        onChange(meaning(next));
-      }}
+      inputMode={allowDecimal ? "decimal" : "numeric"}
+      autoComplete="off"
+      value={meaning(typed) === said ? typed : String(said)}
+      onChange={(event) => change(event.currentTarget.value)}
+      onKeyDown={move}
     />
   );
 }
 
-function meaning(typed: number | string): number | string {
-  if (typeof typed === "number" || typed.trim() === "") return typed;
+function meaning(typed: string): number | string {
+  if (typed.trim() === "") return typed;
   const number = Number(typed);
   return Number.isFinite(number) ? number : typed;
 }

@@ -44,7 +44,6 @@ export function SlideField({ name, label, value, steps, unit, error, whole = fal
         value={asTyped(value)}
         allowDecimal={!whole}
         error={error}
-        hideControls
         rightSection={<span className={classes.unit}>{unit}</span>}
         rightSectionWidth={unit.length > 3 ? 72 : 30}
         onChange={(next) => onChange(String(next))}

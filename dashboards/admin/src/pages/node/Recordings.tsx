@@ -1,4 +1,4 @@
-import { Anchor, Button, NumberInput, SegmentedControl } from "@mantine/core";
+import { Anchor, Button, NativeSelect, SegmentedControl } from "@mantine/core";
 import { useState } from "react";
 import { type ProfileKind, useStartRecording } from "../../api/mutations";
 import { useRecordings } from "../../api/queries";
@@ -12,7 +12,7 @@ import { bytes, seconds } from "../../lib/format";
 import { FlameGraph } from "./FlameGraph";
 import classes from "./Recordings.module.css";
 
-const LONGEST_S = 30;
+const SPANS_S = [1, 2, 5, 10, 20, 30];
 const KINDS: { value: ProfileKind; label: string }[] = [
   { value: "cpu", label: "Flame graph" },
   { value: "torch", label: "Trace" },
@@ -48,14 +48,12 @@ export function Recordings({ node }: { node: Node }) {
           value={kind}
           onChange={(value) => setKind(value as ProfileKind)}
         />
-        <NumberInput
+        <NativeSelect
           aria-label="Seconds"
-          value={span}
-          onChange={(value) => setSpan(Math.min(LONGEST_S, Math.max(1, Number(value) || 1)))}
-          min={1}
-          max={LONGEST_S}
-          suffix=" s"
-          w={90}
+          size="xs"
+          value={String(span)}
+          data={SPANS_S.map((each) => ({ value: String(each), label: `${each} s` }))}
+          onChange={(event) => setSpan(Number(event.currentTarget.value))}
         />
         <Button type="submit" variant="default" loading={start.isPending} disabled={running}>
           {running ? "Recording" : "Record"}

@@ -1,8 +1,9 @@
-import { Button, Modal, NativeSelect, NumberInput, PasswordInput, TextInput } from "@mantine/core";
+import { Button, Modal, NativeSelect, PasswordInput, TextInput } from "@mantine/core";
 import { type FormEvent, useState } from "react";
 import { fieldProblem } from "../../api/problem";
 import { usePools } from "../../api/queries";
 import { useCreateWebhook, type WebhookOrder } from "../../api/webhooks";
+import { DecimalInput } from "../../components/DecimalInput";
 import { FormProblem } from "../../components/FormProblem";
 import { SecretOnce } from "../../components/SecretOnce";
 
@@ -31,6 +32,7 @@ export function NewWebhook({ onClose }: { onClose: () => void }) {
     credential: null,
   });
   const [kinds, setKinds] = useState("*");
+  const [gather, setGather] = useState<number | string>(0);
   const change = (part: Partial<WebhookOrder>) => setOrder({ ...order, ...part });
   const format = FORMATS.find(({ value }) => value === order.format) ?? FORMATS[0];
   const submit = (event: FormEvent) => {
@@ -122,19 +124,27 @@ export function NewWebhook({ onClose }: { onClose: () => void }) {
           }
           error={fieldProblem(create.error, "min_severity")}
         />
-        <NumberInput
+        <DecimalInput
           label="Gather for (seconds)"
           description="Events of so many seconds go out as one delivery; errors go at once. 0: each by itself."
           allowDecimal={false}
-          value={order.coalesce_s ?? 0}
-          onChange={(seconds) => change({ coalesce_s: Number(seconds) })}
-          error={fieldProblem(create.error, "coalesce_s")}
+          value={gather}
+          onChange={(seconds) => {
+            setGather(seconds);
+            create.reset();
+            if (typeof seconds === "number") change({ coalesce_s: seconds });
+          }}
+          error={typeof gather === "number" ? fieldProblem(create.error, "coalesce_s") : "a number is needed"}
         />
         <div className="row" style={{ justifyContent: "flex-end" }}>
           <Button variant="default" onClick={onClose}>
             Cancel
           </Button>
-          <Button type="submit" loading={create.isPending} disabled={!order.name.trim() || !order.url.trim()}>
+          <Button
+            type="submit"
+            loading={create.isPending}
+            disabled={!order.name.trim() || !order.url.trim() || typeof gather !== "number"}
+          >
             Add
           </Button>
         </div>
