@@ -16,7 +16,7 @@ KV_LIMIT = 0.9
 
 
 class CheckState(StrEnum):
-    """MET; BINDS: the tightest of those that are met, or close to its limit; BROKEN; UNKNOWN: nobody measured it;
+    """MET; BINDS: met, and close to its limit or the first that would break; BROKEN; UNKNOWN: nobody measured it;
     ASKS: it needs a person, or more than one step, where the controller is concerned."""
 
     MET = "met"
@@ -39,10 +39,11 @@ class Check:
 def checks_of(
     inputs: DecisionInputs, settings: EngineSettings, predicted: Predicted, loss: float | None, kv_share: float | None
 ) -> tuple[Check, ...]:
-    """All of them; of those with a share that are met, the tightest binds."""
+    """All of them. Those that are close to their limit bind; where none is broken, so does the tightest."""
     found = [*_measured(inputs, predicted, loss, kv_share), *_rules(inputs, settings)]
+    is_broken = any(check.state is CheckState.BROKEN for check in found)
     met = [check for check in found if check.state is CheckState.MET and check.share is not None]
-    tightest = max(met, key=lambda check: check.share or 0.0, default=None)
+    tightest = None if is_broken else max(met, key=lambda check: check.share or 0.0, default=None)
     return tuple(
         replace(check, state=CheckState.BINDS)
         if check.state is CheckState.MET and (check is tightest or (check.share or 0.0) >= _CLOSE)

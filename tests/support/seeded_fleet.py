@@ -21,7 +21,7 @@ from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.drive import Driver
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry.collector import Collector
-from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, missing
+from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, Quality, missing
 from controlplane.tick import Ticker
 from inference_node.contract.messages import AckOutcome, NodeState, SettingsAck
 from inference_node.contract.settings import EngineSettings
@@ -43,12 +43,14 @@ _SUMS |= {"running", "waiting", "nodes_up"}
 
 @dataclass(frozen=True, slots=True)
 class SeededFleet:
-    """Ids to open pages with. `decision_id` is the one to apply, made when the surge came into sight; the rollout is its."""
+    """Ids to open pages with. `decision_id` is the last one to apply, the rollout is its; `held_id` is the first one, whose
+    change went through."""
 
     pool_id: str
     node_ids: tuple[str, ...]
     decision_id: str
     rollout_id: str
+    held_id: str
 
 
 class _Clock:
@@ -80,6 +82,16 @@ class _SimulatedCollector(Collector):
     def _at(self, node_id: str, at: datetime, window_s: float) -> Observation:
         ended = [seen for seen in self._windows.get(node_id, []) if seen.window_end <= at]
         return replace(ended[-1], window_end=at, window_s=window_s) if ended else missing(at, window_s)
+
+
+class SteadyCollector(_SimulatedCollector):
+    """Every node serves alike at every moment: nothing that a rollout could be blamed for."""
+
+    def _at(self, node_id: str, at: datetime, window_s: float) -> Observation:
+        return Observation(
+            at, window_s, Quality.OK, offered_rps=1.0, requests=window_s, errors=0.0, rejected=0.0, running=1.0, waiting=0.0,
+            ttft_p95_s=0.2, itl_p95_s=0.04, e2e_p95_s=2.0, generation_tokens_per_s=40.0, kv_usage=0.1, nodes_up=1,
+        )  # fmt: skip
 
 
 def surge(start_s: float, end_s: float) -> Callable[[float], float]:
@@ -125,10 +137,10 @@ def seed_fleet(
     with session_scope(engine) as session:
         for kind in ("controller", "worker"):
             processes.beat(session, name=f"{kind}@test:1", kind=kind, now=now, detail={"tick_s": 0.08})
-        found = decisions.list_decisions(session, limit=1, pool_id=pool_id, outcome=Outcome.APPLY)
+        found = decisions.list_decisions(session, limit=50, pool_id=pool_id, outcome=Outcome.APPLY)
         assert found and found[0].rollout_id, "the surge led to no rollout"
         assert not rollouts.active_rollouts(session), "a rollout did not end in time"
-        return SeededFleet(pool_id, node_ids, found[0].id, found[0].rollout_id)
+        return SeededFleet(pool_id, node_ids, found[0].id, found[0].rollout_id, found[-1].id)
 
 
 def _join(engine: Engine, now: datetime) -> tuple[str, tuple[str, ...]]:

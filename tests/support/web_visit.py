@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-WIDTHS = {"wide": 1440, "phone": 390}
+WIDTHS = {"phone": 390, "tablet": 820, "wide": 1440}
 SERIOUS = {"serious", "critical"}
 TIMEOUT_MS = 20_000
 # The browser's own word on an answer that the app then shows at a field: no script can keep it from being said.
@@ -66,6 +66,12 @@ class Visit:
         """Goes there by Tab, and presses Enter."""
         self.tab_to(target)
         self.page.keyboard.press("Enter")
+
+    def look(self, scheme: str, width: str) -> None:
+        """The same page in another scheme and width, without loading it again."""
+        self.page.set_viewport_size({"width": WIDTHS[width], "height": 900})
+        self.page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+        expect(self.page.locator("html")).to_have_attribute("data-mantine-color-scheme", scheme)
 
     def overflow_px(self) -> int:
         """By how much the page is wider than the window."""

@@ -1,5 +1,5 @@
 import { Button } from "@mantine/core";
-import { useDisclosure } from "@mantine/hooks";
+import { useState } from "react";
 import { useFreezeEverything, useUnfreezeEverything } from "../api/mutations";
 import { useFleet } from "../api/queries";
 import type { System } from "../api/types";
@@ -12,7 +12,9 @@ import { When } from "./When";
 
 /** The big switch: no pool changes while it is on. Says beforehand what that stops and what goes on. */
 export function FreezeAll({ system }: { system: System }) {
-  const [opened, dialog] = useDisclosure(false);
+  // What is asked stays, whatever the answer turns the switch to meanwhile.
+  const [asked, setAsked] = useState<"freeze" | "lift" | null>(null);
+  const close = () => setAsked(null);
   const mayOperate = useMayOperateEverywhere();
   const { frozen } = system;
   return (
@@ -32,10 +34,16 @@ export function FreezeAll({ system }: { system: System }) {
           )}
         </p>
       </div>
-      <Button size="md" {...(frozen ? {} : { color: "red" })} disabled={!mayOperate} onClick={dialog.open}>
+      <Button
+        size="md"
+        {...(frozen ? {} : { color: "red" })}
+        disabled={!mayOperate}
+        onClick={() => setAsked(frozen ? "lift" : "freeze")}
+      >
         {frozen ? "Lift the freeze" : "Freeze everything"}
       </Button>
-      {opened && (frozen ? <Lift onClose={dialog.close} /> : <Freeze onClose={dialog.close} />)}
+      {asked === "freeze" && <Freeze onClose={close} />}
+      {asked === "lift" && <Lift onClose={close} />}
     </section>
   );
 }

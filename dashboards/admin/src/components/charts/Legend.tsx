@@ -16,12 +16,14 @@ export function Legend({ model }: { model: ChartModel }) {
           {line.label}
         </li>
       ))}
-      {(model.bands ?? []).map((band) => (
-        <li key={`band-${band.upper}`}>
-          <span className={classes.swatch} style={{ color: `var(--${band.ink})` }} data-band />
-          {band.label ?? "10–90 %"}
-        </li>
-      ))}
+      {(model.bands ?? [])
+        .filter(({ label }) => label !== "")
+        .map((band) => (
+          <li key={`band-${band.upper}`}>
+            <span className={classes.swatch} style={{ color: `var(--${band.ink})` }} data-band />
+            {band.label ?? "10–90 %"}
+          </li>
+        ))}
     </ul>
   );
 }

@@ -20,7 +20,7 @@ export interface Band {
   upper: number;
   lower: number;
   ink: Ink;
-  /** What the legend calls it; by default the forecast's 10 to 90 %. */
+  /** What the legend calls it; by default the forecast's 10 to 90 %, and "" for nothing. */
   label?: string;
 }
 

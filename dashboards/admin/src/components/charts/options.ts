@@ -130,7 +130,7 @@ function drawHere(u: uPlot, model: ChartModel, colour: Palette): void {
   context.font = `${11 * devicePixelRatio}px Geist, system-ui, sans-serif`;
   const flip = x > left + width * 0.75;
   context.textAlign = flip ? "right" : "left";
-  context.fillText(model.here.label, x + (flip ? -5 : 5) * devicePixelRatio, top + 12 * devicePixelRatio);
+  context.fillText(model.here.label, x + (flip ? -5 : 5) * devicePixelRatio, top + height - 5 * devicePixelRatio);
   context.restore();
 }
 

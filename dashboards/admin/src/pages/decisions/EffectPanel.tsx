@@ -41,15 +41,19 @@ function Standing({ effect }: { effect: Effect }) {
   switch (effect.standing) {
     case "not_in_force":
       return (
-        <Empty title="Not in force everywhere">
-          The rollout has not reached every node, or was taken back. Its page says which.
-        </Empty>
+        <div className="inset">
+          <Empty title="Not in force everywhere">
+            The rollout has not reached every node, or was taken back. Its page says which.
+          </Empty>
+        </div>
       );
     case "too_early":
       return (
-        <Empty title="Too early to tell">
-          The first windows under the new settings are still being measured, or the model had too little to go by.
-        </Empty>
+        <div className="inset">
+          <Empty title="Too early to tell">
+            The first windows under the new settings are still being measured, or the model had too little to go by.
+          </Empty>
+        </div>
       );
     default:
       return <Table effect={effect} />;

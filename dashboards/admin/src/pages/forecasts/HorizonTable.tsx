@@ -13,10 +13,11 @@ export function HorizonTable({ quality, format }: { quality: ForecastQuality; fo
   return (
     <Panel flush title="How right they were" aside={<span>the band should hold four in five</span>}>
       {quality.horizons.length === 0 ? (
-        <Empty title="Nothing to score yet">
-          A forecast is scored once the moment that it was of has been measured. One minute after the first there is
-          one.
-        </Empty>
+        <div className="inset">
+          <Empty title="Nothing to score yet">
+            A forecast is scored once the moment that it was of has been measured: a minute after the first one.
+          </Empty>
+        </div>
       ) : (
         <ScrollX label="Quality per horizon">
           <table className="data-table">

@@ -33,7 +33,7 @@ export function CheckTable({ answer: { now, then } }: { answer: WhatIf }) {
   return (
     <Panel flush title="Which limit binds" aside={<span>share of what is allowed</span>}>
       <ScrollX label="Limits">
-        <table className="data-table">
+        <table className={`data-table ${classes.limits}`}>
           <thead>
             <tr>
               <th scope="col">Limit</th>

@@ -82,7 +82,7 @@ export function FigureTable({ answer, slo }: { answer: WhatIf; slo: Slo }) {
       aside={<span>within {duration(load.horizon_s)}, the present queue included</span>}
     >
       <ScrollX label="Expected figures">
-        <table className="data-table">
+        <table className={`data-table ${classes.figures}`}>
           <thead>
             <tr>
               <th scope="col">Figure</th>
@@ -101,7 +101,7 @@ export function FigureTable({ answer, slo }: { answer: WhatIf; slo: Slo }) {
             {rows(slo).map((row) => (
               <tr key={row.label}>
                 <td>
-                  <span className="nowrap">{row.label}</span>
+                  <span>{row.label}</span>
                   <span className={classes.range}>{row.aim}</span>
                 </td>
                 <td className="right">

@@ -43,7 +43,7 @@ function model({ now, then, load, changes }: WhatIf, metric: Metric, limit: numb
       upper: 3 * index + 2,
       lower: 3 * index,
       ink: index === 0 ? ("idle" as const) : ("series-1" as const),
-      label: index === 0 ? "range" : "range",
+      label: index === sides.length - 1 ? "range" : "",
     })),
     threshold: { value: limit, label: "SLO" },
     here: { at: load.offered_rps, label: perSecond(load.offered_rps) },
