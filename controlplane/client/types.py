@@ -7,6 +7,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 Action = Literal["pause", "roll_back", "freeze", "protect"]
 ApplyMode = Literal["live", "background", "drain"]
 Autonomy = Literal["off", "observe", "advise", "approve", "auto"]
+CheckState = Literal["met", "binds", "broken", "unknown", "asks"]
 DeliveryState = Literal["waiting", "delivered", "failed"]
 EffectState = Literal["set", "joined", "none", "done", "lifted"]
 ForecastMetric = Literal["offered_rps", "ttft_p95_s", "itl_p95_s"]
@@ -74,6 +75,7 @@ RolloutPhase = Literal[
 SafeDirection = Literal["lower", "higher", "either"]
 SchedulingPolicy = Literal["fcfs", "deadline", "prefix"]
 Severity = Literal["info", "warning", "error"]
+Standing = Literal["no_change", "not_in_force", "too_early", "known"]
 Trigger = Literal["tick", "protective", "relaxing"]
 Verb = Literal["pause", "resume", "promote", "abort", "rollback"]
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
@@ -173,6 +175,12 @@ class ArmWindowOut(TypedDict):
     offered_rps: float
 
 
+class AtRateOut(TypedDict):
+    rate: float
+    ttft_p95_s: EstimateOut
+    itl_p95_s: EstimateOut
+
+
 class AttemptOut(TypedDict):
     number: int
     at: str
@@ -203,6 +211,15 @@ class AuditEntry(TypedDict):
     hash: str
 
 
+class CameOut(TypedDict):
+    """Seconds, or tokens per second."""
+
+    metric: str
+    without: float
+    expected: float
+    realised: float | None
+
+
 class CandidateOut(TypedDict):
     settings: EngineSettings
     changes: dict[str, list[bool | int | float | str]]
@@ -224,6 +241,15 @@ class CertifiedVariant(TypedDict):
     step_time_ratio: NotRequired[float | None]
 
 
+class CheckOut(TypedDict):
+    """A limit, and how these settings stand to it."""
+
+    name: str
+    state: CheckState
+    share: float | None
+    detail: str
+
+
 class ConstraintOut(TypedDict):
     name: str
     effect: str
@@ -233,6 +259,16 @@ class ConstraintOut(TypedDict):
 class DatabaseOut(TypedDict):
     kind: str
     revision: str
+
+
+class DecisionEffectOut(TypedDict):
+    """What was expected of a decision beside what came, from when its rollout completed."""
+
+    decision_id: str
+    standing: Standing
+    in_force_at: str | None
+    until: str | None
+    stretches: list[StretchOut]
 
 
 class DecisionOut(TypedDict):
@@ -368,6 +404,12 @@ class EnrolmentTokenOut(TypedDict):
     used_by: str | None
 
 
+class EstimateOut(TypedDict):
+    value: float
+    low: float
+    high: float
+
+
 class EventOut(TypedDict):
     id: int
     at: str
@@ -452,6 +494,18 @@ class ForecastQualityOut(TypedDict):
     since: str
     until: str
     horizons: list[HorizonQualityOut]
+
+
+class ForecastTrackOut(TypedDict):
+    """Forecasts of one metric so far ahead, oldest first, beside what came."""
+
+    metric: str
+    horizon_s: float
+    since: str
+    until: str
+    points: list[TrackedOut]
+    stints: list[StintOut]
+    scores: dict[str, float]
 
 
 class FreezeIn(TypedDict):
@@ -749,6 +803,25 @@ class OutboxOut(TypedDict):
     open: int
     dead: int
     oldest_age_s: float | None
+
+
+class OutlookOut(TypedDict):
+    """What is expected of one side. Latencies range over what the step times, or the model in the newest windows,
+    were off by.
+    """
+
+    settings: EngineSettings
+    predicted: PredictedOut
+    ttft_p95_s: EstimateOut
+    itl_p95_s: EstimateOut
+    throughput_tokens_per_s: EstimateOut
+    capacity_rps: EstimateOut
+    quality_loss: EstimateOut | None
+    kv_share: EstimateOut | None
+    weight_bytes: int | None
+    checks: list[CheckOut]
+    notes: list[str]
+    curve: list[AtRateOut]
 
 
 class OutsideOut(TypedDict):
@@ -1052,6 +1125,7 @@ class RolloutIn(TypedDict):
     settings: dict[str, bool | int | float | str]
     reason: str
     not_before: NotRequired[str | None]
+    propose: NotRequired[bool]
     dry_run: NotRequired[bool]
 
 
@@ -1217,6 +1291,23 @@ class StepTimeRatio(TypedDict):
     ratio: float
 
 
+class StintOut(TypedDict):
+    """A stretch in which one model won the race among the forecasters."""
+
+    model: str
+    since: str
+    until: str
+    forecasts: int
+
+
+class StretchOut(TypedDict):
+    after_s: float
+    complete: bool
+    windows: int
+    offered_rps: float
+    came: list[CameOut]
+
+
 class SystemOut(TypedDict):
     version: str
     database: DatabaseOut
@@ -1277,6 +1368,15 @@ class Totals(TypedDict):
     ready: int
     tokens_per_s: float
     requests_per_s: float
+
+
+class TrackedOut(TypedDict):
+    at: str
+    model: str
+    q10: float
+    q50: float
+    q90: float
+    came: float | None
 
 
 class TrialDifferenceOut(TypedDict):
@@ -1405,6 +1505,46 @@ class WebhookOut(TypedDict):
     failures: int
     held_until: str | None
     last_delivered_at: str | None
+
+
+class WhatIfIn(TypedDict):
+    """Settings and load to look at. What is left out is as it is: the knobs in force, the load that is planned
+    for.
+    """
+
+    settings: NotRequired[dict[str, bool | int | float | str]]
+    offered_rps: NotRequired[float | None]
+    prompt_tokens: NotRequired[float | None]
+    generation_tokens: NotRequired[float | None]
+
+
+class WhatIfLoadOut(TypedDict):
+    """The load that both sides carry, and what it was filled in from."""
+
+    offered_rps: float
+    prompt_tokens: float
+    generation_tokens: float
+    waiting: float
+    horizon_s: float
+    likely_rps: float
+    planned_rps: float
+    observed_rps: float | None
+
+
+class WhatIfOut(TypedDict):
+    """The settings in force beside others, under the same load, on the model that decisions use."""
+
+    pool_id: str
+    pool: str
+    decision_id: str
+    at: str
+    load: WhatIfLoadOut
+    changes: dict[str, list[bool | int | float | str]]
+    error_ratio: float
+    residual_windows: int
+    now: OutlookOut
+    then: OutlookOut | None
+    unknown: str | None
 
 
 class DecisionsPolicyQuality(TypedDict):

@@ -833,6 +833,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pools/{pool_id}/forecasts/track": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Track Forecasts
+         * @description What was foreseen `horizon_s` ahead, beside what came, and which model was in use when.
+         */
+        get: operations["track_forecasts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/decisions": {
         parameters: {
             query?: never;
@@ -907,6 +927,48 @@ export interface paths {
         get: operations["get_scaling"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/decisions/{decision_id}/effect": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Decision Effect
+         * @description What was expected of the decision, and what came of it 5, 15 and 60 minutes after it was in force on all nodes.
+         */
+        get: operations["get_decision_effect"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/pools/{pool_id}/what-if": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * What If Settings
+         * @description What other settings, or another load, would come to, beside the settings in force. Changes nothing.
+         *
+         *     It is computed from what the pool's newest decision was made from, by the same model, so that it says the same.
+         */
+        post: operations["what_if_settings"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2104,6 +2166,13 @@ export interface components {
              */
             offered_rps: number;
         };
+        /** AtRateOut */
+        AtRateOut: {
+            /** Rate */
+            rate: number;
+            ttft_p95_s: components["schemas"]["EstimateOut"];
+            itl_p95_s: components["schemas"]["EstimateOut"];
+        };
         /** AttemptOut */
         AttemptOut: {
             /** Number */
@@ -2178,6 +2247,29 @@ export interface components {
          * @enum {string}
          */
         Autonomy: "off" | "observe" | "advise" | "approve" | "auto";
+        /**
+         * CameOut
+         * @description Seconds, or tokens per second.
+         */
+        CameOut: {
+            /** Metric */
+            metric: string;
+            /**
+             * Without
+             * @description expected of the settings before, at the load that came
+             */
+            without: number;
+            /**
+             * Expected
+             * @description expected of the settings chosen, at the load that came
+             */
+            expected: number;
+            /**
+             * Realised
+             * @description the median window's; null where nothing was measured
+             */
+            realised: number | null;
+        };
         /** CandidateOut */
         CandidateOut: {
             settings: components["schemas"]["EngineSettings"];
@@ -2236,6 +2328,29 @@ export interface components {
          * @enum {string}
          */
         ChangedBy: "push" | "operator" | "lease";
+        /**
+         * CheckOut
+         * @description A limit, and how these settings stand to it.
+         */
+        CheckOut: {
+            /** Name */
+            name: string;
+            state: components["schemas"]["CheckState"];
+            /**
+             * Share
+             * @description used of what is allowed, 1 at the limit; null where that is no number
+             */
+            share: number | null;
+            /** Detail */
+            detail: string;
+        };
+        /**
+         * CheckState
+         * @description MET; BINDS: met, and close to its limit or the first that would break; BROKEN; UNKNOWN: nobody measured it;
+         *     ASKS: it needs a person, or more than one step, where the controller is concerned.
+         * @enum {string}
+         */
+        CheckState: "met" | "binds" | "broken" | "unknown" | "asks";
         /** ConstraintOut */
         ConstraintOut: {
             /** Name */
@@ -2251,6 +2366,24 @@ export interface components {
             kind: string;
             /** Revision */
             revision: string;
+        };
+        /**
+         * DecisionEffectOut
+         * @description What was expected of a decision beside what came, from when its rollout completed.
+         */
+        DecisionEffectOut: {
+            /** Decision Id */
+            decision_id: string;
+            standing: components["schemas"]["Standing"];
+            /** In Force At */
+            in_force_at: string | null;
+            /**
+             * Until
+             * @description when the next change began; null while it is in force
+             */
+            until: string | null;
+            /** Stretches */
+            stretches: components["schemas"]["StretchOut"][];
         };
         /**
          * DecisionOut
@@ -2573,6 +2706,15 @@ export interface components {
              */
             used_by: string | null;
         };
+        /** EstimateOut */
+        EstimateOut: {
+            /** Value */
+            value: number;
+            /** Low */
+            low: number;
+            /** High */
+            high: number;
+        };
         /** EventOut */
         EventOut: {
             /** Id */
@@ -2726,6 +2868,37 @@ export interface components {
             until: string;
             /** Horizons */
             horizons: components["schemas"]["HorizonQualityOut"][];
+        };
+        /**
+         * ForecastTrackOut
+         * @description Forecasts of one metric so far ahead, oldest first, beside what came.
+         */
+        ForecastTrackOut: {
+            /** Metric */
+            metric: string;
+            /** Horizon S */
+            horizon_s: number;
+            /** Since */
+            since: string;
+            /** Until */
+            until: string;
+            /**
+             * Points
+             * @description thinned out evenly to at most 720
+             */
+            points: components["schemas"]["TrackedOut"][];
+            /**
+             * Stints
+             * @description which model forecast when, newest first, at most 50
+             */
+            stints: components["schemas"]["StintOut"][];
+            /**
+             * Scores
+             * @description of the newest forecast: past pinball loss per model, lower is better
+             */
+            scores: {
+                [key: string]: number;
+            };
         };
         /**
          * Format
@@ -3770,6 +3943,41 @@ export interface components {
          * @enum {string}
          */
         Outcome: "APPLY" | "HOLD" | "REJECT" | "ADVISE";
+        /**
+         * OutlookOut
+         * @description What is expected of one side. Latencies range over what the step times, or the model in the newest windows, were off by.
+         */
+        OutlookOut: {
+            settings: components["schemas"]["EngineSettings"];
+            /** @description as decisions weigh it */
+            predicted: components["schemas"]["PredictedOut"];
+            ttft_p95_s: components["schemas"]["EstimateOut"];
+            itl_p95_s: components["schemas"]["EstimateOut"];
+            /** @description answer tokens per second at that load */
+            throughput_tokens_per_s: components["schemas"]["EstimateOut"];
+            capacity_rps: components["schemas"]["EstimateOut"];
+            /** @description growth of perplexity; null where nobody measured it */
+            quality_loss: components["schemas"]["EstimateOut"] | null;
+            /** @description of a node's KV cache, held by running requests */
+            kv_share: components["schemas"]["EstimateOut"] | null;
+            /**
+             * Weight Bytes
+             * @description of the weights on a node; null where nobody measured it
+             */
+            weight_bytes: number | null;
+            /** Checks */
+            checks: components["schemas"]["CheckOut"][];
+            /**
+             * Notes
+             * @description how far the answer can be relied on
+             */
+            notes: string[];
+            /**
+             * Curve
+             * @description latencies over the load, from little to more than is possible
+             */
+            curve: components["schemas"]["AtRateOut"][];
+        };
         /** OutsideOut */
         OutsideOut: {
             /** Ok */
@@ -4652,6 +4860,12 @@ export interface components {
              */
             not_before?: string | null;
             /**
+             * Propose
+             * @description wait until somebody else approves it, also where the policy asks for nobody
+             * @default false
+             */
+            propose: boolean;
+            /**
              * Dry Run
              * @description show the plan and whom it would reach; change nothing
              * @default false
@@ -5268,6 +5482,12 @@ export interface components {
             error_rate: number;
         };
         /**
+         * Standing
+         * @description How far a decision's effect is known.
+         * @enum {string}
+         */
+        Standing: "no_change" | "not_in_force" | "too_early" | "known";
+        /**
          * StepFit
          * @description Seconds of a step as a sum of costs, none of them negative:
          *
@@ -5417,6 +5637,39 @@ export interface components {
              */
             ratio: number;
         };
+        /**
+         * StintOut
+         * @description A stretch in which one model won the race among the forecasters.
+         */
+        StintOut: {
+            /** Model */
+            model: string;
+            /** Since */
+            since: string;
+            /** Until */
+            until: string;
+            /** Forecasts */
+            forecasts: number;
+        };
+        /** StretchOut */
+        StretchOut: {
+            /** After S */
+            after_s: number;
+            /**
+             * Complete
+             * @description false while it still runs, and where the next change cut it short
+             */
+            complete: boolean;
+            /** Windows */
+            windows: number;
+            /**
+             * Offered Rps
+             * @description mean of the load that came
+             */
+            offered_rps: number;
+            /** Came */
+            came: components["schemas"]["CameOut"][];
+        };
         /** SystemOut */
         SystemOut: {
             /** Version */
@@ -5554,6 +5807,24 @@ export interface components {
              * @description requests that arrived per second, from windows that are fresh
              */
             requests_per_s: number;
+        };
+        /** TrackedOut */
+        TrackedOut: {
+            /** At */
+            at: string;
+            /** Model */
+            model: string;
+            /** Q10 */
+            q10: number;
+            /** Q50 */
+            q50: number;
+            /** Q90 */
+            q90: number;
+            /**
+             * Came
+             * @description what it then was; null where nothing was measured, or not yet
+             */
+            came: number | null;
         };
         /**
          * TrialDifferenceOut
@@ -5892,6 +6163,102 @@ export interface components {
             held_until: string | null;
             /** Last Delivered At */
             last_delivered_at: string | null;
+        };
+        /**
+         * WhatIfIn
+         * @description Settings and load to look at. What is left out is as it is: the knobs in force, the load that is planned for.
+         */
+        WhatIfIn: {
+            /**
+             * Settings
+             * @description knob -> value to look at
+             */
+            settings?: {
+                [key: string]: boolean | number | string;
+            };
+            /**
+             * Offered Rps
+             * @description requests per second of the whole pool
+             */
+            offered_rps?: number | null;
+            /**
+             * Prompt Tokens
+             * @description of a prompt, less what the prefix cache has
+             */
+            prompt_tokens?: number | null;
+            /**
+             * Generation Tokens
+             * @description of an answer
+             */
+            generation_tokens?: number | null;
+        };
+        /**
+         * WhatIfLoadOut
+         * @description The load that both sides carry, and what it was filled in from.
+         */
+        WhatIfLoadOut: {
+            /** Offered Rps */
+            offered_rps: number;
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Generation Tokens */
+            generation_tokens: number;
+            /**
+             * Waiting
+             * @description requests that wait now, which are worked off first
+             */
+            waiting: number;
+            /** Horizon S */
+            horizon_s: number;
+            /** Likely Rps */
+            likely_rps: number;
+            /** Planned Rps */
+            planned_rps: number;
+            /**
+             * Observed Rps
+             * @description of the newest window
+             */
+            observed_rps: number | null;
+        };
+        /**
+         * WhatIfOut
+         * @description The settings in force beside others, under the same load, on the model that decisions use.
+         */
+        WhatIfOut: {
+            /** Pool Id */
+            pool_id: string;
+            /** Pool */
+            pool: string;
+            /**
+             * Decision Id
+             * @description whose recorded inputs the model was taken from
+             */
+            decision_id: string;
+            /** At */
+            at: string;
+            load: components["schemas"]["WhatIfLoadOut"];
+            /** Changes */
+            changes: {
+                [key: string]: [
+                    boolean | number | string,
+                    boolean | number | string
+                ];
+            };
+            /**
+             * Error Ratio
+             * @description what step times are taken to be off by
+             */
+            error_ratio: number;
+            /**
+             * Residual Windows
+             * @description windows that tell what the model was off by
+             */
+            residual_windows: number;
+            now: components["schemas"]["OutlookOut"];
+            /** @description null where nothing is known of those settings: see `unknown` */
+            then: components["schemas"]["OutlookOut"] | null;
+            /** Unknown */
+            unknown: string | null;
         };
         /**
          * Role
@@ -9305,6 +9672,79 @@ export interface operations {
             };
         };
     };
+    track_forecasts: {
+        parameters: {
+            query?: {
+                metric?: components["schemas"]["ForecastMetric"];
+                /** @description how far ahead, in seconds */
+                horizon_s?: number;
+                /** @description how far back the forecasts go that are scored, in seconds */
+                span_s?: number;
+            };
+            header?: never;
+            path: {
+                pool_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForecastTrackOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     list_decisions: {
         parameters: {
             query?: {
@@ -9560,6 +10000,165 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_decision_effect: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                decision_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DecisionEffectOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    what_if_settings: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description a fresh random text per change: the same request sent again within 24 hours changes nothing more and gets the first answer, marked `Idempotency-Replayed: true` */
+                "Idempotency-Key"?: string | null;
+            };
+            path: {
+                pool_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WhatIfIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WhatIfOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Body too large */
+            413: {
                 headers: {
                     [name: string]: unknown;
                 };
