@@ -9,7 +9,7 @@ import numpy as np
 from controlplane.bench.forecast.document import Measured
 from controlplane.bench.forecast.load_race import PRODUCT, Entry
 from controlplane.bench.forecast.run import Outcome
-from controlplane.bench.forecast.thresholds import Setting
+from controlplane.forecasting.spikes.thresholds import Setting
 
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1d2733;background:#fff}

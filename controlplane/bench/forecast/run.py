@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 
 from controlplane.bench.forecast import baselines
-from controlplane.bench.forecast.intervals import bootstrap, wilson
 from controlplane.bench.forecast.services import Case, history_of, scored_cases, split_last_third, training_case
-from controlplane.bench.forecast.thresholds import Scored, Setting, choose
 from controlplane.bench.forecast.traces import BadTraces, Floats, Trace, read_folder
-from controlplane.bench.forecast.truth import Bools
-from controlplane.bench.forecast.warnings import Indices, Verdict, judge, raise_warnings
 from controlplane.forecasting.spikes import training
 from controlplane.forecasting.spikes.costs import Costs, fit_costs
 from controlplane.forecasting.spikes.features import features
+from controlplane.forecasting.spikes.intervals import bootstrap, wilson
 from controlplane.forecasting.spikes.labels import label
+from controlplane.forecasting.spikes.matching import Indices, Verdict, judge, raise_warnings
 from controlplane.forecasting.spikes.risk import SpikeRisk, probability
+from controlplane.forecasting.spikes.thresholds import Scored, Setting, choose
+from controlplane.forecasting.spikes.truth import Bools
 
 PRODUCT = "trimtab"
 _BLOCK_S = 6 * 3600.0

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlplane.bench.forecast.traces import Trace
-from controlplane.bench.forecast.truth import Truth, slo_of, truth_of
 from controlplane.forecasting.spikes.history import History
+from controlplane.forecasting.spikes.truth import Truth, slo_of, truth_of
 
 DAY_S = 86400.0
 # A service never seen: its first day gives its SLO and is not scored; one that is shorter cannot be scored at all.

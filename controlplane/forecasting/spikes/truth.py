@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.bench.forecast.traces import Floats
+from controlplane.forecasting.spikes.trailing import Floats
 
 SLO_FACTOR = 5.0  # x median p99 of the training part
 SPIKE_S = 120.0

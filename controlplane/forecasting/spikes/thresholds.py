@@ -6,9 +6,9 @@ from enum import StrEnum
 
 import numpy as np
 
-from controlplane.bench.forecast.traces import Floats
-from controlplane.bench.forecast.truth import Truth
-from controlplane.bench.forecast.warnings import judge, raise_warnings
+from controlplane.forecasting.spikes.matching import judge, raise_warnings
+from controlplane.forecasting.spikes.trailing import Floats
+from controlplane.forecasting.spikes.truth import Truth
 
 PAGE_PRECISION = 0.85
 PAGE_ACTIONABLE = 6

@@ -1,8 +1,8 @@
 import numpy as np
 
-from controlplane.bench.forecast.thresholds import Scored, Setting, choose
-from controlplane.bench.forecast.truth import Truth
-from controlplane.bench.forecast.warnings import judge, raise_warnings
+from controlplane.forecasting.spikes.matching import judge, raise_warnings
+from controlplane.forecasting.spikes.thresholds import Scored, Setting, choose
+from controlplane.forecasting.spikes.truth import Truth
 
 
 def scored(seed: int, spikes: int, signal: float, level: float = 0.0) -> Scored:

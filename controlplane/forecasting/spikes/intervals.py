@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from controlplane.bench.forecast.warnings import NOTHING, Verdict
+from controlplane.forecasting.spikes.matching import NOTHING, Verdict
 
 Z95 = 1.959964
 _ROUNDS = 1000

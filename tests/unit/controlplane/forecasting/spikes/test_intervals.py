@@ -1,7 +1,7 @@
 import pytest
 
-from controlplane.bench.forecast.intervals import bootstrap, wilson
-from controlplane.bench.forecast.warnings import Verdict
+from controlplane.forecasting.spikes.intervals import bootstrap, wilson
+from controlplane.forecasting.spikes.matching import Verdict
 
 
 def block(right: int, false: int) -> Verdict:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from controlplane.bench.forecast.truth import slo_of, truth_of
+from controlplane.forecasting.spikes.truth import slo_of, truth_of
 
 
 def p99(*runs: tuple[int, float]) -> np.ndarray:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from controlplane.bench.forecast.traces import Floats
-from controlplane.bench.forecast.truth import Bools, Truth
+from controlplane.forecasting.spikes.trailing import Floats
+from controlplane.forecasting.spikes.truth import Bools, Truth
 
 NEAR_S = 60.0  # nearer than this a warning is right but too late to act on
 FAR_S = 600.0

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from controlplane.bench.forecast.truth import Truth
-from controlplane.bench.forecast.warnings import judge, raise_warnings
+from controlplane.forecasting.spikes.matching import judge, raise_warnings
+from controlplane.forecasting.spikes.truth import Truth
 
 QUIET = np.zeros(400, dtype=bool)
 
