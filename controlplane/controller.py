@@ -35,6 +35,7 @@ from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry.collector import Collector
 from controlplane.telemetry.prometheus import Prometheus, PrometheusUnavailable
 from controlplane.tick import StageFailed, Ticker, TickOverran
+from controlplane.training_loop import SpikeTraining
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +83,7 @@ class Controller:
         self._ticker = Ticker(engine, settings, clock, collectors[0])
         self._driver = Driver(engine, clock, collectors[1], heartbeat_timeout_s=settings.heartbeat_timeout_s)
         self._mesh = MeshKeeper(engine, clock, settings)
+        self._training = SpikeTraining(engine, settings.database_url, clock)
         self._stop = threading.Event()
         self._troubles = Changes()
         self._tick_s: float | None = None
@@ -101,6 +103,7 @@ class Controller:
         deadline = time.monotonic() + STOP_S
         for thread in self._threads:
             thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        self._training.stop()
         self.leadership.stop()
         for client in self._clients:
             client.close()
@@ -185,6 +188,7 @@ class Controller:
             if epoch is not None:
                 self._drive(rollout_id, epoch)
         self._keep_mesh(self.leadership.terms)
+        self._keep_training(self.leadership.terms)
         for about in self._troubles.current():
             if about.startswith("rollout ") and about.removeprefix("rollout ") not in active:
                 self._troubles.set(about, None)
@@ -215,6 +219,14 @@ class Controller:
             self._troubles.set("mesh routes", None)
             if owed:
                 log.info("mesh_routes_owed", routes=owed)
+
+    def _keep_training(self, terms: Terms) -> None:
+        try:
+            self._training.keep(terms)
+        except Exception as error:  # noqa: BLE001 (the model in force goes on)
+            self._failed("spike training", error)
+        else:
+            self._troubles.set("spike training", None)
 
     def _note_silence(self, terms: Terms) -> None:
         now, timeout_s = self._clock.now(), self._settings.heartbeat_timeout_s

@@ -10,7 +10,7 @@ from controlplane.accounts.models import Invitation, WebSession
 from controlplane.alerts.models import Alert
 from controlplane.db import Base, rows_matched
 from controlplane.events.models import OutboxItem
-from controlplane.forecasting.models import ForecastRecord
+from controlplane.forecasting.models import ForecastRecord, SpikeRecord, SpikeWarningRecord
 from controlplane.idempotency.models import IdempotencyRecord
 from controlplane.processes.models import ProcessHeartbeat, TaskSlot
 from controlplane.rollouts.models import RolloutWindow
@@ -28,6 +28,8 @@ class _Rule:
 _RULES = (
     _Rule(ObservationRecord, timedelta(days=14), ObservationRecord.window_end),
     _Rule(ForecastRecord, timedelta(days=2), ForecastRecord.made_at),
+    _Rule(SpikeWarningRecord, timedelta(days=90), SpikeWarningRecord.at),
+    _Rule(SpikeRecord, timedelta(days=90), SpikeRecord.onset_at),
     _Rule(RolloutWindow, timedelta(days=30), RolloutWindow.window_end),
     _Rule(OutboxItem, timedelta(days=1), OutboxItem.done_at),
     _Rule(OutboxItem, timedelta(days=7), OutboxItem.dead_at),

@@ -32,6 +32,8 @@ from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.remembered import Fits
 from controlplane.forecasting.selection import FORECASTERS
 from controlplane.forecasting.service import HISTORY_S, forecast_pool
+from controlplane.forecasting.spikes.watch import Look
+from controlplane.foresight import Foresight
 from controlplane.processes import shards
 from controlplane.processes.shards import Terms
 from controlplane.rollouts import service as rollouts
@@ -163,6 +165,7 @@ class Ticker:
         self._monotonic = monotonic
         self._fits = Fits(lambda: FORECASTERS)
         self._past = _Past()
+        self._foresight = Foresight(engine, settings.tick_s)
         self._lineages = decisions.Lineages()
         # Nodes whose windows are still to be saved, by pool.
         self._untold: dict[str, list[NodeRef]] = {}
@@ -175,6 +178,7 @@ class Ticker:
         try:
             with session_scope(self._engine, read_only=True) as session:
                 given = _Given.read(session)
+                self._foresight.begin(session, at)
                 there = fleets.list_pools(session)  # so that each is at hand
                 for pool_id in pool_ids:
                     epoch = terms.of(pool_id)
@@ -194,14 +198,15 @@ class Ticker:
             seen = self._observe(view, at)
             history = [*view.history, seen.observation]
             stage = self._next(Stage.FORECAST, began)
-            forecasts = self._forecast(view, history)
+            look = self._foresight.look(pool_id, epoch, seen.observation, view.facts.policy)
+            forecasts = self._foresight.told(self._forecast(view, history), look)
             stage = self._next(Stage.DECIDE, began)
             inputs = decisions.make_inputs(
                 view.facts, observation=seen.observation, history=history, forecasts=forecasts
             )
             decision = decide(inputs)
             stage = self._next(Stage.RECORD, began)
-            rollout_id = self._record(view, seen, decision, inputs, epoch)
+            rollout_id = self._record(view, seen, look, decision, inputs, epoch)
         except Fenced:
             raise
         except Exception as error:
@@ -242,6 +247,7 @@ class Ticker:
         there = set(pool_ids)
         self._fits.forget_all_but(there)
         self._past.forget_all_but(there)
+        self._foresight.forget_all_but(there)
         self._lineages.forget_all_but(there)
 
     def _read(self, pool_id: str, at: datetime, epoch: int) -> _View:
@@ -306,12 +312,15 @@ class Ticker:
         )
         return {metric: self._fits.judged(pool_id, metric, forecast) for metric, forecast in found.items()}
 
-    def _record(self, view: _View, seen: _Seen, decision: Decision, inputs: DecisionInputs, epoch: int) -> str | None:
+    def _record(
+        self, view: _View, seen: _Seen, look: Look | None, decision: Decision, inputs: DecisionInputs, epoch: int
+    ) -> str | None:
         """What was seen, the decision, and the rollout that it leads to stand or fall together."""
         pool_id = view.ref.id
         with session_scope(self._engine) as session:
             shards.assert_leads(session, pool_id, epoch)
             _save(session, pool_id, seen)
+            self._foresight.keep(session, pool_id, look, seen.observation.window_end)
             row = decisions.record_decision(session, decision, pool_id=pool_id, inputs=inputs, epoch=epoch, actor=ACTOR)
             # What people must agree to is begun as well: as a rollout that waits for them.
             proposed = decision.outcome is Outcome.ADVISE and decision.mode is Autonomy.APPROVE

@@ -12,6 +12,9 @@ class Severity(StrEnum):
 class EventKind(StrEnum):
     FORECAST_BREACH_PREDICTED = "forecast.breach_predicted"
     FORECAST_BREACH_CLEARED = "forecast.breach_cleared"
+    FORECAST_SPIKE_PREDICTED = "forecast.spike_predicted"
+    FORECAST_SPIKE_CLEARED = "forecast.spike_cleared"
+    FORECAST_ANOMALY = "forecast.anomaly"
     DECISION_MADE = "decision.made"
     TELEMETRY_IMPLAUSIBLE = "telemetry.implausible"
 

@@ -11,11 +11,21 @@ from controlplane.accounts.roles import Role
 from controlplane.dependencies import Now, ReadSession
 from controlplane.fleets import service as fleets
 from controlplane.forecasting import service
-from controlplane.forecasting.schemas import ForecastOut, ForecastQualityOut, HorizonQualityOut
+from controlplane.forecasting.schemas import (
+    ForecastOut,
+    ForecastQualityOut,
+    HorizonQualityOut,
+    SpikeWarningOut,
+    WarningQualityOut,
+)
+from controlplane.forecasting.spikes.quality import warning_quality
 from controlplane.problem import declared
 from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_cursor
 
 router = APIRouter(tags=["forecasts"], dependencies=[require(Role.VIEWER)], responses=declared(401, 403, 404, 422))
+
+
+WARNINGS_PAST = timedelta(days=14)
 
 
 class ForecastMetric(StrEnum):
@@ -64,4 +74,18 @@ def forecast_quality(
     since = now - timedelta(seconds=span_s)
     found = service.forecast_quality(session, pool.id, metric.value, since, now)
     horizons = [HorizonQualityOut.of(horizon) for horizon in found]
-    return ForecastQualityOut(metric=metric.value, since=since, until=now, horizons=horizons)
+    told = warning_quality(session, now - WARNINGS_PAST, now, [pool.id]).get(pool.id, [])
+    warnings = [WarningQualityOut.of(setting) for setting in told]
+    return ForecastQualityOut(metric=metric.value, since=since, until=now, horizons=horizons, warnings=warnings)
+
+
+@router.get("/pools/{pool_id}/forecasts/warnings")
+def list_spike_warnings(
+    pool_id: str, session: ReadSession, cursor: Cursor = None, limit: Limit = 50
+) -> Page[SpikeWarningOut]:
+    """A pool's warnings of latency spikes, newest first, with what came of each."""
+    pool = fleets.get_pool(session, pool_id)
+    before = None if cursor is None else int(decode_cursor(cursor))
+    rows = service.list_spike_warnings(session, pool.id, before_id=before, limit=limit + 1)
+    page = [SpikeWarningOut.of(row) for row in rows[:limit]]
+    return Page(items=page, next_cursor=encode_cursor(str(page[-1].id)) if len(rows) > limit else None)

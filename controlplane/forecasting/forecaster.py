@@ -20,7 +20,8 @@ class ForecastPoint:
 class Forecast:
     """Points ahead of `made_at`, one each `step_s` seconds, oldest first.
 
-    `scores` is the past pinball loss per model; lower is better.
+    `scores` is the past pinball loss per model; lower is better. `spike_probability`: calibrated, that the pool's latency breaks
+    its SLO for two minutes, beginning within the next ten; None where nobody can say.
     """
 
     metric: str
@@ -29,6 +30,7 @@ class Forecast:
     points: tuple[ForecastPoint, ...]
     model: str
     scores: Mapping[str, float] = field(default_factory=dict)
+    spike_probability: float | None = None
 
 
 Predictor = Callable[[Sequence[float], int], list[float]]

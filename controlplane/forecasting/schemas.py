@@ -1,9 +1,12 @@
-"""What clients see of a forecast."""
+"""What clients see of a forecast, and of warnings of spikes."""
 
 from pydantic import Field
 
-from controlplane.forecasting.models import ForecastRecord
+from controlplane.forecasting.models import ForecastRecord, SpikeWarningRecord
 from controlplane.forecasting.quality import HorizonQuality
+from controlplane.forecasting.spikes.alarm import Verdict
+from controlplane.forecasting.spikes.quality import WarningQuality
+from controlplane.forecasting.spikes.thresholds import Setting
 from controlplane.schemas import Out, UtcTime
 
 
@@ -66,10 +69,77 @@ class HorizonQualityOut(Out):
         )
 
 
+class SpikeWarningOut(Out):
+    """A warning that latency would break the SLO, and how it turned out: open, right (60-600 s ahead), late, neutral
+    (a minor breach came), false, unknown (not measured)."""
+
+    id: int
+    setting: Setting
+    at: UtcTime
+    probability: float = Field(description="that a spike begins within 600 s")
+    threshold: float
+    model: str = Field(description="fluid: no model has been trained yet")
+    lead_s: float = Field(description="expected then, in seconds")
+    load_ratio: float = Field(description="largest load / capacity foreseen")
+    explanation: str
+    verdict: Verdict
+    onset_at: UtcTime | None = Field(description="when the spike came")
+    ended_at: UtcTime | None
+
+    @classmethod
+    def of(cls, row: SpikeWarningRecord) -> "SpikeWarningOut":
+        return cls.model_validate({name: getattr(row, name) for name in cls.model_fields})
+
+
+class WarningQualityOut(Out):
+    """How right the warnings of one setting have been, by the rules of docs/benchmarks/forecast.md. Null: nothing to judge by."""
+
+    setting: Setting
+    warnings: int
+    right: int = Field(description="a spike began 15-600 s later")
+    late: int = Field(description="of those, less than 60 s later")
+    false: int
+    neutral: int = Field(description="no spike, but a minor breach")
+    unjudged: int = Field(description="still open, or what followed was not measured")
+    spikes: int
+    foreseen: int = Field(description="spikes with a warning 60-600 s ahead")
+    precision: float | None = Field(description="right / (right + false)")
+    precision_interval: tuple[float, float] | None = Field(description="95 %, Wilson")
+    recall: float | None
+    recall_interval: tuple[float, float] | None = Field(description="95 %, Wilson")
+    lead_s: float | None = Field(description="median of the spikes foreseen")
+    false_per_day: float | None
+    brier: float | None = Field(description="mean squared miss of the probability stated")
+
+    @classmethod
+    def of(cls, found: WarningQuality) -> "WarningQualityOut":
+        counts = found.counts
+        return cls(
+            setting=found.setting,
+            warnings=found.warnings,
+            right=found.right,
+            late=counts[Verdict.LATE],
+            false=counts[Verdict.FALSE],
+            neutral=counts[Verdict.NEUTRAL],
+            unjudged=counts[Verdict.OPEN] + counts[Verdict.UNKNOWN],
+            spikes=found.spikes,
+            foreseen=found.foreseen,
+            precision=found.precision,
+            precision_interval=found.precision_interval,
+            recall=found.recall,
+            recall_interval=found.recall_interval,
+            lead_s=found.lead_s,
+            false_per_day=found.false_per_day,
+            brier=found.brier,
+        )
+
+
 class ForecastQualityOut(Out):
-    """Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out."""
+    """Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out. `warnings`: of
+    spikes, over the last 14 days, by setting."""
 
     metric: str
     since: UtcTime
     until: UtcTime
     horizons: list[HorizonQualityOut]
+    warnings: list[WarningQualityOut]

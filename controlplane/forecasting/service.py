@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.forecasting.forecaster import Forecast, Forecaster, ForecastPoint
-from controlplane.forecasting.models import ForecastRecord
+from controlplane.forecasting.models import ForecastRecord, SpikeWarningRecord
 from controlplane.forecasting.quality import Foreseen, HorizonQuality, quality
 from controlplane.forecasting.selection import FORECASTERS, select_forecast
 from controlplane.forecasting.series import series_of
@@ -80,6 +80,16 @@ def fresh_forecasts(session: Session, pool_id: str, since: datetime) -> dict[str
     """`latest_forecasts` of those made since then, in one query."""
     query = select(ForecastRecord).where(ForecastRecord.pool_id == pool_id, ForecastRecord.made_at >= since)
     return {row.metric: row for row in session.scalars(query.order_by(ForecastRecord.made_at, ForecastRecord.id))}
+
+
+def list_spike_warnings(
+    session: Session, pool_id: str, *, before_id: int | None = None, limit: int = 50
+) -> list[SpikeWarningRecord]:
+    """Newest first."""
+    query = select(SpikeWarningRecord).where(SpikeWarningRecord.pool_id == pool_id)
+    if before_id is not None:
+        query = query.where(SpikeWarningRecord.id < before_id)
+    return list(session.scalars(query.order_by(SpikeWarningRecord.id.desc()).limit(limit)))
 
 
 def forecast_quality(

@@ -7,15 +7,15 @@ import pandas as pd
 STEP_S = 15.0
 
 
-def made_up(windows: int, seed: int = 0, scale: float = 1.0, surge_every: int = 240) -> pd.DataFrame:
-    """Columns of a metrics file. Every `surge_every` windows or so the load rises over some minutes and passes the capacity."""
+def made_up(windows: int, seed: int = 0, scale: float = 1.0, surge_every: int = 240, rise: int = 10) -> pd.DataFrame:
+    """Columns of a metrics file. Every `surge_every` windows or so the load rises over `rise` windows and passes the capacity."""
     rng = np.random.default_rng(seed)
     base = np.full(windows, 20.0)
     for start in range(surge_every, windows - 40, surge_every):
         begin = start + int(rng.integers(-20, 20))
         height = rng.uniform(8, 22)
-        for i in range(begin, min(begin + 30, windows)):
-            base[i] += height * min(1.0, (i - begin) / 10)
+        for i in range(begin, min(begin + 20 + rise, windows)):
+            base[i] += height * min(1.0, (i - begin) / rise)
     arrivals = rng.poisson(base * scale).astype(float)
     tokens = arrivals * 400.0
     capacity, backlog = 26.0 * scale, 0.0

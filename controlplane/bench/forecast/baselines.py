@@ -11,7 +11,7 @@ from controlplane.bench.forecast.services import Case, history_of
 from controlplane.bench.forecast.traces import Floats
 from controlplane.forecasting.spikes import trailing
 from controlplane.forecasting.spikes.costs import Costs
-from controlplane.forecasting.spikes.risk import cold_start
+from controlplane.forecasting.spikes.features import features
 
 Baseline = Callable[[Case, Costs], Floats]
 
@@ -41,8 +41,9 @@ def queue(case: Case, costs: Costs) -> Floats:
 
 
 def fluid(case: Case, costs: Costs) -> Floats:
-    """Load trend against the capacity that is coming: the cold start of the product."""
-    return cold_start(history_of(case.trace), case.truth.slo_s, costs)
+    """Load trend against the capacity that is coming: the largest load / capacity ahead."""
+    found: Floats = features(history_of(case.trace), case.truth.slo_s, costs)["fluid_utilisation"]
+    return found
 
 
 BASELINES: Mapping[str, Baseline] = {

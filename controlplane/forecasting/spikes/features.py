@@ -10,7 +10,7 @@ import numpy as np
 
 from controlplane.forecasting.spikes import trailing
 from controlplane.forecasting.spikes.costs import Costs
-from controlplane.forecasting.spikes.fluid import capacity_ahead, outlook
+from controlplane.forecasting.spikes.fluid import capacity_ahead, outlooks
 from controlplane.forecasting.spikes.history import History
 from controlplane.forecasting.spikes.trailing import Floats
 
@@ -26,12 +26,12 @@ def features(past: History, slo_s: float, costs: Costs) -> Mapping[str, Floats]:
     out: dict[str, Floats] = {}
     replicas = np.where(np.isfinite(past.replicas), np.maximum(past.replicas, 1.0), 1.0)
     load = costs.load(past.arrivals, past.prompt_tokens, past.generated_tokens, past.step_s)
-    prefill = costs.per_prompt_token * np.nan_to_num(past.prompt_tokens) / past.step_s
+    prefill = costs.per_prompt_token * trailing.zeroed(past.prompt_tokens) / past.step_s
     with np.errstate(invalid="ignore", divide="ignore"):
         signals = {
             "load": load / replicas,
             "prefill": prefill / replicas,
-            "decode": np.nan_to_num(past.generated_tokens) / past.step_s / replicas / 1000,
+            "decode": trailing.zeroed(past.generated_tokens) / past.step_s / replicas / 1000,
             "running": past.running / replicas / 256,
             "kv": past.kv_usage,
             "p99": np.log(np.maximum(past.ttft_p99_s, 1e-3) / slo_s),
@@ -41,7 +41,8 @@ def features(past: History, slo_s: float, costs: Costs) -> Mapping[str, Floats]:
         size = np.log(np.maximum(past.prompt_tokens, 1) / np.maximum(past.arrivals, 1))
     for name, values in signals.items():
         out[f"{name}_now"] = values
-        means = {seconds: trailing.mean(values, wide(seconds)) for seconds in (60, 180, 300, 600, 1800)}
+        sums = trailing.Sums(values)
+        means = {seconds: sums.mean(wide(seconds)) for seconds in (60, 180, 300, 600, 1800)}
         for seconds in (60, 300, 1800):
             out[f"{name}_mean_{seconds}"] = means[seconds]
         out[f"{name}_rise_180"] = means[60] - trailing.lag(means[60], wide(180))
@@ -49,33 +50,32 @@ def features(past: History, slo_s: float, costs: Costs) -> Mapping[str, Floats]:
         out[f"{name}_rise_1800"] = means[300] - trailing.lag(means[600], wide(1800))
         for seconds in (300, 1200, 3600):
             out[f"{name}_max_{seconds}"] = trailing.maximum(values, wide(seconds))
-    arrivals = np.nan_to_num(past.arrivals)
-    for name, values in (("arrivals", arrivals), ("work", load), ("tokens", np.nan_to_num(past.prompt_tokens))):
-        usual = np.maximum(trailing.mean(values, wide(3600)), 1e-9)
+    arrivals = trailing.zeroed(past.arrivals)
+    for name, values in (("arrivals", arrivals), ("work", load), ("tokens", trailing.zeroed(past.prompt_tokens))):
+        sums, spread = trailing.Sums(values), trailing.Spread(values)
+        usual = np.maximum(sums.mean(wide(3600)), 1e-9)
         for seconds in (60, 300, 900):
-            out[f"{name}_vs_hour_{seconds}"] = trailing.mean(values, wide(seconds)) / usual
+            out[f"{name}_vs_hour_{seconds}"] = sums.mean(wide(seconds)) / usual
         for seconds in (300, 1800):
             # Burstiness: how far counts of a window scatter around their mean.
-            out[f"{name}_cv_{seconds}"] = trailing.std(values, wide(seconds)) / np.maximum(
-                trailing.mean(values, wide(seconds)), 1e-9
-            )
+            out[f"{name}_cv_{seconds}"] = spread.std(wide(seconds)) / np.maximum(sums.mean(wide(seconds)), 1e-9)
         day = wide(_DAY_S)
-        mean5, mean10 = trailing.mean(values, wide(300)), trailing.mean(values, wide(600))
+        mean5, mean10 = sums.mean(wide(300)), sums.mean(wide(600))
         yesterday = trailing.lag(mean5, day)
         # What the next minutes brought a day ago, relative to that moment: the season, without a clock.
         out[f"{name}_season_rise"] = trailing.lag(mean10, day - wide(600)) / np.maximum(yesterday, 1e-9)
         out[f"{name}_vs_yesterday"] = mean5 / np.maximum(yesterday, 1e-9)
         out[f"{name}_season_max"] = trailing.lag(
-            trailing.maximum(trailing.mean(values, wide(60)), wide(600)), day - wide(600)
+            trailing.maximum(sums.mean(wide(60)), wide(600)), day - wide(600)
         ) / np.maximum(yesterday, 1e-9)
     out["size_mean_60"] = trailing.mean(size, wide(60)) - trailing.mean(size, wide(3600))
     out["size_cv"] = trailing.std(size, wide(600))
     out |= _scaling(past, load, replicas)
     out |= _pressure(past, load, prefill, replicas)
     out |= _trouble(past, slo_s)
-    backlog_s = np.nan_to_num(past.waiting) / np.maximum(arrivals, 1) * past.step_s
-    for lift in _LIFTS:
-        seen = outlook(load, past.replicas, past.desired, backlog_s, past.step_s, lift=lift)
+    backlog_s = trailing.zeroed(past.waiting) / np.maximum(arrivals, 1) * past.step_s
+    seen_at = outlooks(load, past.replicas, past.desired, backlog_s, past.step_s, _LIFTS)
+    for lift, seen in zip(_LIFTS, seen_at, strict=True):
         out[f"fluid_backlog_{lift:g}"] = np.log1p(seen.backlog_s)
         out[f"fluid_breach_{lift:g}"] = seen.breach_s
         if lift == 1.0:
@@ -87,7 +87,8 @@ def _scaling(past: History, load: Floats, replicas: Floats) -> dict[str, Floats]
     """Where the autoscaler stands: what is on its way, how near the next move is, what it has just taken away."""
     wide = past.windows
     desired = np.where(np.isfinite(past.desired), past.desired, replicas)
-    five = trailing.mean(load, wide(300))
+    sums = trailing.Sums(load)
+    five = sums.mean(wide(300))
     out = {
         "replicas": np.log(replicas),
         "scaling_pending": desired / replicas,
@@ -95,9 +96,9 @@ def _scaling(past: History, load: Floats, replicas: Floats) -> dict[str, Floats]
         "scaling_since_up": trailing.since(np.diff(desired, prepend=desired[0]) > 0, wide(1800)),
         "scaling_since_down": trailing.since(np.diff(desired, prepend=desired[0]) < 0, wide(1800)),
         "scaling_from_max": desired / trailing.maximum(desired, wide(3600)),
-        "load_vs_max_600": trailing.mean(load, wide(60)) / np.maximum(trailing.maximum(five, wide(600)), 1e-9),
+        "load_vs_max_600": sums.mean(wide(60)) / np.maximum(trailing.maximum(five, wide(600)), 1e-9),
     }
-    now = trailing.mean(load, wide(60))
+    now = sums.mean(wide(60))
     for ahead in (60, 120, 180, 240):
         coming = capacity_ahead(replicas, desired, past.step_s, ahead)
         out[f"load_vs_capacity_{ahead}"] = now / np.maximum(coming, 1e-9)
@@ -113,25 +114,24 @@ def _pressure(past: History, load: Floats, prefill: Floats, replicas: Floats) ->
     """How load and what is in flight build up together, and where their straight lines lead."""
     wide = past.windows
     out = {}
-    running = np.nan_to_num(past.running) / replicas / 256
+    running = trailing.zeroed(past.running) / replicas / 256
     relative = load / replicas
+    level, flow, held = trailing.Sums(relative), trailing.Sums(prefill / replicas), trailing.Sums(running)
     for seconds in (180, 300, 600, 1200):
         slope = trailing.slope(relative, wide(seconds))
         out[f"slope_{seconds}"] = slope * wide(300)
-        out[f"line_{seconds}"] = trailing.mean(relative, wide(seconds)) + slope * (wide(seconds) / 2 + wide(240))
+        out[f"line_{seconds}"] = level.mean(wide(seconds)) + slope * (wide(seconds) / 2 + wide(240))
     for seconds in (15, 60, 180):
-        out[f"pressure_{seconds}"] = trailing.mean(prefill / replicas, wide(seconds)) * (
-            1 + trailing.mean(running, wide(seconds))
-        )
-    growth = np.diff(np.nan_to_num(past.waiting), prepend=0.0) / replicas
+        out[f"pressure_{seconds}"] = flow.mean(wide(seconds)) * (1 + held.mean(wide(seconds)))
+    growth = np.diff(trailing.zeroed(past.waiting), prepend=0.0) / replicas
     out["queue_growth_60"] = trailing.mean(growth, wide(60))
     out["over_share_300"] = trailing.mean((relative > 1.0).astype(float), wide(300))
     out["over_share_900"] = trailing.mean((relative > 1.0).astype(float), wide(900))
-    out["in_flight_s"] = np.nan_to_num(past.running) / np.maximum(
-        trailing.mean(np.nan_to_num(past.arrivals), wide(300)), 1
+    out["in_flight_s"] = trailing.zeroed(past.running) / np.maximum(
+        trailing.mean(trailing.zeroed(past.arrivals), wide(300)), 1
     )
-    out["generated_per_running"] = trailing.mean(np.nan_to_num(past.generated_tokens), wide(60)) / np.maximum(
-        trailing.mean(np.nan_to_num(past.running), wide(60)), 1
+    out["generated_per_running"] = trailing.mean(trailing.zeroed(past.generated_tokens), wide(60)) / np.maximum(
+        trailing.mean(trailing.zeroed(past.running), wide(60)), 1
     )
     return out
 
@@ -139,7 +139,7 @@ def _pressure(past: History, load: Floats, prefill: Floats, replicas: Floats) ->
 def _trouble(past: History, slo_s: float) -> dict[str, Floats]:
     """How the service has fared of late."""
     wide = past.windows
-    p99 = np.nan_to_num(past.ttft_p99_s)
+    p99 = trailing.zeroed(past.ttft_p99_s)
     out = {}
     for name, ratio in (("half", 0.5), ("full", 1.0)):
         above = (p99 > ratio * slo_s).astype(float)

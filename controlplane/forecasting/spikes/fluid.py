@@ -4,6 +4,7 @@ Capacity follows the replicas in service now and those already asked for, which 
 follows a damped trend. The backlog that results, in seconds of work, is the time that a new request would wait.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,24 +53,35 @@ def outlook(
     load: Floats, replicas: Floats, desired: Floats, queued_s: Floats, step_s: float, *, lift: float = 1.0
 ) -> Outlook:
     """load: [N] replicas asked for in each window; queued_s: [N] seconds of work that wait now; `lift` scales the load path."""
+    return outlooks(load, replicas, desired, queued_s, step_s, (lift,))[0]
+
+
+def outlooks(
+    load: Floats, replicas: Floats, desired: Floats, queued_s: Floats, step_s: float, lifts: Sequence[float]
+) -> list[Outlook]:
+    """`outlook` for several lifts, which share the load path and the capacity."""
     level = trailing.smoothed(load, _LEVEL_S / step_s)
     slow = trailing.smoothed(load, _TREND_S / step_s)
     # Two smoothings of a ramp lag by their mean ages; the difference over the difference of ages is the slope.
     slope = (level - slow) / ((_TREND_S - _LEVEL_S) / np.log(2))
-    backlog = np.nan_to_num(queued_s)
-    worst, breach = np.zeros(len(load)), np.full(len(load), HORIZON_S)
-    utilisation = np.zeros(len(load))
+    lift = np.asarray(lifts)[:, None]  # [L, 1]
+    shape = (len(lifts), len(load))
+    backlog = np.broadcast_to(trailing.zeroed(queued_s), shape)
+    worst, breach = np.zeros(shape), np.full(shape, HORIZON_S)
+    utilisation = np.zeros(shape)
     capacity = np.maximum(np.where(np.isfinite(replicas), replicas, 1.0), 1e-9)
+    floor = 0.2 * level
     for ahead in np.arange(_STEP_S, HORIZON_S + 1, _STEP_S):
         capacity = np.maximum(capacity_ahead(replicas, desired, step_s, ahead), 1e-9)
-        path = np.maximum(level + slope * _FADE_S * (1 - np.exp(-ahead / _FADE_S)), 0.2 * level) * lift
-        ratio = np.nan_to_num(path / capacity)
+        path = np.maximum(level + slope * _FADE_S * (1 - np.exp(-ahead / _FADE_S)), floor) * lift
+        ratio = trailing.zeroed(path / capacity)
         backlog = np.maximum(backlog + (ratio - 1.0) * _STEP_S, 0.0)
         breach = np.where((backlog > 1.0) & (breach >= HORIZON_S), ahead, breach)
         if ahead >= 60:
             worst = np.maximum(worst, backlog)
             utilisation = np.maximum(utilisation, ratio)
     with np.errstate(invalid="ignore", divide="ignore"):
-        now = np.nan_to_num(level / replicas)
-        coming = np.nan_to_num(capacity / replicas, nan=1.0)
-    return Outlook(worst, breach, utilisation, coming, now)
+        now = trailing.zeroed(level / replicas)
+        last = capacity / replicas
+        coming = np.where(np.isfinite(last), last, 1.0)
+    return [Outlook(worst[i], breach[i], utilisation[i], coming, now) for i in range(len(lifts))]

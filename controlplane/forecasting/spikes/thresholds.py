@@ -10,6 +10,8 @@ from controlplane.forecasting.spikes.matching import judge, raise_warnings
 from controlplane.forecasting.spikes.trailing import Floats
 from controlplane.forecasting.spikes.truth import Truth
 
+# Where thresholds are kept by pool: those for a pool that has none of its own.
+ANY_POOL = "*"
 PAGE_PRECISION = 0.85
 PAGE_ACTIONABLE = 6
 _CANDIDATES = 160

@@ -25,6 +25,7 @@ INCIDENTS = (
     Incident("NodeQuarantined", "node_id", "warning", (E.NODE_QUARANTINED,), (E.NODE_RELEASED, E.NODE_REMOVED)),
     Incident("BreachPredicted", "pool_id", "warning", (E.FORECAST_BREACH_PREDICTED,), (E.FORECAST_BREACH_CLEARED,)),
     Incident("EverythingFrozen", "everything", "warning", (E.CONTROL_FROZEN,), (E.CONTROL_UNFROZEN,)),
+    Incident("SpikePredicted", "pool_id", "warning", (E.FORECAST_SPIKE_PREDICTED,), (E.FORECAST_SPIKE_CLEARED,)),
     Incident("PoolFrozen", "pool_id", "warning", (E.POOL_FROZEN,), (E.POOL_UNFROZEN,)),
     Incident(
         "RolloutApprovalRequired", "rollout_id", "info", (E.ROLLOUT_APPROVAL_REQUIRED,),
