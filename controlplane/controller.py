@@ -87,6 +87,7 @@ class Controller:
         self._stop = threading.Event()
         self._troubles = Changes()
         self._tick_s: float | None = None
+        self._coverage: dict[str, dict[str, float]] = {}
         self._round_at: dict[str, float] = {}
         self._threads = [
             threading.Thread(target=self._loop, args=("reconcile", self.reconcile), name="reconcile", daemon=True),
@@ -127,6 +128,8 @@ class Controller:
             "leading": bool(terms), "shards": len(terms.epochs), "epoch": max(terms.epochs.values(), default=None),
             "troubles": self._troubles.current(),
         }  # fmt: skip
+        if coverage := self._coverage:
+            found["coverage"] = coverage
         return found if self._tick_s is None else {**found, "tick_s": round(self._tick_s, 3)}
 
     # One round of each loop -----------------------------------------------------------------------------------------
@@ -161,6 +164,7 @@ class Controller:
             if ticked.rollout_id is not None:
                 log.info("rollout_begun", pool=name, rollout_id=ticked.rollout_id, reason=ticked.decision.reason.value)
         self._tick_s = time.monotonic() - began
+        self._coverage = {pool_id: dict(of_pool) for pool_id, of_pool in self._ticker.coverage().items()}
         try:
             self._ticker.tell_nodes(at, self.leadership.terms)
         except Fenced:

@@ -3,7 +3,7 @@
 What goes wrong here is told and costs the warning of one window; the decision is made all the same.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -13,7 +13,11 @@ from sqlalchemy.orm import Session
 
 from controlplane.db import session_scope
 from controlplane.decisions.policy import Policy
+from controlplane.events import service as events
+from controlplane.events.kinds import EventKind, Severity
+from controlplane.forecasting.anomalies import Anomaly, AnomalyWatch
 from controlplane.forecasting.forecaster import Forecast
+from controlplane.forecasting.series import Series
 from controlplane.forecasting.spikes import standing
 from controlplane.forecasting.spikes.standing import Standing
 from controlplane.forecasting.spikes.telemetry import LIVE_S
@@ -38,6 +42,8 @@ class Foresight:
     def __init__(self, engine: Engine, tick_s: float) -> None:
         self._engine, self._tick_s = engine, tick_s
         self._watch = SpikeWatch(tick_s)
+        self._anomalies: dict[str, tuple[int, AnomalyWatch]] = {}
+        self._odd: dict[str, Anomaly] = {}
         self._standing: dict[str, Standing] = {}
         self._used: set[str] | None = None  # pools that have had theirs since it was read; None: never read
 
@@ -58,6 +64,22 @@ class Foresight:
             self._watch.forget(pool_id)
             return None
 
+    def notice(self, pool_id: str, epoch: int, seen: Observation, history: Sequence[Observation]) -> None:
+        """Holds the newest window against the pool's usual range. history: windows before it, for a pool new in this epoch."""
+        of_epoch, watch = self._anomalies.get(pool_id, (None, None))
+        if watch is None or of_epoch != epoch:
+            watch = AnomalyWatch(self._tick_s)
+            for before in history:
+                watch.feed(before)
+            self._anomalies[pool_id] = (epoch, watch)
+        found = watch.feed(seen)
+        if found is not None:
+            self._odd[pool_id] = found
+
+    def minutes(self, pool_id: str) -> Series | None:
+        """The load by the minute of the last two hours, after `look`."""
+        return self._watch.minutes(pool_id)
+
     def told(self, forecasts: Mapping[str, Forecast], look: Look | None) -> dict[str, Forecast]:
         """The forecasts with the probability in each."""
         if look is None:
@@ -67,6 +89,12 @@ class Foresight:
 
     def keep(self, session: Session, pool_id: str, look: Look | None, end: datetime) -> None:
         """Writes in the caller's transaction; trouble undoes this part of it only."""
+        if (odd := self._odd.pop(pool_id, None)) is not None:
+            events.record(
+                session, kind=EventKind.FORECAST_ANOMALY, severity=Severity.WARNING, message=odd.message(), at=end,
+                actor=standing.ACTOR, pool_id=pool_id,
+                data={"metric": odd.metric, "direction": odd.direction.value, "usual": odd.usual, "now": odd.now},
+            )  # fmt: skip
         if look is None:
             return
         try:
@@ -80,6 +108,8 @@ class Foresight:
 
     def forget_all_but(self, pool_ids: set[str]) -> None:
         self._watch.forget_all_but(pool_ids)
+        for pool_id in [pool_id for pool_id in self._anomalies if pool_id not in pool_ids]:
+            del self._anomalies[pool_id]
 
     def _stands(self, session: Session, pool_id: str, now: datetime) -> Standing:
         """As `begin` read it; what a tick writes is read anew by the next `begin`, or here when there was none."""

@@ -1,7 +1,6 @@
 """Our own metrics, `controlplane_*`: read from SQL at each scrape, so that they are right whichever process did the work."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -18,7 +17,7 @@ from controlplane.db import session_scope
 from controlplane.decisions.models import DecisionRecord
 from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
-from controlplane.forecasting.spikes.quality import warning_quality
+from controlplane.forecast_metrics import forecast_metrics
 from controlplane.pool_metrics import Terms, pool_metrics
 from controlplane.processes import service as processes
 from controlplane.rollouts.models import Rollout
@@ -26,8 +25,6 @@ from controlplane.settings import ControlPlaneSettings
 from controlplane.system import leaders_out, outbox_out
 
 log = structlog.get_logger(__name__)
-
-WARNINGS_PAST = timedelta(days=14)
 
 
 def register(
@@ -83,42 +80,10 @@ class SqlCollector(Collector):
             events.add_metric((kind,), count)
         yield events
 
-    def _warnings(self, session: Session, now: datetime) -> Iterator[Metric]:
-        """What warnings of spikes were worth over the last 14 days; absent where there is nothing to judge by."""
-        labels = ("fleet", "pool", "setting")
-        figures = {
-            "precision": GaugeMetricFamily(
-                "controlplane_spike_warning_precision_ratio", "Right / (right + false) of 14 days.", labels=labels
-            ),
-            "recall": GaugeMetricFamily(
-                "controlplane_spike_warning_recall_ratio", "Spikes warned of 60-600 s ahead / spikes.", labels=labels
-            ),
-            "lead_s": GaugeMetricFamily(
-                "controlplane_spike_warning_lead_seconds", "Median lead of the spikes foreseen.", labels=labels
-            ),
-            "false_per_day": GaugeMetricFamily(
-                "controlplane_spike_warning_false_per_day", "False alarms a day.", labels=labels
-            ),
-        }
-        told = GaugeMetricFamily(
-            "controlplane_spike_warnings", "Warnings of 14 days by what came of them.", labels=(*labels, "verdict")
-        )
-        pools = {pool.id: (pool.fleet.name, pool.name) for pool in fleets.list_pools(session)}
-        for pool_id, settings in warning_quality(session, now - WARNINGS_PAST, now).items():
-            for found in settings if pool_id in pools else ():
-                here = (*pools[pool_id], found.setting.value)
-                for verdict, count in found.counts.items():
-                    told.add_metric((*here, verdict.value), count)
-                for name, family in figures.items():
-                    if (value := getattr(found, name)) is not None:
-                        family.add_metric(here, value)
-        yield told
-        yield from figures.values()
-
     def _gauges(self, session: Session) -> Iterator[Metric]:
         now = self._clock.now()
         yield from pool_metrics(session, Terms(now, self._timeout_s, self._tick_s))
-        yield from self._warnings(session, now)
+        yield from forecast_metrics(session, now)
         outbox = outbox_out(session, now)
         yield GaugeMetricFamily("controlplane_outbox_open", "Side effects owed and not yet done.", value=outbox.open)
         yield GaugeMetricFamily("controlplane_outbox_dead", "Side effects given up.", value=outbox.dead)

@@ -28,10 +28,8 @@ from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node
-from controlplane.forecasting.forecaster import Forecast
-from controlplane.forecasting.remembered import Fits
-from controlplane.forecasting.selection import FORECASTERS
-from controlplane.forecasting.service import HISTORY_S, forecast_pool
+from controlplane.forecasting.live import LiveForecasts
+from controlplane.forecasting.service import HISTORY_S
 from controlplane.forecasting.spikes.watch import Look
 from controlplane.foresight import Foresight
 from controlplane.processes import shards
@@ -144,6 +142,10 @@ class _Past:
     def forget(self, pool_id: str) -> None:
         self._of.pop(pool_id, None)
 
+    def coverage(self) -> Mapping[str, Mapping[str, float]]:
+        """Of the load's bands, by pool and horizon."""
+        return self._forecasts.coverage()
+
     def forget_all_but(self, pool_ids: set[str]) -> None:
         for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
             del self._of[pool_id]
@@ -163,7 +165,7 @@ class Ticker:
     ) -> None:
         self._engine, self._settings, self._clock, self._collector = engine, settings, clock, collector
         self._monotonic = monotonic
-        self._fits = Fits(lambda: FORECASTERS)
+        self._forecasts = LiveForecasts(engine)
         self._past = _Past()
         self._foresight = Foresight(engine, settings.tick_s)
         self._lineages = decisions.Lineages()
@@ -198,8 +200,13 @@ class Ticker:
             seen = self._observe(view, at)
             history = [*view.history, seen.observation]
             stage = self._next(Stage.FORECAST, began)
+            self._foresight.notice(pool_id, epoch, seen.observation, view.history)
             look = self._foresight.look(pool_id, epoch, seen.observation, view.facts.policy)
-            forecasts = self._foresight.told(self._forecast(view, history), look)
+            found = self._forecasts.forecast(
+                pool_id, epoch, history, self._foresight.minutes(pool_id),
+                horizon_s=view.facts.policy.forecast.horizon_s,
+            )  # fmt: skip
+            forecasts = self._foresight.told(found, look)
             stage = self._next(Stage.DECIDE, began)
             inputs = decisions.make_inputs(
                 view.facts, observation=seen.observation, history=history, forecasts=forecasts
@@ -245,7 +252,7 @@ class Ticker:
     def forget_all_but(self, pool_ids: Iterable[str]) -> None:
         """What was remembered of pools that are gone."""
         there = set(pool_ids)
-        self._fits.forget_all_but(there)
+        self._forecasts.forget_all_but(there)
         self._past.forget_all_but(there)
         self._foresight.forget_all_but(there)
         self._lineages.forget_all_but(there)
@@ -303,15 +310,6 @@ class Ticker:
         except Exception as error:  # noqa: BLE001 (told above, with the stage)
             log.warning("window_not_saved", pool_id=pool_id, reason=f"{type(error).__name__}: {error}")
 
-    def _forecast(self, view: _View, history: list[Observation]) -> dict[str, Forecast]:
-        pool_id = view.ref.id
-        found = forecast_pool(
-            history,
-            horizon_s=view.facts.policy.forecast.horizon_s,
-            forecasters=lambda metric: self._fits.of(pool_id, metric),
-        )
-        return {metric: self._fits.judged(pool_id, metric, forecast) for metric, forecast in found.items()}
-
     def _record(
         self, view: _View, seen: _Seen, look: Look | None, decision: Decision, inputs: DecisionInputs, epoch: int
     ) -> str | None:
@@ -321,6 +319,7 @@ class Ticker:
             shards.assert_leads(session, pool_id, epoch)
             _save(session, pool_id, seen)
             self._foresight.keep(session, pool_id, look, seen.observation.window_end)
+            self._forecasts.keep(session, pool_id, seen.observation.window_end)
             row = decisions.record_decision(session, decision, pool_id=pool_id, inputs=inputs, epoch=epoch, actor=ACTOR)
             # What people must agree to is begun as well: as a rollout that waits for them.
             proposed = decision.outcome is Outcome.ADVISE and decision.mode is Autonomy.APPROVE

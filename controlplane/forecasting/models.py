@@ -1,4 +1,4 @@
-"""Tables: `forecasts`, `spike_warnings`, `spikes`, `spike_models`."""
+"""Tables: `forecasts`, `forecast_bands`, `spike_warnings`, `spikes`, `spike_models`."""
 
 from datetime import datetime
 from typing import Any
@@ -24,6 +24,17 @@ class ForecastRecord(Base):
     step_s: Mapped[float]
     points: Mapped[list[dict[str, Any]]]
     scores: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class ForecastBandRecord(Base):
+    """How wide a pool's bands of one metric have to be by their misses so far (`conformal.stored`); it outlives a controller."""
+
+    __tablename__ = "forecast_bands"
+
+    pool_id: Mapped[str] = mapped_column(Id, primary_key=True)
+    metric: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[datetime]
+    sides: Mapped[list[dict[str, Any]]]
 
 
 class SpikeWarningRecord(Base):

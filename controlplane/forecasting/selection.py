@@ -5,30 +5,46 @@ The choice is made anew at each call, since a series of a few hundred windows is
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from statistics import median
 
+from controlplane.forecasting.arima import Arima
 from controlplane.forecasting.backtest import Backtest, backtest, quantile
 from controlplane.forecasting.forecaster import CannotForecast, Forecast, Forecaster, ForecastPoint
+from controlplane.forecasting.guard import Guard, checked
 from controlplane.forecasting.holt_winters import HoltWinters
 from controlplane.forecasting.last_value import LastValue
+from controlplane.forecasting.quantile_line import QuantileLine
 from controlplane.forecasting.seasonal_naive import SeasonalNaive
 from controlplane.forecasting.series import Series
 
-FORECASTERS: tuple[Forecaster, ...] = (LastValue(), LastValue(window=6), SeasonalNaive(), HoltWinters())
+FORECASTERS: tuple[Forecaster, ...] = (
+    LastValue(),
+    LastValue(window=6),
+    SeasonalNaive(),
+    HoltWinters(),
+    Arima(),
+    QuantileLine(),
+)
 _TIE = 0.02  # forecasting design: last-value wins ties within 2 %
 _ENOUGH = 20  # residuals from which an empirical 90 % quantile stands on its own
 _ENOUGH_TO_JUDGE = 8
 _FAR = 2.5  # standard deviations: about one false shift in a hundred windows, each gone with the next
 
 
-def select_forecast(series: Series, steps: int, forecasters: Sequence[Forecaster] = FORECASTERS) -> Forecast:
-    """The forecast of the best method; `scores` holds each method's loss, absent for one that could not forecast."""
+def select_forecast(
+    series: Series, steps: int, forecasters: Sequence[Forecaster] = FORECASTERS, guard: Guard | None = None
+) -> Forecast:
+    """The forecast of the best method; `scores` holds each method's loss, absent for one that could not forecast.
+
+    A method that raises or says NaN is out of the race; with a guard also one that hangs.
+    """
     baseline = LastValue()
     tested: dict[str, Backtest] = {}
     for forecaster in forecasters:
         try:
-            tested[forecaster.name] = backtest(forecaster, series.values, steps)
+            tested[forecaster.name] = _tested(forecaster, series, steps, guard)
         except CannotForecast:
             continue
     scores = {name: found.score for name, found in tested.items()}
@@ -45,6 +61,24 @@ def select_forecast(series: Series, steps: int, forecasters: Sequence[Forecaster
         before = [residuals[:-2] for residuals in tested[baseline.name].residuals]
         return _forecast(series, now, before, f"{baseline.name} after a shift", scores)
     return _forecast(series, chosen.predictor(series.values, steps), chosen.residuals, name, scores)
+
+
+def _tested(forecaster: Forecaster, series: Series, steps: int, guard: Guard | None) -> Backtest:
+    """The method's race against its own past, with its forecast from now on checked. Raises CannotForecast."""
+
+    def work() -> Backtest:
+        found = backtest(forecaster, series.values, steps)
+        ahead = checked(found, found.predictor(series.values, steps))
+        return replace(found, predictor=lambda known, count: ahead[:count])
+
+    if guard is not None:
+        return guard.run(forecaster.name, work)
+    try:
+        return work()
+    except CannotForecast:
+        raise
+    except Exception as error:
+        raise CannotForecast(f"{type(error).__name__}: {error}") from error
 
 
 def _has_shifted(found: Backtest) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from controlplane.forecasting.forecaster import Forecast, Forecaster, ForecastPoint
+from controlplane.forecasting.guard import Guard
 from controlplane.forecasting.models import ForecastRecord, SpikeWarningRecord
 from controlplane.forecasting.quality import Foreseen, HorizonQuality, quality
 from controlplane.forecasting.selection import FORECASTERS, select_forecast
@@ -16,6 +17,8 @@ from controlplane.forecasting.series import series_of
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.observation import Observation
 
+# Forecasts of whole minutes, which reach fifteen of them ahead, stand beside the others under this name.
+LONG = "_by_minute"
 METRICS = ("offered_rps", "ttft_p95_s", "itl_p95_s")
 # How much past the forecasters look at: two seasons of ten minutes. The controller reads so much from SQL.
 HISTORY_S = 1200.0
@@ -28,16 +31,18 @@ def forecast_pool(
     *,
     horizon_s: float,
     forecasters: Callable[[str], Sequence[Forecaster]] = lambda metric: FORECASTERS,
+    guard: Guard | None = None,
 ) -> dict[str, Forecast]:
     """metric -> forecast over the next `horizon_s` seconds, for each metric that the newest windows (oldest first) know.
 
-    forecasters: the methods that race for a metric; theirs is all that is remembered from call to call.
+    forecasters: the methods that race for a metric; theirs is all that is remembered from call to call. guard: ends what hangs.
     """
     found = {}
     for metric in METRICS:
         series = series_of(history, metric)
         if series is not None:
-            found[metric] = select_forecast(series, max(1, math.ceil(horizon_s / series.step_s)), forecasters(metric))
+            steps = max(1, math.ceil(horizon_s / series.step_s))
+            found[metric] = select_forecast(series, steps, forecasters(metric), guard)
     return found
 
 
@@ -98,7 +103,7 @@ def forecast_quality(
     """Per horizon, of the forecasts of `metric` made in [since, until], against the windows that have come by `until`."""
     query = select(ForecastRecord.made_at, ForecastRecord.step_s, ForecastRecord.points).where(
         ForecastRecord.pool_id == pool_id,
-        ForecastRecord.metric == metric,
+        ForecastRecord.metric.in_((metric, metric + LONG)),
         ForecastRecord.made_at >= since,
         ForecastRecord.made_at <= until,
     )

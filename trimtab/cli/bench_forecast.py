@@ -85,6 +85,7 @@ def _print(document: dict[str, Any]) -> None:
     for title, key in (
         ("Spike warnings on the test part", "results"),
         ("Out of fold on the training part", "development"),
+        ("Each service of the training part as one never seen", "strangers"),
     ):
         if document[key]:
             print_table(title, head, [_warning_row(row) for row in document[key]], "nothing")

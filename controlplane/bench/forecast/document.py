@@ -47,6 +47,7 @@ def measure(
         "versions": {package: importlib.metadata.version(package) for package in _PACKAGES},
         "results": [outcome.row() for outcome in spikes.outcomes] if spikes else [],
         "development": [outcome.row() for outcome in spikes.development] if spikes else [],
+        "strangers": [outcome.row() for outcome in spikes.strangers] if spikes else [],
         "load": [entry.row() for entry in race],
         "notes": spikes.notes if spikes else [],
         "took_s": spikes.took_s if spikes else None,

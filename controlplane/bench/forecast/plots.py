@@ -29,6 +29,7 @@ def page(measured: Measured) -> str:
     for title, rows in (
         ("Warnings, scored part", document["results"]),
         ("Warnings, out of fold on the training part", document["development"]),
+        ("Warnings, each service as one never seen (day 2 on)", document["strangers"]),
     ):
         if rows:
             parts += [f"<h2>{title}</h2>", _warning_table(rows)]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from controlplane.forecasting.spikes.features import features
 from controlplane.forecasting.spikes.intervals import bootstrap, wilson
 from controlplane.forecasting.spikes.labels import label
 from controlplane.forecasting.spikes.matching import Indices, Verdict, judge, raise_warnings
+from controlplane.forecasting.spikes.pacing import choose_pace, first_scored, paced
 from controlplane.forecasting.spikes.risk import SpikeRisk, probability
 from controlplane.forecasting.spikes.thresholds import Scored, Setting, choose
 from controlplane.forecasting.spikes.truth import Bools
@@ -33,7 +34,7 @@ Say = Callable[[str], None]
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One model on one case under one setting. `scores` [N] over the whole trace, `raised` windows of warnings in the
-    scored part."""
+    scored part. `pace`: warnings a day that a service never seen was held to; its scores are then relative to that level."""
 
     case: Case
     model: str
@@ -43,6 +44,7 @@ class Outcome:
     raised: Indices
     verdict: Verdict
     part: str
+    pace: float | None = None
 
     def row(self) -> dict[str, Any]:
         v = self.verdict
@@ -67,6 +69,7 @@ class Outcome:
             "days": v.days,
             "slo_s": self.case.truth.slo_s,
             "threshold": self.threshold,
+            "pace_per_day": self.pace,
             "intervals": self._intervals(),
         }
 
@@ -89,11 +92,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`outcomes`: of the scored parts; `development`: out of fold on the training part; `model`: the product's, trained on
-    all of it."""
+    """`outcomes`: of the scored parts; `development`: out of fold on the training part; `strangers`: each training service as one
+    never seen, by models and paces of the others; `model`: the product's, trained on all of it."""
 
     outcomes: list[Outcome]
     development: list[Outcome]
+    strangers: list[Outcome]
     notes: list[str]
     model: SpikeRisk | None
     took_s: float
@@ -121,12 +125,14 @@ def score(
     costs = costs_of(train)
     outcomes: list[Outcome] = []
     development: list[Outcome] = []
+    strangers: list[Outcome] = []
     for name, baseline in baselines.BASELINES.items():
         say(f"baseline {name}")
         past = {case.name: baseline(case, costs) for case in known}
         fresh = {case.name: baseline(case, costs) for case in cases}
         outcomes += _judged(name, known, past, past, cases, fresh)
         development += _developed(name, known, past)
+        strangers += _as_strangers(name, known, past)
     services = [service_of(case, costs) for case in known]
     in_time = training.in_time(services, seed, say)
     across = training.across(services, seed, say)
@@ -145,9 +151,10 @@ def score(
         fresh = {case.name: model.of(history_of(case.trace), case.truth.slo_s) for case in cases}
         outcomes += _judged(PRODUCT, known, past, foreign, cases, fresh)
         development += _developed(PRODUCT, known, past)
+        strangers += _as_strangers(PRODUCT, known, foreign)
     else:
         left_out.append("the training part holds too few spikes for a learned model; the fluid model stands alone")
-    return Report(outcomes, development, [*notes, *left_out], model, time.monotonic() - began)
+    return Report(outcomes, development, strangers, [*notes, *left_out], model, time.monotonic() - began)
 
 
 def costs_of(train: Sequence[Trace]) -> Costs:
@@ -185,11 +192,30 @@ def _judged(
 ) -> list[Outcome]:
     """past: training scores in time, for services that go on; foreign: by models of other services, for those never seen."""
     found = []
-    for case in cases:
-        for setting in Setting:
+    for setting in Setting:
+        pace = choose_pace([_scored(k, foreign) for k in known], setting)
+        for case in cases:
             own = next((k for k in known if k.name == case.name), None)
-            threshold = _threshold(own, known, past if own else foreign, setting)
-            found.append(_outcome(case, model, setting, threshold, fresh[case.name], "test"))
+            if own is None:
+                found.append(_paced(case, model, setting, pace, fresh[case.name], "test"))
+            else:
+                threshold = _threshold(own, known, past, setting)
+                found.append(_outcome(case, model, setting, threshold, fresh[case.name], "test"))
+    return found
+
+
+def _as_strangers(model: str, known: Sequence[Case], foreign: dict[str, Floats]) -> list[Outcome]:
+    """Each service with spikes by a model of others (foreign), at a pace that others have chosen."""
+    found = []
+    for case in known:
+        if not case.truth.spikes or not np.isfinite(foreign[case.name]).any():
+            continue
+        start = first_scored(len(case.trace), case.trace.step_s)
+        stranger = Case(case.trace, case.truth, start, seen=False)
+        others = [_scored(other, foreign) for other in known if other.name != case.name]
+        for setting in Setting:
+            pace = choose_pace(others, setting)
+            found.append(_paced(stranger, model, setting, pace, foreign[case.name], "stranger"))
     return found
 
 
@@ -201,6 +227,19 @@ def _developed(model: str, known: Sequence[Case], past: dict[str, Floats]) -> li
         if case.truth.spikes
         for setting in Setting
     ]
+
+
+def _scored(case: Case, scores: dict[str, Floats]) -> Scored:
+    return Scored(scores[case.name], case.truth, case.trace.step_s)
+
+
+def _paced(case: Case, model: str, setting: Setting, pace: float | None, scores: Floats, part: str) -> Outcome:
+    """A service never seen: its scores against the level that keeps the pace. The threshold that is told is the pace, a day."""
+    if pace is None:
+        return _outcome(case, model, setting, None, scores, part)
+    known = np.where(np.isfinite(scores), scores, -np.inf)
+    due = paced(known, case.truth.blocked, case.trace.step_s, case.start, pace)
+    return replace(_outcome(case, model, setting, 0.0, due, part), pace=pace)
 
 
 def _threshold(own: Case | None, known: Sequence[Case], scores: dict[str, Floats], setting: Setting) -> float | None:

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
+from controlplane.forecasting.series import Series
 from controlplane.forecasting.spikes.costs import Costs
 from controlplane.forecasting.spikes.history import History
 from controlplane.forecasting.spikes.telemetry import FACTS, LIVE_S, costs_of_steps, facts_of
@@ -52,6 +53,24 @@ class Lookback:
         table = np.full((count, len(FACTS)), np.nan)
         table[[count - 1 - slot for slot in slots]] = np.stack([row for _, row, _ in self._rows])
         return History(self._step_s, *(np.ascontiguousarray(column) for column in table.T))
+
+    def minutes(self) -> Series | None:
+        """Offered requests per second by the minute, newest minute whole; from the newest stretch without a hole of a minute."""
+        past = self.history()
+        if past is None or self.end is None:
+            return None
+        per = max(1, round(60.0 / self._step_s))
+        count = len(past) // per
+        if count == 0:
+            return None
+        table = past.arrivals[-count * per :].reshape(count, per) / self._step_s
+        known = np.isfinite(table)
+        empty = np.flatnonzero(~known.any(axis=1))
+        first = int(empty[-1]) + 1 if len(empty) else 0
+        if first == count:
+            return None
+        sums = np.where(known, table, 0.0).sum(axis=1)[first:] / known.sum(axis=1)[first:]
+        return Series("offered_rps", self.end, per * self._step_s, tuple(sums.tolist()))
 
     def costs(self, full_rows: float) -> Costs | None:
         """What requests cost here, by measured steps; None while these are too few or too alike."""

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controlplane.forecasting.models import SpikeModelRecord
+from controlplane.forecasting.series import Series
 from controlplane.forecasting.spikes.assess import Assessment, assess
 from controlplane.forecasting.spikes.lookback import Lookback
 from controlplane.forecasting.spikes.risk import COLD_WATCH, SpikeRisk, UnknownModel
@@ -86,6 +87,11 @@ class SpikeWatch:
             found = replace(found, model=f"learned v{self._version}")
         measured = np.isfinite(past.arrivals).tolist()
         return Look(found, self.thresholds(pool_id), measured, self._step_s)
+
+    def minutes(self, pool_id: str) -> Series | None:
+        """The pool's load by the minute, as far as it was looked at."""
+        _, lookback = self._pools.get(pool_id, (None, None))
+        return None if lookback is None else lookback.minutes()
 
     def thresholds(self, pool_id: str) -> Thresholds:
         """Of the pool, or what suits any pool; the cold start's where no model is there."""
