@@ -74,12 +74,14 @@ RolloutPhase = Literal[
 ]
 SafeDirection = Literal["lower", "higher", "either"]
 SchedulingPolicy = Literal["fcfs", "deadline", "prefix"]
+Setting = Literal["watch", "page"]
 Severity = Literal["info", "warning", "error"]
 Standing = Literal["no_change", "not_in_force", "too_early", "known"]
 Trigger = Literal["tick", "protective", "relaxing"]
 Verb = Literal["pause", "resume", "promote", "abort", "rollback"]
-Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
 AccountsRolesRole = Literal["viewer", "operator", "approver", "admin"]
+ForecastingSpikesAlarmVerdict = Literal["open", "right", "late", "neutral", "false", "unknown"]
+RolloutsAnalysisVerdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "ERROR"]
 RolloutsPlanRole = Literal["canary", "control", "member"]
 TelemetryObservationQuality = Literal["ok", "partial", "missing", "stale"]
 
@@ -145,7 +147,7 @@ class AlertmanagerIn(TypedDict):
 class AnalysisOut(TypedDict):
     id: str
     at: str
-    verdict: Verdict
+    verdict: RolloutsAnalysisVerdict
     explanation: str
     measurements: list[MeasurementOut]
 
@@ -488,12 +490,15 @@ class ForecastPolicy(TypedDict):
 
 
 class ForecastQualityOut(TypedDict):
-    """Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out."""
+    """Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out.
+    `warnings`: of spikes, over the last 14 days, by setting.
+    """
 
     metric: str
     since: str
     until: str
     horizons: list[HorizonQualityOut]
+    warnings: list[WarningQualityOut]
 
 
 class ForecastTrackOut(TypedDict):
@@ -622,7 +627,7 @@ class MeasurementOut(TypedDict):
     """
 
     metric: str
-    verdict: Verdict
+    verdict: RolloutsAnalysisVerdict
     canary: float | None
     baseline: float | None
     effect_ratio: float | None
@@ -1282,6 +1287,25 @@ class SloOut(TypedDict):
     error_rate: float
 
 
+class SpikeWarningOut(TypedDict):
+    """A warning that latency would break the SLO, and how it turned out: open, right (60-600 s ahead), late,
+    neutral (a minor breach came), false, unknown (not measured).
+    """
+
+    id: int
+    setting: Setting
+    at: str
+    probability: float
+    threshold: float
+    model: str
+    lead_s: float
+    load_ratio: float
+    explanation: str
+    verdict: ForecastingSpikesAlarmVerdict
+    onset_at: str | None
+    ended_at: str | None
+
+
 class StepTimeRatio(TypedDict):
     """How long one pruned step of `rows` one-token rows, with its share of a prompt, takes against the unpruned
     one.
@@ -1428,6 +1452,29 @@ class VerificationOut(TypedDict):
     signed_position: int | None
     signed_until: str | None
     findings: list[FindingOut]
+
+
+class WarningQualityOut(TypedDict):
+    """How right the warnings of one setting have been, by the rules of docs/benchmarks/forecast.md. Null: nothing
+    to judge by.
+    """
+
+    setting: Setting
+    warnings: int
+    right: int
+    late: int
+    false: int
+    neutral: int
+    unjudged: int
+    spikes: int
+    foreseen: int
+    precision: float | None
+    precision_interval: list[float] | None
+    recall: float | None
+    recall_interval: list[float] | None
+    lead_s: float | None
+    false_per_day: float | None
+    brier: float | None
 
 
 class WebSessionOut(TypedDict):

@@ -833,6 +833,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pools/{pool_id}/forecasts/warnings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Spike Warnings
+         * @description A pool's warnings of latency spikes, newest first, with what came of each.
+         */
+        get: operations["list_spike_warnings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/pools/{pool_id}/forecasts/track": {
         parameters: {
             query?: never;
@@ -2071,7 +2091,7 @@ export interface components {
             id: string;
             /** At */
             at: string;
-            verdict: components["schemas"]["Verdict"];
+            verdict: components["schemas"]["controlplane__rollouts__analysis__Verdict"];
             /** Explanation */
             explanation: string;
             /** Measurements */
@@ -2857,7 +2877,8 @@ export interface components {
         };
         /**
          * ForecastQualityOut
-         * @description Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out.
+         * @description Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out. `warnings`: of
+         *     spikes, over the last 14 days, by setting.
          */
         ForecastQualityOut: {
             /** Metric */
@@ -2868,6 +2889,8 @@ export interface components {
             until: string;
             /** Horizons */
             horizons: components["schemas"]["HorizonQualityOut"][];
+            /** Warnings */
+            warnings: components["schemas"]["WarningQualityOut"][];
         };
         /**
          * ForecastTrackOut
@@ -3275,7 +3298,7 @@ export interface components {
         MeasurementOut: {
             /** Metric */
             metric: string;
-            verdict: components["schemas"]["Verdict"];
+            verdict: components["schemas"]["controlplane__rollouts__analysis__Verdict"];
             /** Canary */
             canary: number | null;
             /**
@@ -4094,6 +4117,13 @@ export interface components {
         Page_RolloutOut_: {
             /** Items */
             items: components["schemas"]["RolloutOut"][];
+            /** Next Cursor */
+            next_cursor?: string | null;
+        };
+        /** Page[SpikeWarningOut] */
+        Page_SpikeWarningOut_: {
+            /** Items */
+            items: components["schemas"]["SpikeWarningOut"][];
             /** Next Cursor */
             next_cursor?: string | null;
         };
@@ -5350,6 +5380,13 @@ export interface components {
             password: string;
         };
         /**
+         * Setting
+         * @description watch: best F1, and of those as good the one that warns least. page: best recall with precision >= 0.85 and at least 6
+         *     actionable warnings.
+         * @enum {string}
+         */
+        Setting: "watch" | "page";
+        /**
          * SettingsPush
          * @description Desired settings of one node: pushed to it, and the same document when it asks for it.
          */
@@ -5480,6 +5517,50 @@ export interface components {
             itl_p95_s: number;
             /** Error Rate */
             error_rate: number;
+        };
+        /**
+         * SpikeWarningOut
+         * @description A warning that latency would break the SLO, and how it turned out: open, right (60-600 s ahead), late, neutral
+         *     (a minor breach came), false, unknown (not measured).
+         */
+        SpikeWarningOut: {
+            /** Id */
+            id: number;
+            setting: components["schemas"]["Setting"];
+            /** At */
+            at: string;
+            /**
+             * Probability
+             * @description that a spike begins within 600 s
+             */
+            probability: number;
+            /** Threshold */
+            threshold: number;
+            /**
+             * Model
+             * @description fluid: no model has been trained yet
+             */
+            model: string;
+            /**
+             * Lead S
+             * @description expected then, in seconds
+             */
+            lead_s: number;
+            /**
+             * Load Ratio
+             * @description largest load / capacity foreseen
+             */
+            load_ratio: number;
+            /** Explanation */
+            explanation: string;
+            verdict: components["schemas"]["controlplane__forecasting__spikes__alarm__Verdict"];
+            /**
+             * Onset At
+             * @description when the spike came
+             */
+            onset_at: string | null;
+            /** Ended At */
+            ended_at: string | null;
         };
         /**
          * Standing
@@ -5932,12 +6013,6 @@ export interface components {
          * @enum {string}
          */
         Verb: "pause" | "resume" | "promote" | "abort" | "rollback";
-        /**
-         * Verdict
-         * @description Only FAIL rolls back by itself. ERROR: the metrics were not to be had. INCONCLUSIVE: they were, and do not tell.
-         * @enum {string}
-         */
-        Verdict: "PASS" | "FAIL" | "INCONCLUSIVE" | "ERROR";
         /** VerificationOut */
         VerificationOut: {
             /** Intact */
@@ -5968,6 +6043,79 @@ export interface components {
             signed_until: string | null;
             /** Findings */
             findings: components["schemas"]["FindingOut"][];
+        };
+        /**
+         * WarningQualityOut
+         * @description How right the warnings of one setting have been, by the rules of docs/benchmarks/forecast.md. Null: nothing to judge by.
+         */
+        WarningQualityOut: {
+            setting: components["schemas"]["Setting"];
+            /** Warnings */
+            warnings: number;
+            /**
+             * Right
+             * @description a spike began 15-600 s later
+             */
+            right: number;
+            /**
+             * Late
+             * @description of those, less than 60 s later
+             */
+            late: number;
+            /** False */
+            false: number;
+            /**
+             * Neutral
+             * @description no spike, but a minor breach
+             */
+            neutral: number;
+            /**
+             * Unjudged
+             * @description still open, or what followed was not measured
+             */
+            unjudged: number;
+            /** Spikes */
+            spikes: number;
+            /**
+             * Foreseen
+             * @description spikes with a warning 60-600 s ahead
+             */
+            foreseen: number;
+            /**
+             * Precision
+             * @description right / (right + false)
+             */
+            precision: number | null;
+            /**
+             * Precision Interval
+             * @description 95 %, Wilson
+             */
+            precision_interval: [
+                number,
+                number
+            ] | null;
+            /** Recall */
+            recall: number | null;
+            /**
+             * Recall Interval
+             * @description 95 %, Wilson
+             */
+            recall_interval: [
+                number,
+                number
+            ] | null;
+            /**
+             * Lead S
+             * @description median of the spikes foreseen
+             */
+            lead_s: number | null;
+            /** False Per Day */
+            false_per_day: number | null;
+            /**
+             * Brier
+             * @description mean squared miss of the probability stated
+             */
+            brier: number | null;
         };
         /** WebSessionOut */
         WebSessionOut: {
@@ -6283,6 +6431,18 @@ export interface components {
              */
             certified: components["schemas"]["CertifiedVariant"][];
         };
+        /**
+         * Verdict
+         * @description How a warning turned out. late: right, but less than 60 s ahead. unknown: the time after it was not measured.
+         * @enum {string}
+         */
+        controlplane__forecasting__spikes__alarm__Verdict: "open" | "right" | "late" | "neutral" | "false" | "unknown";
+        /**
+         * Verdict
+         * @description Only FAIL rolls back by itself. ERROR: the metrics were not to be had. INCONCLUSIVE: they were, and do not tell.
+         * @enum {string}
+         */
+        controlplane__rollouts__analysis__Verdict: "PASS" | "FAIL" | "INCONCLUSIVE" | "ERROR";
         /**
          * Role
          * @description Part of a node: control is what the canary is compared with until its own wave comes.
@@ -9623,6 +9783,78 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ForecastQualityOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_spike_warnings: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before */
+                cursor?: string | null;
+                /** @description how many items at most */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                pool_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_SpikeWarningOut_"];
                 };
             };
             /** @description Not signed in */
