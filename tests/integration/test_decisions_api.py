@@ -11,7 +11,7 @@ from controlplane.db import make_engine, session_scope
 from controlplane.decisions import service as decisions
 from controlplane.decisions.decide import decide
 from controlplane.fleets import service as fleets
-from controlplane.forecasting.models import ForecastRecord
+from controlplane.forecasting.models import ForecastRecord, SpikeRecord, SpikeWarningRecord
 from controlplane.telemetry.observation import Observation, Quality
 from controlplane.telemetry.service import save_observations
 from inference_node.contract.settings import EngineSettings
@@ -145,6 +145,47 @@ class TestObservationsAndForecasts:
         assert track["stints"][0]["model"] == "last_value"
         refused = api.client.get(f"/api/v1/pools/{pool_id}/forecasts/quality", params={"span_s": 5})
         assert refused.status_code == 422
+
+
+class TestSpikeWarnings:
+    def test_are_listed_judged_and_counted(self, api: Api, pool_id: str) -> None:
+        engine = make_engine(api.settings.database_url)
+        with session_scope(engine) as session:
+            for hours, verdict in ((1, "right"), (2, "false"), (3, "neutral"), (4, "open")):
+                at = NOW - timedelta(hours=hours)
+                onset_at = at + timedelta(seconds=150) if verdict == "right" else None
+                session.add(
+                    SpikeWarningRecord(
+                        pool_id=pool_id, setting="watch", at=at, probability=0.4, threshold=0.3, model="fluid", lead_s=300.0,
+                        load_ratio=1.08, explanation="load 1.08 x capacity within 10 min", verdict=verdict,
+                        onset_at=onset_at, ended_at=None if verdict == "open" else at + timedelta(seconds=700),
+                    )
+                )  # fmt: skip
+            for hours, lead_s in ((1, 150.0), (5, None)):
+                session.add(
+                    SpikeRecord(
+                        pool_id=pool_id, onset_at=NOW - timedelta(hours=hours), ended_at=NOW, watch_lead_s=lead_s,
+                        page_lead_s=None,
+                    )
+                )  # fmt: skip
+        engine.dispose()
+        page = api.client.get(f"/api/v1/pools/{pool_id}/forecasts/warnings", params={"limit": 3}).json()
+        assert [row["verdict"] for row in page["items"]] == ["open", "neutral", "false"]
+        rest = api.client.get(
+            f"/api/v1/pools/{pool_id}/forecasts/warnings", params={"cursor": page["next_cursor"]}
+        ).json()
+        assert [row["verdict"] for row in rest["items"]] == ["right"] and rest["next_cursor"] is None
+        quality = api.client.get(f"/api/v1/pools/{pool_id}/forecasts/quality").json()["warnings"]
+        watch = next(each for each in quality if each["setting"] == "watch")
+        counted = ("warnings", "right", "late", "false", "neutral", "unjudged", "spikes", "foreseen")
+        assert [watch[key] for key in counted] == [4, 1, 0, 1, 1, 1, 2, 1]
+        assert (watch["precision"], watch["recall"], watch["lead_s"]) == (0.5, 0.5, 150.0)
+        low, high = watch["precision_interval"]
+        assert low < 0.1 and high > 0.9  # two warnings say next to nothing, and it shows
+        text = api.client.get("/metrics").text
+        where = 'fleet="default",pool="main",setting="watch"'
+        assert f"controlplane_spike_warning_precision_ratio{{{where}}} 0.5" in text
+        assert f'controlplane_spike_warnings{{{where},verdict="false"}} 1.0' in text
 
 
 class TestScaling:

@@ -23,7 +23,7 @@ from tests.support.made_up_telemetry import SLO_S, windows
 from tests.support.registrations import registration
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
-COUNT, STEP_S = 1700, 15.0
+COUNT, STEP_S = 1250, 15.0
 END = NOW + timedelta(seconds=COUNT * STEP_S)
 
 
@@ -33,11 +33,11 @@ class Clock:
 
 
 def pool(url: str, count: int) -> str:
-    """One with `count` windows behind it, a surge each ten minutes or so."""
+    """One with `count` windows behind it, a surge each twelve minutes or so."""
     engine = make_engine(url)
     with session_scope(engine) as session:
         pool_id = fleets.register_node(session, registration(), now=NOW).node.pool_id
-        for seen in windows(count, NOW, surge_every=60):
+        for seen in windows(count, NOW, surge_every=50):
             telemetry.save_observations(session, pool_id, seen)
     engine.dispose()
     return pool_id
@@ -66,7 +66,7 @@ def test_a_model_is_learned_saved_and_used(tmp_path: Path) -> None:
         assert set(row.thresholds) == {pool_id, ANY_POOL}
         assert row.report[pool_id]["watch"]["spikes"] >= 20
     foresight = Foresight(engine, STEP_S)
-    newest = windows(COUNT, NOW, surge_every=60)[-1]
+    newest = windows(COUNT, NOW, surge_every=50)[-1]
     with session_scope(engine, read_only=True) as session:
         foresight.begin(session, newest.window_end)
     look = foresight.look(pool_id, 1, newest, Policy(slo=Slo(ttft_p95_s=SLO_S)))
