@@ -15,8 +15,8 @@ from controlplane.db import session_scope
 from controlplane.decisions import service as decisions
 from controlplane.decisions.policy import Policy
 from controlplane.fleets import service as fleets
-from controlplane.forecasting.models import SpikeModelRecord
-from controlplane.forecasting.trainer import PoolTask, Task
+from controlplane.forecasting.models import SpikeModelRecord, SpikeRecord
+from controlplane.forecasting.training_task import MIN_SPIKES, PAST, PoolTask, Task
 from controlplane.foresight import full_rows
 from controlplane.processes.shards import Terms
 
@@ -98,13 +98,18 @@ class SpikeTraining:
         self._process = None
 
     def _task(self, terms: Terms, now: datetime) -> Task | None:
-        """None where another controller sees to it, or the newest model is fresh."""
+        """None where another controller sees to it, the newest model is fresh, or too few spikes were seen."""
         with session_scope(self._engine, read_only=True) as session:
             pools = sorted(fleets.list_pools(session), key=lambda pool: pool.id)
             if not pools or terms.of(pools[0].id) is None:
                 return None
             made_at = session.scalar(select(func.max(SpikeModelRecord.made_at)))
             if made_at is not None and now - made_at < EVERY:
+                return None
+            seen = session.scalar(
+                select(func.count()).select_from(SpikeRecord).where(SpikeRecord.onset_at > now - PAST)
+            )
+            if (seen or 0) < MIN_SPIKES:
                 return None
             policies = decisions.current_policies(session)
             wanted = []

@@ -8,8 +8,7 @@ nice.
 import json
 import os
 import sys
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
@@ -20,41 +19,13 @@ from controlplane.forecasting.models import SpikeModelRecord
 from controlplane.forecasting.spikes.costs import Costs
 from controlplane.forecasting.spikes.learn import Learned, PoolPast, learn
 from controlplane.forecasting.spikes.telemetry import costs_of_steps, history_of
+from controlplane.forecasting.training_task import PAST, PoolTask, Task
 from controlplane.telemetry import service as telemetry
 
-PAST = timedelta(days=14)  # what is kept of windows
 _KEPT_VERSIONS = 5
 _NICE = 10
 _MIN_WINDOWS = 960  # four hours of 15 s: less has no parts to leave out
 _COST_WINDOWS = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class PoolTask:
-    """A pool to learn from. full_rows: sequences that a node decodes at most at once."""
-
-    pool_id: str
-    slo_s: float
-    full_rows: float
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """What to learn from, until when."""
-
-    database_url: str
-    until: datetime
-    pools: tuple[PoolTask, ...]
-    seed: int = 0
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self) | {"until": self.until.isoformat()})
-
-    @classmethod
-    def from_json(cls, text: str) -> "Task":
-        data = json.loads(text)
-        pools = tuple(PoolTask(**pool) for pool in data["pools"])
-        return cls(data["database_url"], datetime.fromisoformat(data["until"]), pools, data["seed"])
 
 
 def train(session: Session, task: Task) -> Learned | str:

@@ -1,5 +1,6 @@
 """The spike model is learned in a process of its own, kept in SQL, and taken by the next tick; nothing waits for it."""
 
+import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,9 @@ from sqlalchemy import select
 from controlplane.db import make_engine, session_scope
 from controlplane.decisions.policy import Policy, Slo
 from controlplane.fleets import service as fleets
-from controlplane.forecasting.models import SpikeModelRecord
+from controlplane.forecasting.models import SpikeModelRecord, SpikeRecord
 from controlplane.forecasting.spikes.thresholds import ANY_POOL
-from controlplane.forecasting.trainer import PoolTask, Task
+from controlplane.forecasting.training_task import PoolTask, Task
 from controlplane.foresight import Foresight
 from controlplane.processes.shards import Terms
 from controlplane.telemetry import service as telemetry
@@ -32,13 +33,15 @@ class Clock:
         return END
 
 
-def pool(url: str, count: int) -> str:
-    """One with `count` windows behind it, a surge each twelve minutes or so."""
+def pool(url: str, count: int, spikes: int = 20) -> str:
+    """One with `count` windows behind it, a surge each twelve minutes or so, and as many spikes told as a training asks for."""
     engine = make_engine(url)
     with session_scope(engine) as session:
         pool_id = fleets.register_node(session, registration(), now=NOW).node.pool_id
-        for seen in windows(count, NOW, surge_every=50):
+        for seen in windows(count, NOW, surge_every=50, rise=12):
             telemetry.save_observations(session, pool_id, seen)
+        for i in range(spikes):
+            session.add(SpikeRecord(pool_id=pool_id, onset_at=END - timedelta(minutes=20 * i), ended_at=END))
     engine.dispose()
     return pool_id
 
@@ -66,7 +69,7 @@ def test_a_model_is_learned_saved_and_used(tmp_path: Path) -> None:
         assert set(row.thresholds) == {pool_id, ANY_POOL}
         assert row.report[pool_id]["watch"]["spikes"] >= 20
     foresight = Foresight(engine, STEP_S)
-    newest = windows(COUNT, NOW, surge_every=50)[-1]
+    newest = windows(COUNT, NOW, surge_every=50, rise=12)[-1]
     with session_scope(engine, read_only=True) as session:
         foresight.begin(session, newest.window_end)
     look = foresight.look(pool_id, 1, newest, Policy(slo=Slo(ttft_p95_s=SLO_S)))
@@ -114,6 +117,21 @@ def test_who_does_not_lead_the_first_pool_trains_nothing(tmp_path: Path) -> None
     training.keep(Terms({}))
     assert not training.is_running
     engine.dispose()
+
+
+def test_before_enough_spikes_were_seen_no_process_is_started(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path)
+    pool(url, 3, spikes=19)
+    engine = make_engine(url)
+    training = SpikeTraining(engine, url, Clock())
+    training.keep(Terms.everywhere(1))
+    assert not training.is_running
+    engine.dispose()
+
+
+def test_the_controller_loads_no_scikit_learn() -> None:
+    code = "import sys, controlplane.controller; sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_task_survives_the_pipe() -> None:

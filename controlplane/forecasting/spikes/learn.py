@@ -17,9 +17,8 @@ from controlplane.forecasting.spikes.risk import SpikeRisk, probability
 from controlplane.forecasting.spikes.thresholds import ANY_POOL, Scored, Setting, choose
 from controlplane.forecasting.spikes.trailing import Floats
 from controlplane.forecasting.spikes.truth import Truth, truth_of
+from controlplane.forecasting.training_task import MIN_SPIKES
 
-# forecasting design 3.5: until so many spikes were seen, the fluid model alone speaks.
-MIN_SPIKES = 20
 # Features that look back a day: a tick has the last two hours.
 _NOT_LIVE = ("_season_rise", "_vs_yesterday", "_season_max", "above_full_day")
 
