@@ -24,7 +24,7 @@ from tests.support.made_up_telemetry import SLO_S, windows
 from tests.support.registrations import registration
 
 NOW = datetime(2026, 11, 29, tzinfo=UTC)
-COUNT, STEP_S = 1250, 15.0
+COUNT, STEP_S = 1500, 15.0
 END = NOW + timedelta(seconds=COUNT * STEP_S)
 
 

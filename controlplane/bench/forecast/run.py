@@ -18,7 +18,7 @@ from controlplane.forecasting.spikes.features import features
 from controlplane.forecasting.spikes.intervals import bootstrap, wilson
 from controlplane.forecasting.spikes.labels import label
 from controlplane.forecasting.spikes.matching import Indices, Verdict, judge, raise_warnings
-from controlplane.forecasting.spikes.pacing import choose_pace, first_scored, paced
+from controlplane.forecasting.spikes.pacing import Pace, choose_pace, first_scored, paced
 from controlplane.forecasting.spikes.risk import SpikeRisk, probability
 from controlplane.forecasting.spikes.thresholds import Scored, Setting, choose
 from controlplane.forecasting.spikes.truth import Bools
@@ -233,13 +233,14 @@ def _scored(case: Case, scores: dict[str, Floats]) -> Scored:
     return Scored(scores[case.name], case.truth, case.trace.step_s)
 
 
-def _paced(case: Case, model: str, setting: Setting, pace: float | None, scores: Floats, part: str) -> Outcome:
-    """A service never seen: its scores against the level that keeps the pace. The threshold that is told is the pace, a day."""
+def _paced(case: Case, model: str, setting: Setting, pace: Pace | None, scores: Floats, part: str) -> Outcome:
+    """A service never seen: its scores against the level that keeps the pace. The threshold told is 0."""
     if pace is None:
         return _outcome(case, model, setting, None, scores, part)
     known = np.where(np.isfinite(scores), scores, -np.inf)
-    due = paced(known, case.truth.blocked, case.trace.step_s, case.start, pace)
-    return replace(_outcome(case, model, setting, 0.0, due, part), pace=pace)
+    per_day = pace.per_day(case.truth, case.start, case.trace.step_s)
+    due = paced(known, case.truth.blocked, case.trace.step_s, case.start, per_day)
+    return replace(_outcome(case, model, setting, 0.0, due, part), pace=per_day)
 
 
 def _threshold(own: Case | None, known: Sequence[Case], scores: dict[str, Floats], setting: Setting) -> float | None:

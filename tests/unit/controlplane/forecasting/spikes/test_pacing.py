@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from controlplane.forecasting.spikes.matching import raise_warnings
-from controlplane.forecasting.spikes.pacing import choose_pace, first_scored, judged, paced
+from controlplane.forecasting.spikes.pacing import Pace, choose_pace, first_scored, judged, paced
 from controlplane.forecasting.spikes.thresholds import Scored, Setting
 from controlplane.forecasting.spikes.truth import Truth
 
@@ -26,13 +26,19 @@ def service(seed: int, level: float, signal: float = 4.0, spikes: int = 16, days
 
 def test_the_level_of_the_score_does_not_matter() -> None:
     low, high = (service(1, level) for level in (0.0, 50.0))
-    assert judged(low, 4.0) == judged(high, 4.0)
+    assert judged(low, Pace(1.0, 4.0)) == judged(high, Pace(1.0, 4.0))
 
 
 def test_a_pace_chosen_on_others_serves_a_service_whose_scores_lie_elsewhere() -> None:
     pace = choose_pace([service(seed, level) for seed, level in ((2, 0.0), (3, 20.0))], Setting.WATCH)
-    assert pace is not None and 3.0 <= pace <= 6.0  # there are four spikes a day
+    assert pace is not None and pace.usual == 4.0 and 0.8 <= pace.warnings_per_spike <= 1.5
     assert judged(service(4, -30.0), pace).f1 > 0.7
+
+
+def test_a_service_with_more_spikes_on_its_first_day_gets_more_warnings() -> None:
+    pace = Pace(1.0, usual=4.0)
+    calm, busy = (service(6, 0.0, spikes=spikes).truth for spikes in (4, 40))
+    assert pace.per_day(calm, DAY, STEP_S) < 4.0 < pace.per_day(busy, DAY, STEP_S)
 
 
 def test_about_so_many_warnings_come() -> None:
