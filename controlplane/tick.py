@@ -142,10 +142,6 @@ class _Past:
     def forget(self, pool_id: str) -> None:
         self._of.pop(pool_id, None)
 
-    def coverage(self) -> Mapping[str, Mapping[str, float]]:
-        """Of the load's bands, by pool and horizon."""
-        return self._forecasts.coverage()
-
     def forget_all_but(self, pool_ids: set[str]) -> None:
         for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
             del self._of[pool_id]
@@ -248,6 +244,10 @@ class Ticker:
                 f"{took_s:.0f} s had passed before the stage {stage.value}; a tick has {DEADLINE_S:.0f} s"
             )
         return stage
+
+    def coverage(self) -> Mapping[str, Mapping[str, float]]:
+        """Of the load's bands, by pool and horizon."""
+        return self._forecasts.coverage()
 
     def forget_all_but(self, pool_ids: Iterable[str]) -> None:
         """What was remembered of pools that are gone."""

@@ -68,11 +68,13 @@ def _table(logs: Floats) -> Floats:
 
 
 def _median_line(table: Floats, target: Floats) -> Floats:
-    weight = np.ones(len(target))
+    weight: Floats = np.ones(len(target))
     penalty = _SHRINK * np.diag(np.maximum((table**2).mean(axis=0), 1e-12))
-    line = np.zeros(table.shape[1])
+    line: Floats = np.zeros(table.shape[1])
     for _ in range(_ROUNDS):
-        line = np.linalg.solve((table.T * weight) @ table + penalty, (table.T * weight) @ target)
+        line = np.asarray(
+            np.linalg.solve((table.T * weight) @ table + penalty, (table.T * weight) @ target), dtype=float
+        )
         miss = np.abs(target - table @ line)
         weight = 1.0 / np.maximum(miss / max(float(miss.mean()), 1e-12), 0.1)
-    return np.asarray(line)
+    return line

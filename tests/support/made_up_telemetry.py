@@ -17,23 +17,25 @@ def windows(count: int, start: datetime, seed: int = 0, surge_every: int = 240, 
     trace = made_up(count, seed=seed, scale=_NODES, surge_every=surge_every, rise=rise)
     rng = np.random.default_rng(seed)
     found = []
-    for i, row in enumerate(trace.itertuples()):
-        nodes = round(float(row.replicas) * _NODES)
-        rows = float(row.running) / nodes
-        prefill = float(row.input_tokens) / STEP_S / nodes * 0.05 * rng.uniform(0.8, 1.2)
+    columns = {name: trace[name].to_numpy(dtype=float) for name in trace.columns}
+    for i in range(count):
+        row = {name: float(values[i]) for name, values in columns.items()}
+        nodes = round(row["replicas"] * _NODES)
+        rows = row["running"] / nodes
+        prefill = row["input_tokens"] / STEP_S / nodes * 0.05 * rng.uniform(0.8, 1.2)
         found.append(
             Observation(
                 window_end=start + timedelta(seconds=i * STEP_S),
                 window_s=STEP_S,
                 quality=Quality.OK,
-                offered_rps=float(row.arrivals) / STEP_S,
-                prompt_tokens_per_s=float(row.input_tokens) / STEP_S,
-                generation_tokens_per_s=float(row.decoded_tokens) / STEP_S,
-                running=float(row.running),
-                waiting=float(row.waiting),
-                kv_usage=float(row.kv_usage),
-                ttft_p50_s=float(row.ttft_p50),
-                ttft_p95_s=float(row.ttft_p99),
+                offered_rps=row["arrivals"] / STEP_S,
+                prompt_tokens_per_s=row["input_tokens"] / STEP_S,
+                generation_tokens_per_s=row["decoded_tokens"] / STEP_S,
+                running=row["running"],
+                waiting=row["waiting"],
+                kv_usage=row["kv_usage"],
+                ttft_p50_s=row["ttft_p50"],
+                ttft_p95_s=row["ttft_p99"],
                 step_mean_s=0.0416 + 0.00915 * rows + 0.0013 * prefill,
                 decode_rows_mean=rows,
                 prefill_tokens_mean=prefill,

@@ -16,6 +16,7 @@ from controlplane.events.kinds import EventKind
 from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import SettingsRevision
+from controlplane.forecasting.conformal import AdaptiveBands
 from controlplane.forecasting.models import ForecastRecord
 from controlplane.processes.models import ControllerLease
 from controlplane.processes.shards import Terms
@@ -263,3 +264,12 @@ class TestPast:
             session.execute(update(ControllerLease).values(epoch=site.epoch + 2))
         site.ticker.tick(site.pool_id, NOW + timedelta(seconds=10), site.epoch + 2)
         assert [each.window_end for each in seen[1].history] == [NOW + timedelta(seconds=s) for s in (0, 5, 10)]
+
+
+def test_the_coverage_of_bands_is_told_once_enough_truths_have_come(engine: Engine) -> None:
+    site = Site(engine, Canned())
+    assert site.ticker.coverage() == {}
+    bands = site.ticker._forecasts._bands.setdefault((site.pool_id, "offered_rps"), AdaptiveBands())
+    for _ in range(100):
+        bands.sides[0].feed(below=False, above=False)
+    assert set(site.ticker.coverage()[site.pool_id]) == {"60"}
