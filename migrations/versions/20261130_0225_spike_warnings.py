@@ -1,6 +1,6 @@
 """Warnings of latency spikes, the spikes that came, and the models that foresee them.
 
-Revision e4a7c1d93b52, after d9b27e4f1a60, 2026-11-30 01:35:00.000000.
+Revision e4a7c1d93b52, after a7d35b90e2c4, 2026-11-30 02:25:00.000000.
 """
 
 import sqlalchemy as sa
@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "e4a7c1d93b52"
-down_revision = "d9b27e4f1a60"
+down_revision = "a7d35b90e2c4"
 branch_labels = None
 depends_on = None
 

@@ -1,6 +1,6 @@
 """Nodes are asked to score what they serve, and tell what came of it.
 
-Revision e4a86c1f7b32, after 7c2e08b4f19d, 2026-11-30 01:45:00.000000.
+Revision e4a86c1f7b32, after 9e51c3f7a204, 2026-11-30 02:15:00.000000.
 """
 
 import sqlalchemy as sa
@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "e4a86c1f7b32"
-down_revision = "7c2e08b4f19d"
+down_revision = "9e51c3f7a204"
 branch_labels = None
 depends_on = None
 

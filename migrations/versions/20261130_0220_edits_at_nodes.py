@@ -1,6 +1,6 @@
 """Nodes tell an operator's edit from settings that they could not start with.
 
-Revision a7d35b90e2c4, after e4a86c1f7b32, 2026-11-30 01:50:00.000000.
+Revision a7d35b90e2c4, after e4a86c1f7b32, 2026-11-30 02:20:00.000000.
 """
 
 import sqlalchemy as sa

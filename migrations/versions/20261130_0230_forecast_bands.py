@@ -1,6 +1,6 @@
 """How wide bands of forecasts have to be, kept for whoever leads next.
 
-Revision b61f0d7a2c94, after e4a7c1d93b52, 2026-11-30 01:55:00.000000.
+Revision b61f0d7a2c94, after e4a7c1d93b52, 2026-11-30 02:30:00.000000.
 """
 
 import sqlalchemy as sa
