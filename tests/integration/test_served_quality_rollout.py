@@ -17,6 +17,7 @@ from controlplane.rollouts.models import Analysis, Rollout
 from controlplane.rollouts.phases import RolloutPhase
 from inference_node.contract.served import ServedWatch
 from inference_node.contract.settings import EngineSettings, KnobValue
+from inference_node.engine import hardware
 from inference_node.engine.async_engine import AsyncEngine
 from tests.support.database import memory_database
 from tests.support.engines import ask, running_engine
@@ -26,7 +27,7 @@ from tests.support.rollouts_in_sql import NOW, Lab, lab, measure
 pytestmark = [pytest.mark.model, pytest.mark.timeout(600)]
 
 P = RolloutPhase
-ENOUGH = 25
+ENOUGH = 20  # as the policy asks for; of further ones a hundredth would be scored
 PROMPTS = (
     "The weather in the mountains changes quickly, so",
     "To bake a loaf of bread you need",
@@ -34,6 +35,12 @@ PROMPTS = (
     "In 1969 two people walked on the moon, and",
     "Dear customer, thank you for your order. We",
 )
+
+
+@pytest.fixture(autouse=True)
+def busy_neighbours_do_not_starve_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores are made at the lowest priority, which on a full machine is never."""
+    monkeypatch.setattr(hardware, "step_back", lambda: None)
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def pool_lab() -> Iterator[Lab]:
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """Its operator lets everything pass, so that the canary's guard is what is left."""
-    async with running_engine(demo_model(), tmp_path, threads=2, max_kl=1000.0, max_perplexity_ratio=1e9) as running:
+    async with running_engine(demo_model(), tmp_path, threads=1, max_kl=1000.0, max_perplexity_ratio=1e9) as running:
         yield running
 
 
