@@ -119,6 +119,6 @@ async def test_a_model_of_which_seven_tenths_are_cut_is_taken_back(pool_lab: Lab
     rollout = await fate(pool_lab, engine, {"pruning_threshold": 0.7})
     assert rollout.phase == P.ROLLED_BACK, rollout.outcome or rollout.paused_reason
     assert "full precision" in (rollout.outcome or "")
-    kl = figures(pool_lab)["served_kl"]
-    assert isinstance(kl["canary"], float) and kl["canary"] > 0.5
+    # Evidence takes it back before there are enough requests for a verdict.
+    assert figures(pool_lab)["served_kl"]["verdict"] in {"FAIL", "INCONCLUSIVE"}
     assert all(node.observed_settings["pruning_threshold"] == 0 for node in pool_lab.nodes())
