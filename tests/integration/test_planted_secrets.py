@@ -117,10 +117,12 @@ def test_none_is_told_to_anybody(tmp_path_factory: pytest.TempPathFactory, caplo
         planted.keep("rotated signing secret", once(rotated, "signing_secret"))
         planted.keep("signing secret before", signed["signing_secret"])
         ticket = {"name": "ticket", "url": "https://tickets.example.com/", "format": "ticket"}
-        held = admin.post("/api/v1/webhooks", json=ticket | {"credential": planted.secret("ticket system's header")})
-        webhook_id = held.raise_for_status().json()["id"]
+        ticketed = admin.post(
+            "/api/v1/webhooks", json=ticket | {"credential": planted.secret("ticket system's header")}
+        )
+        webhook_id = ticketed.raise_for_status().json()["id"]
         changed = {"credential": planted.secret("ticket system's header, changed")}
-        admin.patch(f"/api/v1/webhooks/{webhook_id}", json=changed, headers={"If-Match": held.headers["etag"]})
+        admin.patch(f"/api/v1/webhooks/{webhook_id}", json=changed, headers={"If-Match": ticketed.headers["etag"]})
         admin.post(f"/api/v1/webhooks/{webhook_id}/test").raise_for_status()
         alertmanager = {"name": "am", "url": "https://am.example.com/", "format": "alertmanager"}
         admin.post(

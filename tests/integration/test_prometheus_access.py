@@ -54,7 +54,7 @@ def guarded(folder: Path, *, clients: str) -> Iterator[Guarded]:
     config.write_text(
         WEB_CONFIG.format(server=server, ca=authority.ca_file, clients=clients, user=USER, hash=PASSWORD_HASH)
     )
-    way_in = {"verify": authority.context(client), "auth": (USER, PASSWORD)}
+    way_in: dict[str, Any] = {"verify": authority.context(client), "auth": (USER, PASSWORD)}
     with prometheus_server(folder / "prometheus", web_config=config, **way_in) as running:
         yield Guarded(running, authority, client)
 

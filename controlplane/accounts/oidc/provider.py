@@ -139,9 +139,9 @@ class OpenIdProvider:
     def _decoded(self, id_token: str) -> jwt.Token:
         """Signed by a key of the provider's; one that we have not seen yet is asked for."""
         try:
-            return jwt.decode(id_token, self._keys(), algorithms=ALGORITHMS)
+            return jwt.decode(id_token, self._looked_up().keys, algorithms=ALGORITHMS)
         except JoseError:
-            fresh = self._keys(again=True)
+            fresh = self._fresh_keys()
             if fresh is None:
                 raise
             return jwt.decode(id_token, fresh, algorithms=ALGORITHMS)
@@ -158,9 +158,8 @@ class OpenIdProvider:
     def _metadata(self) -> Mapping[str, Any]:
         return self._looked_up().metadata
 
-    def _keys(self, *, again: bool = False) -> KeySet | None:
-        if not again:
-            return self._looked_up().keys
+    def _fresh_keys(self) -> KeySet | None:
+        """None where they were asked for just now."""
         known = self._known
         if known is not None and self._monotonic() - known.at < KEYS_AGAIN_S:
             return None
