@@ -191,6 +191,7 @@ def kept_alive(site: WholeSite) -> Iterator[None]:
             failed.append(error)
             raise
 
+    _report(site)  # what the past left silent is there from the first moment on
     thread = threading.Thread(target=keep, daemon=True)
     thread.start()
     try:
