@@ -28,7 +28,7 @@ PACE = {"CONTROLPLANE_TICK_S": "5", "CONTROLPLANE_WINDOW_S": "5", "CONTROLPLANE_
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 KV_TOKENS = 16_384  # 64 sequences of 256 tokens, about 0.4 GB for the demo model
 NODE_DRAIN_S = 4.0
-MESH = ("CONTROLPLANE_MESH_", "CONTROLPLANE_KUBERNETES_")
+PASSED_ON = ("CONTROLPLANE_MESH_", "CONTROLPLANE_KUBERNETES_", "CONTROLPLANE_OIDC_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +55,12 @@ class Fleet:
     http: httpx2.AsyncClient  # for the signs of readiness
 
     def controlplane_env(self) -> dict[str, str]:
-        """Environment of API, controller, worker and migration. What the user set of `PACE`, the database or the
-        mesh stays."""
+        """Environment of API, controller, worker and migration. What the user set of `PACE`, the database, the
+        mesh or the identity provider stays."""
         defaults = {**PACE, "CONTROLPLANE_DATABASE_URL": self.folder.database_url}
         return {
             **_base_env(),
-            **{name: value for name, value in os.environ.items() if name.startswith(MESH)},
+            **{name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)},
             **{name: os.environ.get(name, value) for name, value in defaults.items()},
             "CONTROLPLANE_REDIS_URL": self.addresses.redis,
             "CONTROLPLANE_PROMETHEUS_URL": self.addresses.prometheus,
