@@ -8,6 +8,7 @@ from controlplane.forecasting.backtest import quantile
 from controlplane.telemetry.observation import Observation
 
 _LEAST_WINDOWS = 8
+_AFTER_A_QUEUE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +21,14 @@ class Spread:
 
 
 def spreads_of(history: Sequence[Observation], model: PoolModel) -> Spread:
-    """Over windows without a queue: while one is worked off, latencies tell of the past. The load includes chance, on purpose."""
-    calm = [seen for seen in history if seen.usable and seen.offered_rps and (seen.waiting or 0) < 1]
+    """Over windows that neither end with a queue nor follow one: those who waited in it come in for a while, and a queue has a
+    term of its own. The load includes chance, on purpose."""
+    queues = [(seen.waiting or 0) >= 1 for seen in history]
+    calm = [
+        seen
+        for place, seen in enumerate(history)
+        if seen.usable and seen.offered_rps and not any(queues[max(0, place - _AFTER_A_QUEUE) : place + 1])
+    ]
     ttft, itl = [], []
     for seen in calm:
         rate = seen.offered_rps or 0.0

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { coverageWords, modelUse, skill } from "./forecasts";
+import { coverageWords, modelUse, shareText, skill, warningsOf } from "./forecasts";
 
 describe("skill", () => {
   it("is the share of the last value's error that is saved", () => {
@@ -14,6 +14,19 @@ describe("coverageWords", () => {
     expect(coverageWords(0.7, 10)).toBe("as it should be");
     expect(coverageWords(0.7, 400)).toBe("too narrow");
     expect(coverageWords(0.9, 400)).toBe("wider than needed");
+  });
+});
+
+describe("warnings", () => {
+  it("are told with their interval, or not at all", () => {
+    expect(shareText(0.84, [0.71, 0.92])).toBe("84 % (71 % to 92 %)");
+    expect(shareText(0.84, null)).toBe("84 %");
+    expect(shareText(null, null)).toBe("–");
+  });
+
+  it("are absent where the API does not tell of them", () => {
+    expect(warningsOf({ horizons: [] })).toBeNull();
+    expect(warningsOf({ warnings: [] })).toEqual([]);
   });
 });
 

@@ -1,5 +1,6 @@
 // How good forecasts were, in words, and which model was in use.
 import type { ForecastQuality, ForecastTrack } from "../api/types";
+import { percent } from "./format";
 
 export type Horizon = ForecastQuality["horizons"][number];
 
@@ -41,4 +42,32 @@ export function modelUse({ stints, scores }: Pick<ForecastTrack, "stints" | "sco
     });
   }
   return [...found.values()].sort((a, b) => b.forecasts - a.forecasts || (a.score ?? 0) - (b.score ?? 0));
+}
+
+/** How right the warnings of one setting have been. null: nothing to judge by. */
+export interface WarningFigures {
+  setting: string;
+  warnings: number;
+  unjudged: number;
+  spikes: number;
+  precision: number | null;
+  precision_interval: readonly number[] | null;
+  recall: number | null;
+  recall_interval: readonly number[] | null;
+  lead_s: number | null;
+  false_per_day: number | null;
+}
+
+/** Those that the API tells beside the quality; null where it does not tell of warnings. */
+export function warningsOf(quality: object): WarningFigures[] | null {
+  const { warnings } = quality as { warnings?: WarningFigures[] };
+  return Array.isArray(warnings) ? warnings : null;
+}
+
+/** "84 % (71 % to 92 %)" */
+export function shareText(share: number | null, interval: readonly number[] | null): string {
+  if (share === null) return "–";
+  const [low, high] = interval ?? [];
+  const range = low === undefined || high === undefined ? "" : ` (${percent(low, 0)} to ${percent(high, 0)})`;
+  return `${percent(share, 0)}${range}`;
 }

@@ -9,6 +9,7 @@ import { perSecond, seconds } from "../../lib/format";
 import { HorizonTable } from "./HorizonTable";
 import { ModelPanel } from "./ModelPanel";
 import { TrackChart } from "./TrackChart";
+import { WarningPanel } from "./WarningPanel";
 
 const METRICS: Record<ForecastMetric, { label: string; format: (value: number | null | undefined) => string }> = {
   offered_rps: { label: "Load", format: perSecond },
@@ -121,6 +122,7 @@ function Forecasts({ pools }: { pools: Pool[] }) {
             </>
           )}
         </Answer>
+        {quality.data && <WarningPanel quality={quality.data} />}
       </div>
     </>
   );
