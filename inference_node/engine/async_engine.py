@@ -376,12 +376,15 @@ class AsyncEngine:
         """The sizes of step that were left out so that weights came into force sooner. A preparation goes first."""
         try:
             while self._accepting and self._preparing is None:
-                if not await self._aside(lambda: self._reconfigurer.warm_next(self._first.runner), "warm up"):
+                if not await self._aside(self._warm_one, "warm up"):
                     return
         except Exception as error:  # noqa: BLE001 - steps of other sizes stand in
             log.warning(
                 "steps of some sizes could not be prepared and take longer: %s: %s", type(error).__name__, error
             )
+
+    def _warm_one(self) -> bool:
+        return self._reconfigurer.warm_next(self._first.runner, self._in_force.precision)
 
     def _forget_apply(self, task: asyncio.Task[Applied]) -> None:
         self._applies.discard(task)

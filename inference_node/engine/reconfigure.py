@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from inference_node.contract.messages import NodeCapabilities, RejectCode
@@ -123,6 +124,19 @@ class Reconfigurer:
 
         Raises SettingsRefused when memory is short, Superseded as soon as is_wanted() says that nobody needs it any more.
         """
+        try:
+            self._prepare(settings, runner, running, is_wanted)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            # What was reckoned to fit did not: others use the device too, or what is free lies in pieces.
+            changed = "precision" if settings.precision not in self._stores else "kv_precision"
+            text = (
+                f"memory ran out while it was prepared ({str(error).split('. ')[0]}); fewer NODE_KV_TOKENS leave more"
+            )
+            raise _refused(RejectCode.OUT_OF_MEMORY, changed, f"{getattr(settings, changed)}: {text}") from error
+
+    def _prepare(
+        self, settings: EngineSettings, runner: ModelRunner, running: Precision, is_wanted: Callable[[], bool]
+    ) -> None:
         with self._building:
             stores = self._stores.get(settings.precision)
             if stores is None:
@@ -136,10 +150,10 @@ class Reconfigurer:
             if settings.pruning_threshold > 0 and self._table is None:
                 self._table = self._learn(runner, self._stores[running][0], is_wanted)
 
-    def warm_next(self, runner: ModelRunner) -> bool:
-        """Prepares one more size of step with weights that are in memory. Returns whether more are to be prepared."""
-        # The latest came into force last.
-        return any(runner.warm_next(stores[0]) for stores in reversed(tuple(self._stores.values())))
+    def warm_next(self, runner: ModelRunner, running: Precision) -> bool:
+        """Prepares one more size of step with weights that are in memory, first those that run. Returns whether more are left."""
+        stores = sorted(self._stores.items(), key=lambda item: item[0] is not running)
+        return any(runner.warm_next(each[0]) for _, each in stores)
 
     def full_precision(self, running: Precision) -> Store:
         """bf16 weights: those in memory, or others that live as long as the caller holds them. Raises SettingsRefused."""

@@ -119,7 +119,7 @@ def _random_changes(
     prepared = 0
     took: list[float] = []
     settings = engine.settings
-    with _warming(runner, stores):
+    with _warming(runner, stores, engine):
         for _ in range(_CHANGES):
             knob = draw.choice(
                 ("precision", "kv_precision", "pruning_threshold", "max_batch_size", "max_batched_tokens")
@@ -159,12 +159,16 @@ def _random_changes(
 
 
 @contextlib.contextmanager
-def _warming(runner: GpuRunner, stores: Mapping[Precision, GpuStore]) -> Iterator[None]:
-    """Captures what steps miss beside them, as the engine's thread for it does."""
+def _warming(runner: GpuRunner, stores: Mapping[Precision, GpuStore], engine: Engine) -> Iterator[None]:
+    """Captures what steps miss beside them, what runs first, as `Reconfigurer.warm_next` does."""
     done = threading.Event()
 
+    def one() -> bool:
+        order = sorted(stores.items(), key=lambda item: item[0] is not engine.settings.precision)
+        return any(runner.warm_next(store) for _, store in order)
+
     def work() -> None:
-        while not done.wait(0.0 if any(runner.warm_next(store) for store in stores.values()) else 0.01):
+        while not done.wait(0.0 if one() else 0.01):
             pass
 
     thread = threading.Thread(target=work)

@@ -54,6 +54,8 @@ EVERY_SHAPE = (
 
 # Any step fits into it.
 LARGEST = StepShape(PREFILL_ROWS[-1], SAMPLED_ROWS[-1])
+# Steps with a prompt that are not captured would all run in the largest, which takes twice the time of the longest of these.
+_STAIRS = (StepShape(512, 64), StepShape(256, 8))
 
 
 def shape_for(runs: Sequence[Run], *, prunes: bool = False) -> StepShape:
@@ -74,12 +76,13 @@ def first_shapes(used: Iterable[StepShape]) -> list[StepShape]:
     """What to capture before weights come into force; the other sizes (EVERY_SHAPE) can follow.
 
     used: of the last steps. The largest comes first: what runs in none of the others runs in it, and they fit into its memory.
+    A change often brings sizes that did not run before it (another budget, prompts that had to wait): hence stairs below it.
     """
     common = [shape for shape, _ in Counter(used).most_common(_COMMON)] or [StepShape(1, None)]
     most = max((shape.rows for shape in common if shape.sampled is None), default=1)
     # Room for answers that start meanwhile.
     grown = StepShape(_at_least(min(2 * most, MAX_RUNS), DECODE_ROWS), None)
-    return list(dict.fromkeys([LARGEST, *common, grown]))
+    return list(dict.fromkeys([LARGEST, *common, grown, *_STAIRS]))
 
 
 def _holds(other: StepShape, shape: StepShape) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from inference_node.contract.messages import NodeCapabilities, RejectCode
 from inference_node.contract.settings import EngineSettings, KvPrecision, Precision
@@ -63,6 +64,25 @@ def test_pages_that_do_not_fit_beside_those_in_use_are_refused_with_the_way_out(
         reconfigurer.prepare(NARROW, runner, Precision.BF16, lambda: True)
     assert (caught.value.code, caught.value.knob) == (RejectCode.OUT_OF_MEMORY, "kv_precision")
     assert runner.begun == []
+
+
+def test_memory_that_runs_out_while_it_is_prepared_is_a_refusal_and_the_next_try_starts_anew(
+    reconfigurer: Reconfigurer,
+) -> None:
+    runner: Any = Runner(room=1)
+    begin, runner.begin = runner.begin, _out_of_memory
+    with pytest.raises(SettingsRefused, match=r"fp8.*Tried to allocate 2.00 GiB.*NODE_KV_TOKENS") as caught:
+        reconfigurer.prepare(NARROW, runner, Precision.BF16, lambda: True)
+    assert (caught.value.code, caught.value.knob) == (RejectCode.OUT_OF_MEMORY, "kv_precision")
+    assert not reconfigurer.is_ready(NARROW, runner)
+    assert reconfigurer.is_ready(EngineSettings(precision=Precision.BF16), runner)
+    runner.begin = begin
+    reconfigurer.prepare(NARROW, runner, Precision.BF16, lambda: True)
+    assert reconfigurer.is_ready(NARROW, runner)
+
+
+def _out_of_memory(store: object, kv: KvPrecision) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory: Tried to allocate 2.00 GiB. GPU 0 has 1.00 GiB free.")
 
 
 @pytest.mark.parametrize(

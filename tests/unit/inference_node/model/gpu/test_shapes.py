@@ -52,8 +52,21 @@ def test_a_step_that_drops_nothing_is_not_run_by_the_kernel_that_skips() -> None
     assert stand_in(skipping, [DECODE_1, LARGEST]) == DECODE_1
 
 
+STAIRS = [StepShape(512, 64), StepShape(256, 8)]
+
+
 def test_sizes_in_use_are_captured_first_and_one_that_holds_anything() -> None:
     used = [DECODE_1] + 9 * [DECODE_32] + 3 * [StepShape(256, 64)]
-    assert first_shapes(used) == [LARGEST, DECODE_32, StepShape(256, 64), DECODE_1, DECODE_64]
-    assert first_shapes([]) == [LARGEST, DECODE_1, StepShape(2, None)]
-    assert first_shapes([StepShape(MAX_RUNS, None)]) == [LARGEST, StepShape(MAX_RUNS, None)]
+    assert first_shapes(used) == [LARGEST, DECODE_32, StepShape(256, 64), DECODE_1, DECODE_64, *STAIRS]
+    assert first_shapes([]) == [LARGEST, DECODE_1, StepShape(2, None), *STAIRS]
+    assert first_shapes([StepShape(MAX_RUNS, None)]) == [LARGEST, StepShape(MAX_RUNS, None), *STAIRS]
+
+
+@given(steps(40))
+def test_a_prompt_of_a_size_that_did_not_run_before_is_stood_in_for_by_one_near_it(runs: list[Run]) -> None:
+    # Decode steps ran alone; then a change lets prompts in.
+    found = stand_in(shape_for(runs), first_shapes([DECODE_32]))
+    assert found is not None
+    tokens, sampled = sum(len(run.tokens) for run in runs), sum(run.samples for run in runs)
+    if tokens <= STAIRS[0].rows and sampled <= STAIRS[0].outputs:
+        assert found.rows <= STAIRS[0].rows
