@@ -17,7 +17,6 @@ import torch
 from inference_node.bench.gpu import limits
 from inference_node.bench.gpu.random_model import llama3_8b, random_store
 from inference_node.bench.gpu.steps import Bench
-from inference_node.bench.gpu.tune import settle, settle_narrow_pages
 from inference_node.contract.settings import KvPrecision, Precision
 from inference_node.model.gpu.runner import GpuRunner
 from inference_node.model.gpu.store import GpuStore, convert
@@ -68,12 +67,6 @@ def main() -> int:
         from inference_node.bench.gpu import products  # noqa: PLC0415
 
         report.attempt("products", lambda: products.run(report, read))
-    if "settle" in parts:
-        for bits in (4, 8):
-            report.attempt(f"settle int{bits}", lambda: report.add(what="settled", **settle(read, bits)))
-            torch.cuda.empty_cache()
-        report.attempt("settle fp8 pages", lambda: report.add(what="settled", **settle_narrow_pages(read)))
-        torch.cuda.empty_cache()
     if parts & {"decode", "pruned", "prefill", "serve", "changes", "profile"}:
         _with_model(options, report, parts, read)
         torch.cuda.empty_cache()

@@ -7,8 +7,8 @@ import torch
 from inference_node.bench.gpu.limits import time_s
 from inference_node.kernels.gpu.gemv import GemvScratch, gemv
 from inference_node.kernels.gpu.planes import pack
-from inference_node.kernels.gpu.planes_dot import MOST_ROWS, planes_dot
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
+from inference_node.kernels.gpu.planes_row import MOST_ROWS, planes_row
 
 _SHAPES = {"qkv": (4096, 6144), "output": (4096, 4096), "gate_up": (4096, 28_672), "down": (14_336, 4096)}
 # More than the L2 cache holds, so that each product reads from memory.
@@ -45,7 +45,7 @@ def run(report: Any, read: float) -> None:
                 size = planes[0].nbytes(bits)
                 timed(f"gemm int{bits}", rows, size, [lambda p=p: planes_gemm(x, p, many, bits=bits) for p in planes])
                 if rows <= MOST_ROWS:
-                    timed(f"dot int{bits}", rows, size, [lambda p=p: planes_dot(x, p, bits=bits) for p in planes])
+                    timed(f"dot int{bits}", rows, size, [lambda p=p: planes_row(x, p, bits=bits) for p in planes])
         x = torch.randn(1, inputs, device=device, dtype=torch.bfloat16)
         timed("gemv bf16", 1, nbytes, [lambda w=w: gemv(x, w, few) for w in weights])
         x = torch.where(torch.rand_like(x) < 0.4, torch.zeros_like(x), x)

@@ -1,6 +1,7 @@
-"""Tries how to cut up one-row products, on the four matrices of Llama 3 8B: `python -m inference_node.bench.gpu.tune`.
+"""Tries how to cut kernels up on this card, and writes its table: `python -m inference_node.bench.gpu.tune --out FILE`.
 
-What it finds goes into TUNED of `kernels.gpu.gemv` and `planes_dot` by hand; nothing is tuned while serving.
+On the four matrices of Llama 3 8B, one row, and on decode attention of its heads. The file belongs into `kernels/gpu/tables`;
+nothing is tuned while serving.
 """
 
 import argparse
@@ -8,7 +9,8 @@ import concurrent.futures
 import itertools
 import json
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,217 +19,224 @@ from torch import Tensor
 
 from inference_node.bench.gpu.limits import read_bytes_per_s, time_s
 from inference_node.kernels.gpu import attention
-from inference_node.kernels.gpu.gemv import GemvScratch, Tuning, gemv, gemv_narrow
-from inference_node.kernels.gpu.planes import Planes, pack
-from inference_node.kernels.gpu.planes_dot import TUNED, DotTuning, planes_dot
+from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
+from inference_node.kernels.gpu.in_bytes import as_bytes
+from inference_node.kernels.gpu.planes import Planes
+from inference_node.kernels.gpu.planes_pack import pack_on_device
+from inference_node.kernels.gpu.planes_row import planes_row
+from inference_node.kernels.gpu.tuned import AttentionTuning, ListTuning, RowTuning, multiprocessors
 
 SHAPES = {"qkv": (4096, 6144), "output": (4096, 4096), "gate_up": (4096, 28_672), "down": (14_336, 4096)}
+# Of each table's entry, the matrices that are cut up by it.
+_ENTRIES = {
+    **dict.fromkeys(("fp8", "int8", "int4"), ("qkv", "output", "gate_up")),
+    **{f"{kind}, wide": ("down",) for kind in ("fp8", "int8", "int4")},
+    "bf16, small": ("qkv", "output"),
+    "bf16": ("gate_up", "down"),
+}
 # More than the L2 cache holds, so that each product reads from memory.
 _COPIES_BYTES = 300 << 20
-# tokens of a step, warps, stages
-_FEW_TILES = (
-    (64, 4, 3),
-    (128, 4, 2),
-    (128, 4, 3),
-    (128, 8, 3),
-    (64, 2, 3),
-    (64, 8, 3),
-    (32, 4, 4),
-    (32, 2, 4),
-    (64, 4, 5),
-)
-_FEW = (
-    (8, 16, 4, 4), (8, 16, 3, 4), (8, 32, 2, 4), (8, 32, 3, 4), (16, 16, 3, 4), (4, 32, 3, 4), (8, 64, 2, 4), (8, 32, 3, 8),
-    (4, 16, 4, 2), (8, 8, 5, 2), (4, 64, 1, 4), (2, 64, 1, 2), (8, 64, 1, 8), (16, 64, 1, 8),
-)  # fmt: skip
+_CONTEXT, _HEADS, _KEY_HEADS, _DIM, _BLOCK = 1024, 32, 8, 128, 32
+# Of the inputs of a pruned row, those that count.
+_KEPT = 0.6
+
+Cut = RowTuning | ListTuning
 
 
-def candidates(kind: str) -> list[Tuning] | list[DotTuning]:
-    if kind == "fp8":
-        tried = itertools.product((4, 8, 16), (512, 1024, 2048), (1,), (3, 5), (4,), (4, 8))
-    elif kind == "bf16":
-        tried = itertools.product((128, 256, 512), (8, 16), (2, 4), (2, 3, 4), (4, 8), (4,))
+def candidates(entry: str) -> list[Cut]:
+    if entry.startswith("bf16"):
+        cuts = itertools.product(((128, 16), (256, 8), (256, 16), (512, 8)), (3, 5), (4,), (4, 6))
+        return [ListTuning(*wide, *others) for wide, *others in cuts]
+    # Outputs at a time, warps, and how many such programs a multiprocessor has room for.
+    if entry == "fp8":
+        sizes: tuple[tuple[int, int, tuple[int, ...]], ...] = (
+            (1, 1, (6, 8, 10)),
+            (1, 2, (4, 6, 8)),
+            (2, 2, (3, 4, 6)),
+            (4, 4, (2, 3, 4)),
+        )
+    elif entry == "fp8, wide":
+        sizes = ((1, 4, (2, 3)), (1, 8, (2, 3)), (2, 8, (1, 2)))
+    elif "wide" in entry:
+        sizes = ((1, 4, (3, 4, 6)), (1, 2, (4, 6, 8)), (2, 4, (2, 3, 4)))
     else:
-        cut = itertools.product((4, 8, 16), (16, 32, 64), (2, 3, 4, 5), (2, 4, 8))
-        dots = [DotTuning(*one) for one in cut]
-        return [t for t in dots if 4 <= t.columns * t.groups * 8 / (32 * t.warps) <= 16]
-    found = [Tuning(*one) for one in tried]
-    if kind == "bf16":
-        found = [t for t in found if 8192 <= t.columns * t.depth * t.unroll * t.stages * 2 <= 70_000]
-    else:
-        found = [t for t in found if t.columns * t.depth <= 16_384]
-    return found
+        sizes = ((1, 1, (8, 12, 16, 20)), (2, 1, (6, 8, 12)), (2, 2, (4, 6, 8)), (4, 2, (4, 6)))
+    return [
+        RowTuning(columns, stages, warps, each)
+        for columns, warps, programs in sizes
+        for stages, each in itertools.product((3, 4, 6), programs)
+    ]
 
 
-def call(kind: str, x: Tensor, weight: Any, scratch: GemvScratch, tuning: Tuning | DotTuning) -> Tensor:
-    if isinstance(tuning, DotTuning):
-        return planes_dot(x, weight, bits=4 if kind == "int4" else 8, tuning=tuning)
-    if kind == "fp8":
-        return gemv_narrow(x, *weight, tuning=tuning)
-    return gemv(x, weight, scratch, tuning=tuning)
+def kernels(entry: str) -> list[Cut]:
+    """One of those that differ in how many programs run alone, which is no matter of compiling."""
+    cuts = candidates(entry)
+    return list(
+        {str(cut) if isinstance(cut, ListTuning) else str(replace(cut, programs=0)): cut for cut in cuts}.values()
+    )
 
 
-def weights_for(kind: str, inputs: int, outputs: int, copies: int) -> tuple[list[Any], int]:
-    """Copies of a matrix, and the bytes of one."""
+def weights_for(entry: str, name: str, copies: int) -> list[Any]:
+    inputs, outputs = SHAPES[name]
     made: list[Any] = []
     for _ in range(copies):
-        if kind == "fp8":
+        if entry.startswith("fp8"):
             weight = torch.randn(outputs, inputs, device="cuda").to(torch.float8_e4m3fn)
             made.append((weight, torch.ones(outputs, device="cuda")))
-        elif kind == "bf16":
+        elif entry.startswith("bf16"):
             made.append(torch.randn(inputs, outputs, device="cuda", dtype=torch.bfloat16))
         else:
-            made.append(pack(torch.randn(outputs, inputs, device="cuda", dtype=torch.bfloat16)))
-    first = made[0]
-    if isinstance(first, Planes):
-        return made, first.nbytes(4 if kind == "int4" else 8)
-    return made, first.nbytes if isinstance(first, Tensor) else first[0].nbytes
+            made.append(pack_on_device(torch.randn(outputs, inputs, device="cuda", dtype=torch.bfloat16)))
+    return made
 
 
-def compile_all(job: tuple[str, list[Tuning] | list[DotTuning]]) -> None:
-    kind, tunings = job
-    scratch = GemvScratch(torch.device("cuda"), 28_672, 132)
-    for inputs, outputs in SHAPES.values():
-        weights, _ = weights_for(kind, inputs, outputs, 1)
-        x = torch.randn(1, inputs, device="cuda", dtype=torch.bfloat16)
-        for tuning in tunings:
+def bytes_of(entry: str, weight: Any) -> int:
+    if isinstance(weight, Planes):
+        return weight.nbytes(int(entry[3]))
+    return int(weight.nbytes if isinstance(weight, Tensor) else weight[0].nbytes)
+
+
+def call(entry: str, x: Tensor, weight: Any, scratch: GemvScratch, cut: Cut) -> Tensor:
+    if isinstance(cut, ListTuning):
+        return gemv(x, weight, scratch, tuning=cut)
+    if entry.startswith("fp8"):
+        return gemv_narrow(x, *weight, tuning=cut)
+    return planes_row(as_bytes(x), weight, bits=int(entry[3]), tuning=cut)
+
+
+def compile_all(job: tuple[str, list[Cut]]) -> None:
+    """Fills Triton's cache, so that several processes do it at once."""
+    entry, cuts = job
+    scratch = GemvScratch(torch.device("cuda"), 28_672, multiprocessors())
+    for name in _ENTRIES[entry]:
+        (weight,) = weights_for(entry, name, 1)
+        x = torch.randn(1, SHAPES[name][0], device="cuda", dtype=torch.bfloat16)
+        for cut in cuts:
             try:
-                call(kind, x, weights[0], scratch, tuning)
+                call(entry, x, weight, scratch, cut)
                 torch.cuda.synchronize()
             except Exception as error:  # noqa: BLE001 - a combination that does not fit is no result
-                print(kind, tuning, type(error).__name__, str(error)[:100])
+                print(entry, cut, type(error).__name__, str(error)[:100])
 
 
-def settle(read: float, bits: int) -> dict[str, Any]:
-    """The fastest of a few ways to cut up a product in planes, on two matrices; puts it into TUNED for the rest of this run."""
-    tried = [DotTuning(*one) for one in _FEW]
-    totals = dict.fromkeys(tried, 0.0)
+def best_of(entry: str, read: float, tell: Callable[[dict[str, Any]], None]) -> Cut:
+    """The fastest over all matrices of an entry, by the sum of their times; of lists, with a row that is pruned."""
+    totals = dict.fromkeys(candidates(entry), 0.0)
     bound = 0.0
-    for name in ("output", "gate_up"):
+    for name in _ENTRIES[entry]:
         inputs, outputs = SHAPES[name]
-        _, nbytes = weights_for(f"int{bits}", inputs, outputs, 1)
-        weights, _ = weights_for(f"int{bits}", inputs, outputs, max(2, -(-_COPIES_BYTES // nbytes)))
-        bound += nbytes / read
-        for tuning in tried:
-            row = _time(f"int{bits}", name, weights, nbytes, read, tuning)
-            totals[tuning] += row["us"] if row else float("inf")
-    best = min(tried, key=totals.__getitem__)
-    TUNED[bits] = best
-    figures = {
-        str(t).split("Tuning")[1]: round(total, 1) for t, total in sorted(totals.items(), key=lambda item: item[1])
-    }
-    return {
-        "bits": bits,
-        "chosen": str(best).split("Tuning")[1],
-        "share": round(bound * 1e6 / totals[best], 3),
-        "us": figures,
-    }
-
-
-def settle_narrow_pages(read: float, rows: int = 128, context: int = 1024) -> dict[str, Any]:
-    """The same for decode attention over e4m3 pages: 32 heads on 8, of 128 channels."""
-    heads, key_heads, dim, size = 32, 8, 128, 32
-    blocks = rows * context // size
-    pages = torch.randn(blocks, 2, key_heads, size, dim, device="cuda", dtype=torch.bfloat16).to(torch.float8_e4m3fn)
-    scales = torch.ones(blocks, 2, key_heads, size, device="cuda")
-    tables = torch.randperm(blocks, device="cuda", dtype=torch.int32).view(rows, -1)
-    q = torch.randn(rows, heads, dim, device="cuda", dtype=torch.float16)
-    runs = torch.arange(rows, device="cuda", dtype=torch.int32)
-    positions, real = torch.full_like(runs, context - 1), torch.full_like(runs[:1], rows)
-    tau, kept = torch.zeros(1, device="cuda"), torch.zeros_like(real)
-    totals: dict[attention.DecodeTuning, float] = {}
-    for tuning in (attention.DecodeTuning(*one) for one in _FEW_TILES):
-        scratch = attention.DecodeScratch(rows, heads, key_heads, dim, 1, pages.device)
-        try:
-            totals[tuning] = _replayed(
-                lambda tuning=tuning, scratch=scratch: attention.decode_attention(  # type: ignore[misc]
-                    q, pages, scales, positions, runs, tables, scratch, tau, kept, real, tuning=tuning
-                )
-            )
-        except Exception as error:  # noqa: BLE001 - see above
-            print("attention", tuning, type(error).__name__, str(error)[:100])
+        (one,) = weights_for(entry, name, 1)
+        nbytes = bytes_of(entry, one)
+        weights = [one, *weights_for(entry, name, max(1, -(-_COPIES_BYTES // nbytes)))]
+        bound += nbytes / read * 1e6
+        x = torch.randn(1, inputs, device="cuda", dtype=torch.bfloat16)
+        if entry.startswith("bf16"):
+            x = torch.where(torch.rand(x.shape, device="cuda") < _KEPT, x, torch.zeros_like(x))
+        scratch = GemvScratch(x.device, outputs, multiprocessors())
+        given = as_bytes(x) if entry.startswith("int") else x
+        found: dict[Cut, float] = {}
+        for cut in totals:
+            totals[cut] += _of_one(entry, given, weights, scratch, cut, found)
+        fast = min(found, key=found.__getitem__)
+        share = round(nbytes / read * 1e6 / found[fast], 3)
+        tell({"entry": entry, "matrix": name, "us": round(found[fast], 2), "share": share, "cut": str(fast)})
+        del weights, one
+        torch.cuda.empty_cache()
     best = min(totals, key=totals.__getitem__)
-    attention.TUNED_NARROW = best
-    figures = {
-        str(t).split("Tuning")[1]: round(total * 1e6, 1)
-        for t, total in sorted(totals.items(), key=lambda item: item[1])
-    }
-    share = (pages.numel() + 4 * scales.numel()) / read / totals[best]
-    return {
-        "pages": "fp8",
-        "rows": rows,
-        "chosen": str(best).split("Tuning")[1],
-        "share": round(share, 3),
-        "us": figures,
-    }
+    tell({"entry": entry, "chosen": str(best), "us": round(totals[best], 2), "share": round(bound / totals[best], 3)})
+    return best
 
 
-def precompile(part: int, parts: int) -> None:
-    """Fills Triton's cache with what `settle` tries, so that several processes do it at once."""
-    for kind in ("int4", "int8"):
-        compile_all((kind, [DotTuning(*one) for one in _FEW[part::parts]]))
+def _of_one(
+    entry: str, x: Any, weights: Sequence[Any], scratch: GemvScratch, cut: Cut, found: dict[Cut, float]
+) -> float:
+    def launch() -> None:
+        for weight in weights:
+            if isinstance(cut, ListTuning):
+                gemv(x, weight, scratch, tuning=cut)
+            elif entry.startswith("fp8"):
+                gemv_narrow(x, *weight, tuning=cut)
+            else:
+                planes_row(x, weight, bits=int(entry[3]), tuning=cut)
+
+    try:
+        found[cut] = replayed_s(launch) / len(weights) * 1e6
+    except Exception:  # noqa: BLE001 - see above
+        return float("inf")
+    return found[cut]
+
+
+def best_tiles(*, narrow: bool, rows: int, tell: Callable[[dict[str, Any]], None]) -> AttentionTuning:
+    """Of decode attention with _CONTEXT tokens a row, over as many pages as rows have in several layers."""
+    blocks, layers = rows * _CONTEXT // _BLOCK, max(2, 64 // rows)
+    shape = (blocks, 2, _KEY_HEADS, _BLOCK, _DIM)
+    pages = [torch.randn(shape, device="cuda", dtype=torch.bfloat16) for _ in range(layers)]
+    if narrow:
+        pages = [page.to(torch.float8_e4m3fn) for page in pages]
+    scales = torch.ones(shape[:-1], device="cuda") if narrow else None
+    tables = torch.randperm(blocks, device="cuda", dtype=torch.int32).view(rows, -1)
+    q = torch.randn(rows, _HEADS, _DIM, device="cuda", dtype=torch.float16 if narrow else torch.bfloat16)
+    runs = torch.arange(rows, device="cuda", dtype=torch.int32)
+    positions, real = torch.full_like(runs, _CONTEXT - 1), torch.full_like(runs[:1], rows)
+    tau, kept = torch.zeros(1, device="cuda"), torch.zeros_like(real)
+    splits = attention.splits_for(rows, _KEY_HEADS, multiprocessors())
+    scratch = attention.DecodeScratch(rows, _HEADS, _KEY_HEADS, _DIM, splits, q.device)
+    totals: dict[AttentionTuning, float] = {}
+    for cut in (AttentionTuning(*one) for one in itertools.product((32, 64, 128), (4, 8), (1, 2, 3))):
+
+        def launch(cut: AttentionTuning = cut) -> None:
+            for page in pages:
+                attention.decode_attention(
+                    q, page, scales, positions, runs, tables, scratch, tau, kept, real, tuning=cut
+                )
+
+        try:
+            totals[cut] = replayed_s(launch) / layers * 1e6
+        except Exception as error:  # noqa: BLE001 - see above
+            print("attention", cut, type(error).__name__, str(error)[:100])
+    best = min(totals, key=totals.__getitem__)
+    tell({"attention": "fp8" if narrow else "bf16", "rows": rows, "chosen": str(best), "us": round(totals[best], 2)})
+    return best
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kinds", default="bf16,fp8,int8,int4")
-    parser.add_argument("--out", type=Path, default=None)
+    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    kinds = options.kinds.split(",")
-    jobs = [(kind, candidates(kind)[start::8]) for kind in kinds for start in range(8)]
+    jobs = [(entry, kernels(entry)[start::6]) for entry in _ENTRIES for start in range(6)]
     with concurrent.futures.ProcessPoolExecutor(14, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(compile_all, jobs))
     read = read_bytes_per_s()
-    results = []
-    for kind in kinds:
-        for name, (inputs, outputs) in SHAPES.items():
-            _, nbytes = weights_for(kind, inputs, outputs, 1)
-            weights, _ = weights_for(kind, inputs, outputs, max(2, -(-_COPIES_BYTES // nbytes)))
-            results += [row for tuning in candidates(kind) if (row := _time(kind, name, weights, nbytes, read, tuning))]
-            del weights
-            torch.cuda.empty_cache()
-        _print_best([row for row in results if row["kind"] == kind])
-    if options.out:
-        options.out.write_text(json.dumps(results))
+    told: list[dict[str, Any]] = []
+
+    def tell(line: dict[str, Any]) -> None:
+        told.append(line)
+        print(json.dumps(line), flush=True)
+
+    cuts = {entry: asdict(best_of(entry, read, tell)) for entry in _ENTRIES}
+    tiles = {
+        f"{kind}{', few rows' if rows == 1 else ''}": asdict(best_tiles(narrow=kind == "fp8", rows=rows, tell=tell))
+        for kind, rows in itertools.product(("bf16", "fp8"), (1, 128))
+    }
+    found = torch.cuda.get_device_properties(torch.cuda.current_device())
+    table = {
+        "card": found.name,
+        "capability": [found.major, found.minor],
+        "multiprocessors": found.multi_processor_count,
+        "rows": {entry: cut for entry, cut in cuts.items() if not entry.startswith("bf16")},
+        "lists": {entry: cut for entry, cut in cuts.items() if entry.startswith("bf16")},
+        "attention": tiles,
+    }
+    options.out.write_text(json.dumps(table, indent=1) + "\n")
 
 
-def _time(
-    kind: str, name: str, weights: list[Any], nbytes: int, read: float, tuning: Tuning | DotTuning
-) -> dict[str, Any] | None:
-    inputs, outputs = SHAPES[name]
-    scratch = GemvScratch(torch.device("cuda"), outputs, 132)
-    x = torch.randn(1, inputs, device="cuda", dtype=torch.bfloat16)
-    pruned = torch.where(torch.rand(x.shape, device="cuda") < 0.4, torch.zeros_like(x), x)
-    row: dict[str, Any] = {"kind": kind, "matrix": name, "tuning": str(tuning).split("Tuning")[1]}
-    for label, rows in (("us", x), ("pruned_us", pruned)):
-        try:
-            taken = _replayed(lambda rows=rows: [call(kind, rows, weight, scratch, tuning) for weight in weights])  # type: ignore[misc]
-        except Exception:  # noqa: BLE001 - see above
-            return None
-        row[label] = round(taken / len(weights) * 1e6, 2)
-    row["share"] = round(nbytes / read / row["us"] * 1e6, 3)
-    return row
-
-
-def _replayed(launch: Callable[[], object]) -> float:
+def replayed_s(launch: Callable[[], object]) -> float:
     launch()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         launch()
     return time_s(graph.replay, repeats=7)
-
-
-def _print_best(rows: list[dict[str, Any]]) -> None:
-    for name in SHAPES:
-        for row in sorted((r for r in rows if r["matrix"] == name), key=lambda r: r["us"])[:4]:
-            print(json.dumps(row), flush=True)
-    totals: dict[str, list[float]] = {}
-    for row in rows:
-        totals.setdefault(row["tuning"], []).append(row["us"])
-    best = sorted((sum(taken), tuning) for tuning, taken in totals.items() if len(taken) == len(SHAPES))[:5]
-    for taken, tuning in best:
-        print(f"{rows[0]['kind']}: layer {taken:.1f} us with {tuning}", flush=True)
 
 
 if __name__ == "__main__":

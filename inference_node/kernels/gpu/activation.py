@@ -19,6 +19,8 @@ def _gated(
     BLOCK: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     let_next_begin(EARLY)
+    # What no launch of a step writes is read before the wait.
+    cut, rows = tl.load(tau), tl.load(real)
     wait_for_last(EARLY)
     row = tl.program_id(0)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -40,8 +42,8 @@ def _gated(
     else:
         opened = gate * tl.sigmoid(gate)
     y = (opened.to(tl.bfloat16).to(tl.float32) * up).to(tl.bfloat16).to(tl.float32)
-    y = tl.where(tl.abs(y) > tl.load(tau), y, 0.0)
-    if row < tl.load(real):
+    y = tl.where(tl.abs(y) > cut, y, 0.0)
+    if row < rows:
         tl.atomic_add(kept, tl.sum((y != 0.0).to(tl.int32), axis=0), sem="relaxed")
     target = out + row.to(tl.int64) * width + at
     if FP8:
@@ -50,7 +52,7 @@ def _gated(
         tl.store(target, (y / scale).to(out.dtype.element_ty), mask=inside)
     elif BYTES:
         group = tl.program_id(1) * (BLOCK // 64) + tl.arange(0, BLOCK // 64)
-        write_bytes(y, out, out_scale, row.to(tl.int64), group, tl.cdiv(width, 64), BLOCK // 64)
+        write_bytes(y, out, out_scale, row.to(tl.int64), group, 2 * tl.cdiv(width, 128), BLOCK // 64)
     else:
         tl.store(target, y.to(tl.bfloat16), mask=inside)
 
@@ -83,7 +85,7 @@ def gated(
         scale = torch.empty(rows, device=gate_up.device) if fp8 else None
     row_scale, column_scale = (tau, tau) if scales is None else scales
     # A row's scale is known when all of it has been seen, so one program sees it all.
-    block = max(64, triton.next_power_of_2(width))
+    block = max(128, triton.next_power_of_2(width))
     block = block if fp8 else min(_CHUNK, block)
     _gated[(rows, triton.cdiv(width, block))](
         gate_up, row_scale, column_scale, tau if bias is None else bias, out, tau if scale is None else scale,

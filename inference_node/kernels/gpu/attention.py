@@ -4,16 +4,17 @@ Method: Dao et al., "FlashAttention" (2022), algorithm 1; the split over the con
 The number of splits is fixed by the grid, their length is read from the device, so that one CUDA graph serves any lengths.
 """
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from inference_node.kernels.gpu import overlap
+from inference_node.kernels.gpu import overlap, tuned
 from inference_node.kernels.gpu.in_bytes import InBytes, write_bytes
 from inference_node.kernels.gpu.overlap import LINE_BYTES, ask_for, let_next_begin, wait_for_last
+from inference_node.kernels.gpu.planes import PAIR
+from inference_node.kernels.gpu.rope import Turning, turned
+from inference_node.kernels.gpu.tuned import AttentionTuning
 
 
 @triton.jit
@@ -38,11 +39,28 @@ def _tile_of_pages(
 
 
 @triton.jit
+def _written(
+    even, odd, pages, page_scales, slot, pair, inside, NARROW: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr
+):
+    """One token's keys or values into their slot. Returns them as they are read again, [BLOCK_D] fp32, and their scale."""
+    size = tl.max(tl.abs(even), axis=0) * 0.0 + 1.0
+    if NARROW:
+        size = tl.maximum(tl.maximum(tl.max(tl.abs(even), axis=0), tl.max(tl.abs(odd), axis=0)), 1e-12) / 448.0
+        tl.store(page_scales + slot, size)
+        even, odd = even / size, odd / size
+    even, odd = even.to(pages.dtype.element_ty), odd.to(pages.dtype.element_ty)
+    tl.store(pages + slot * D + 2 * pair, even, mask=inside)
+    tl.store(pages + slot * D + 2 * pair + 1, odd, mask=inside)
+    return tl.reshape(tl.join(even.to(tl.float32), odd.to(tl.float32)), (BLOCK_D,)), size
+
+
+@triton.jit
 def _decode(
-    q, pages, page_scales, positions, runs, tables, out, out_scale, partial, partial_max, partial_sum, arrived, tau, kept, real,
-    heads, key_heads, table_width, window,
-    BLOCK: tl.constexpr, NARROW: tl.constexpr, FOLD: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, ENTRY_LINES: tl.constexpr, BYTES: tl.constexpr, EARLY: tl.constexpr,
+    q, row_scale, column_scale, bias, q_gain, k_gain, turns, pages, page_scales, positions, runs, tables, out, out_scale,
+    partial, partial_max, partial_sum, arrived, tau, kept, real, heads, key_heads, table_width, window, eps, scale,
+    TURN: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, BLOCK: tl.constexpr,
+    NARROW: tl.constexpr, FOLD: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr, D: tl.constexpr,
+    BLOCK_D: tl.constexpr, ENTRY_LINES: tl.constexpr, BYTES: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     let_next_begin(EARLY)
     row, head, split = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
@@ -68,11 +86,49 @@ def _decode(
         line = tl.arange(0, ENTRY_LINES)[None, :] * (D // ENTRY_LINES)
         ask_for(pages + (entry * BLOCK + soon % BLOCK)[:, None] * D + line)
         ask_for(pages + ((entry + key_heads) * BLOCK + soon % BLOCK)[:, None] * D + line)
+    pair = tl.arange(0, BLOCK_D // 2)
+    paired = 2 * pair < D
+    base = row * (heads + 2 * key_heads) * D
+    cut, rows = tl.load(tau), tl.load(real)
+    if TURN:
+        turn = turns + (end - 1).to(tl.int64) * D
+        cos = tl.load(turn + pair, mask=paired, other=0.0)
+        sin = tl.load(turn + D // 2 + pair, mask=paired, other=0.0)
     wait_for_last(EARLY)
-    queries = tl.load(q + lines[:, None] * D + at[None, :], mask=mine, other=0.0)
+    if TURN:
+        even, odd = turned(
+            q, row_scale, column_scale, bias, q_gain, cos[None, :], sin[None, :], base, row,
+            (head * FOLD + member)[:, None] * D + 2 * pair[None, :], (member < FOLD)[:, None] & paired[None, :], eps,
+            SCALED, BIASED, NORMED, True, D,
+        )  # fmt: skip
+        queries = tl.reshape(tl.join(even, odd), (ROWS, BLOCK_D)) * scale
+        queries = queries.to(tl.float16 if NARROW else tl.bfloat16)
+        # The row's own token is not in the pages yet.
+        has_own = (start < end) & (stop == end)
+        stop = tl.minimum(stop, end - 1)
+    else:
+        queries = tl.load(q + lines[:, None] * D + at[None, :], mask=mine, other=0.0)
     largest = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     mixed = tl.zeros((ROWS, BLOCK_D), tl.float32)
+    if TURN:  # noqa: SIM102 - known when it is compiled, the other when it runs
+        if has_own:
+            own_even, own_odd = turned(
+                q, row_scale, column_scale, bias, k_gain, cos, sin, base, row, (heads + head) * D + 2 * pair, paired, eps,
+                SCALED, BIASED, NORMED, True, D,
+            )  # fmt: skip
+            slot = (tl.load(table + (end - 1) // BLOCK).to(tl.int64) * 2 * key_heads + head) * BLOCK + (end - 1) % BLOCK
+            key, key_size = _written(own_even, own_odd, pages, page_scales, slot, pair, paired, NARROW, D, BLOCK_D)
+            own_even, own_odd = turned(
+                q, row_scale, column_scale, bias, k_gain, cos, sin, base, row, (heads + key_heads + head) * D + 2 * pair,
+                paired, eps, SCALED, BIASED, False, False, D,
+            )  # fmt: skip
+            slot += key_heads * BLOCK
+            value, value_size = _written(own_even, own_odd, pages, page_scales, slot, pair, paired, NARROW, D, BLOCK_D)
+            score = tl.sum(queries.to(tl.float32) * key[None, :], axis=1) * key_size
+            largest = score
+            total = tl.full((ROWS,), 1.0, tl.float32)
+            mixed = tl.zeros((ROWS, BLOCK_D), tl.float32) + value_size * value[None, :]
     for tile in range(start, stop, TILE):
         keys, key_scales = _tile_of_pages(
             pages, page_scales, table, tile, stop, 0, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
@@ -120,8 +176,8 @@ def _decode(
             piece = tl.load(partial + spot[:, None] * D + at[None, :], mask=mine, other=0.0, cache_modifier=".cg")
             mixed += piece * tl.exp(top - largest)[:, None]
     y = (mixed / tl.maximum(total, 1e-30)[:, None]).to(tl.bfloat16).to(tl.float32)
-    y = tl.where(tl.abs(y) > tl.load(tau), y, 0.0)
-    if row < tl.load(real):
+    y = tl.where(tl.abs(y) > cut, y, 0.0)
+    if row < rows:
         tl.atomic_add(kept, tl.sum(tl.sum(((y != 0.0) & mine).to(tl.int32), axis=1), axis=0), sem="relaxed")
     if BYTES:
         # Heads are whole groups then.
@@ -192,19 +248,6 @@ def _prefill(
     tl.store(out + where[:, None] * D + at[None, :], y.to(tl.bfloat16), mask=mine)
 
 
-@dataclass(frozen=True, slots=True)
-class DecodeTuning:
-    """tile: tokens of one step of the loop, of heads of up to 128 channels; found by `bench.gpu.tune` on an H100."""
-
-    tile: int
-    warps: int
-    stages: int
-
-
-TUNED = DecodeTuning(tile=64, warps=4, stages=3)
-TUNED_NARROW = DecodeTuning(tile=128, warps=4, stages=3)
-
-
 class DecodeScratch:
     """What the splits of one step leave for the last of them. Shared by all layers, whose launches follow one another."""
 
@@ -238,18 +281,21 @@ def decode_attention(
     real: Tensor,
     window: int = 0,
     *,
+    turning: Turning | None = None,
     in_bytes: bool = False,
-    tuning: DecodeTuning | None = None,
+    tuning: AttentionTuning | None = None,
 ) -> Tensor | InBytes:
     """One token a row, at positions [M], that sees itself and all before. Returns [M, H D] bf16, pruned as in `norm.add_norm`,
-    or in bytes, which takes a D for which `goes_in_bytes` holds.
+    or in bytes, which takes heads for which `goes_in_bytes` holds.
 
-    q: [M, H, D], scaled; pages and page_scales as in `rope.rope_write`; runs: [M] int32, the line of `tables`
+    q: [M, H, D], scaled; or, with `turning`, a qkv product as it says, whose keys and values are then written, too. pages and
+    page_scales as in `rope.rope_write`; runs: [M] int32, the line of `tables`
     [R, blocks] int32 that a row's blocks stand in. window: tokens back that a
     row sees, itself included; 0 for all.
     """
-    rows, heads, dim = q.shape
+    rows, dim = q.shape[0], pages.shape[-1]
     key_heads, block_size = pages.shape[2], pages.shape[3]
+    heads = q.shape[1] if turning is None else q.shape[1] // dim - 2 * key_heads
     fold = heads // key_heads
     made = InBytes.empty(rows, heads * dim, q.device) if in_bytes else None
     if made is not None:
@@ -257,10 +303,16 @@ def decode_attention(
     else:
         out = out_scale = torch.empty(rows, heads * dim, device=q.device, dtype=torch.bfloat16)
     block_d = max(16, triton.next_power_of_2(dim))
-    how = tuning or (TUNED_NARROW if page_scales is not None else TUNED)
+    how = tuning or tuned.here().tiles(narrow=page_scales is not None, rows=rows)
+    how_turned = turning or Turning(q, 1.0, 0.0)
+    row_scale, column_scale = how_turned.scales or (q, q)
+    q_gain, k_gain = how_turned.head_gains or (q, q)
     _decode[(rows, key_heads, scratch.splits)](
-        q, pages, q if page_scales is None else page_scales, positions, runs, tables, out, out_scale, scratch.partial,
+        q, row_scale, column_scale, q if how_turned.bias is None else how_turned.bias, q_gain, k_gain, how_turned.turns,
+        pages, q if page_scales is None else page_scales, positions, runs, tables, out, out_scale, scratch.partial,
         scratch.largest, scratch.total, scratch.arrived, tau, kept, real, heads, key_heads, tables.shape[1], window,
+        how_turned.eps, how_turned.scale, TURN=turning is not None, SCALED=how_turned.scales is not None,
+        BIASED=how_turned.bias is not None, NORMED=how_turned.head_gains is not None,
         BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold,
         ROWS=max(16, triton.next_power_of_2(fold)), SPLITS=scratch.splits,
         TILE=how.tile if block_d <= 128 else 32, D=dim, BLOCK_D=block_d,
@@ -270,9 +322,9 @@ def decode_attention(
     return out if made is None else made
 
 
-def goes_in_bytes(dim: int) -> bool:
-    """Whether each head's outputs are whole groups."""
-    return dim in (64, 128, 256)
+def goes_in_bytes(heads: int, dim: int) -> bool:
+    """Whether each head's outputs are whole groups, and all of them whole pairs."""
+    return dim in (64, 128, 256) and heads * dim % PAIR == 0
 
 
 def queries_per_tile(fold: int, dim: int) -> int:

@@ -1,4 +1,4 @@
-"""Rows of inputs as bytes, 64 to a scale, as `planes_dot` multiplies them: written by whatever makes the rows.
+"""Rows of inputs as bytes, 64 to a scale, as `planes_row` multiplies them: written by whatever makes the rows.
 
 Rounded as in llama.cpp's Q8_1 and in this engine's CPU kernels.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inference_node.kernels.gpu import overlap
 from inference_node.kernels.gpu.overlap import let_next_begin, wait_for_last
-from inference_node.kernels.gpu.planes import GROUP, PER_WORD
+from inference_node.kernels.gpu.planes import GROUP, PAIR, PER_WORD
 
 _GROUP, _PLACES = tl.constexpr(GROUP), tl.constexpr(PER_WORD)
 
@@ -20,14 +20,14 @@ _GROUP, _PLACES = tl.constexpr(GROUP), tl.constexpr(PER_WORD)
 @dataclass(frozen=True, slots=True)
 class InBytes:
     """codes: [M, 3, K' / 8] int32, for each word of half bytes the bytes at its even places, those at its odd ones, and the sum
-    of all eight; scales: [M, K' / 64] fp32. K' is K up to the next whole group."""
+    of all eight; scales: [M, K' / 64] fp32. K' is K up to the next whole pair of groups."""
 
     codes: Tensor
     scales: Tensor
 
     @classmethod
     def empty(cls, rows: int, inputs: int, device: torch.device) -> "InBytes":
-        groups = triton.cdiv(inputs, GROUP)
+        groups = triton.cdiv(inputs, PAIR) * (PAIR // GROUP)
         codes = torch.empty(rows, 3, groups * PER_WORD, device=device, dtype=torch.int32)
         return cls(codes, torch.empty(rows, groups, device=device))
 

@@ -18,11 +18,14 @@ def _add_norm(
     BYTES: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     let_next_begin(EARLY)
-    wait_for_last(EARLY)
     row = tl.program_id(0)
     at = tl.arange(0, BLOCK)
     inside = at < width
     start = row.to(tl.int64) * width
+    # What no launch of a step writes is read before the wait.
+    gains = tl.load(gain + at, mask=inside, other=0.0)
+    cut, rows = tl.load(tau), tl.load(real)
+    wait_for_last(EARLY)
     x = tl.load(residual + start + at, mask=inside, other=0.0).to(tl.float32)
     if HAS_DELTA:
         d = tl.load(delta + start + at, mask=inside, other=0.0).to(tl.float32)
@@ -38,9 +41,9 @@ def _add_norm(
         x = (x + d.to(tl.bfloat16).to(tl.float32)).to(tl.bfloat16).to(tl.float32)
         tl.store(residual + start + at, x.to(tl.bfloat16), mask=inside)
     y = x * tl.rsqrt(tl.sum(x * x, axis=0) / width + eps)
-    y = (y * tl.load(gain + at, mask=inside, other=0.0)).to(tl.bfloat16).to(tl.float32)
-    y = tl.where(tl.abs(y) > tl.load(tau), y, 0.0)
-    if row < tl.load(real):
+    y = (y * gains).to(tl.bfloat16).to(tl.float32)
+    y = tl.where(tl.abs(y) > cut, y, 0.0)
+    if row < rows:
         tl.atomic_add(kept, tl.sum((y != 0.0).to(tl.int32), axis=0), sem="relaxed")
     if FP8:
         scale = tl.maximum(tl.max(tl.abs(y), axis=0), 1e-12) / 448.0
@@ -48,7 +51,7 @@ def _add_norm(
         tl.store(out + start + at, (y / scale).to(out.dtype.element_ty), mask=inside)
     elif BYTES:
         group = tl.arange(0, BLOCK // 64)
-        write_bytes(y, out, out_scale, row.to(tl.int64), group, tl.cdiv(width, 64), BLOCK // 64)
+        write_bytes(y, out, out_scale, row.to(tl.int64), group, 2 * tl.cdiv(width, 128), BLOCK // 64)
     else:
         tl.store(out + start + at, y.to(tl.bfloat16), mask=inside)
 
@@ -100,7 +103,7 @@ def add_norm(
         out = torch.empty(max(rows, least_rows), width, device=residual.device, dtype=dtype)
         scale = torch.empty(rows, device=residual.device) if fp8 else None
     row_scale, column_scale = (gain, gain) if delta_scales is None else delta_scales
-    block = max(64, triton.next_power_of_2(width))
+    block = max(128, triton.next_power_of_2(width))
     _add_norm[(rows,)](
         residual, residual if delta is None else delta, row_scale, column_scale,
         gain if delta_bias is None else delta_bias, gain if delta_gain is None else delta_gain,

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 GROUP = 64
+# Matrices have whole pairs of groups, so that two scales are one word.
+PAIR = 2 * GROUP
 # Inputs that one word of 32 bits holds, and words of a group.
 PER_WORD = 8
 WORDS = GROUP // PER_WORD
@@ -19,7 +21,7 @@ LARGEST = 119.0
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """high, low: [N, K' / 8] int32; scale: [N, K' / 64] bf16. K' is K rounded up to a multiple of GROUP, with zeros beyond K.
+    """high, low: [N, K' / 8] int32; scale: [N, K' / 64] bf16. K' is K rounded up to a multiple of PAIR, with zeros beyond K.
 
     Input 64 g + 8 j + w lies in bits 4 j of word 8 g + w: the words of a group, read side by side, hold neighbours.
     """
@@ -44,7 +46,7 @@ def pack(weight: Tensor) -> Planes:
     high, low, scale = [], [], []
     # In parts: whole numbers of 32 bits take twice or four times what the weights do.
     for part in weight.split(max(1, _PART // max(1, inputs))):
-        groups = torch.nn.functional.pad(part, (0, -inputs % GROUP)).float().view(part.shape[0], -1, GROUP)
+        groups = torch.nn.functional.pad(part, (0, -inputs % PAIR)).float().view(part.shape[0], -1, GROUP)
         # Rounded before weights are divided by it, so that it brings no error of its own.
         size = (groups.abs().amax(-1) / LARGEST).clamp_min(1e-30).bfloat16()
         whole = (groups / size.float().unsqueeze(-1)).round_().clamp_(-LARGEST - 1, LARGEST).to(torch.int32)

@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from inference_node.kernels.gpu.planes import GROUP, LARGEST, Planes
+from inference_node.kernels.gpu.planes import GROUP, LARGEST, PAIR, Planes
 
 _COLUMNS, _GROUPS = 32, 2
 
@@ -44,7 +44,7 @@ def _pack(
 def pack_on_device(weight: Tensor) -> Planes:
     """weight: [N, K] of any strides, in a float dtype."""
     outputs, inputs = weight.shape
-    groups = triton.cdiv(inputs, GROUP)
+    groups = triton.cdiv(inputs, PAIR) * (PAIR // GROUP)
     high, low = (torch.empty(outputs, groups * 8, device=weight.device, dtype=torch.int32) for _ in range(2))
     scale = torch.empty(outputs, groups, device=weight.device, dtype=torch.bfloat16)
     _pack[(triton.cdiv(outputs, _COLUMNS), triton.cdiv(groups, _GROUPS))](

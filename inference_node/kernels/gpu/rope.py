@@ -1,5 +1,7 @@
 """From a step's qkv product to turned queries, and to keys and values in their pages."""
 
+from dataclasses import dataclass
+
 import torch
 import triton
 import triton.language as tl
@@ -34,6 +36,34 @@ def _begin(
 
 
 @triton.jit
+def turned(
+    qkv, row_scale, column_scale, bias, gains, cos, sin, base, row, column, inside, eps,
+    SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, TURNS: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """Of heads whose first channels stand in `column` [..., HALF], the channels at even places and at odd ones, fp32."""
+    even = tl.load(qkv + base + column, mask=inside, other=0.0).to(tl.float32)
+    odd = tl.load(qkv + base + column + 1, mask=inside, other=0.0).to(tl.float32)
+    if SCALED:
+        size = tl.load(row_scale + row)
+        even *= size * tl.load(column_scale + column, mask=inside, other=0.0)
+        odd *= size * tl.load(column_scale + column + 1, mask=inside, other=0.0)
+    if BIASED:
+        even += tl.load(bias + column, mask=inside, other=0.0)
+        odd += tl.load(bias + column + 1, mask=inside, other=0.0)
+    even = even.to(tl.bfloat16).to(tl.float32)
+    odd = odd.to(tl.bfloat16).to(tl.float32)
+    if NORMED:
+        squares = tl.sum(even * even + odd * odd, axis=len(even.shape) - 1, keep_dims=True)
+        shrink = tl.rsqrt(squares / D + eps)
+        channel = column % D
+        even = (even * shrink * tl.load(gains + channel, mask=inside, other=0.0)).to(tl.bfloat16).to(tl.float32)
+        odd = (odd * shrink * tl.load(gains + channel + 1, mask=inside, other=0.0)).to(tl.bfloat16).to(tl.float32)
+    if TURNS:
+        even, odd = even * cos - odd * sin, odd * cos + even * sin
+    return even, odd
+
+
+@triton.jit
 def _rope_write(
     qkv, row_scale, column_scale, bias, q_gain, k_gain, turns, positions, slots, q_out, pages, page_scales,
     heads, key_heads, eps, scale,
@@ -48,27 +78,19 @@ def _rope_write(
     inside = 2 * pair < D
     column = head * D + 2 * pair
     base = row * (heads + 2 * key_heads) * D
-    even = tl.load(qkv + base + column, mask=inside, other=0.0).to(tl.float32)
-    odd = tl.load(qkv + base + column + 1, mask=inside, other=0.0).to(tl.float32)
-    if SCALED:
-        size = tl.load(row_scale + row)
-        even *= size * tl.load(column_scale + column, mask=inside, other=0.0)
-        odd *= size * tl.load(column_scale + column + 1, mask=inside, other=0.0)
-    if BIASED:
-        even += tl.load(bias + column, mask=inside, other=0.0)
-        odd += tl.load(bias + column + 1, mask=inside, other=0.0)
-    even = even.to(tl.bfloat16).to(tl.float32)
-    odd = odd.to(tl.bfloat16).to(tl.float32)
+    turn = turns + tl.load(positions + row).to(tl.int64) * D
+    cos = tl.load(turn + pair, mask=inside, other=0.0)
+    sin = tl.load(turn + D // 2 + pair, mask=inside, other=0.0)
     if head < heads + key_heads:
-        if NORMED:
-            shrink = tl.rsqrt((tl.sum(even * even, axis=0) + tl.sum(odd * odd, axis=0)) / D + eps)
-            gains = q_gain if head < heads else k_gain
-            even = (even * shrink * tl.load(gains + 2 * pair, mask=inside, other=0.0)).to(tl.bfloat16).to(tl.float32)
-            odd = (odd * shrink * tl.load(gains + 2 * pair + 1, mask=inside, other=0.0)).to(tl.bfloat16).to(tl.float32)
-        turn = turns + tl.load(positions + row).to(tl.int64) * D
-        cos = tl.load(turn + pair, mask=inside, other=0.0)
-        sin = tl.load(turn + D // 2 + pair, mask=inside, other=0.0)
-        even, odd = even * cos - odd * sin, odd * cos + even * sin
+        even, odd = turned(
+            qkv, row_scale, column_scale, bias, q_gain if head < heads else k_gain, cos, sin, base, row, column, inside, eps,
+            SCALED, BIASED, NORMED, True, D,
+        )  # fmt: skip
+    else:
+        even, odd = turned(
+            qkv, row_scale, column_scale, bias, k_gain, cos, sin, base, row, column, inside, eps,
+            SCALED, BIASED, False, False, D,
+        )  # fmt: skip
     if head < heads:
         target = q_out + (row * heads + head) * D + 2 * pair
         tl.store(target, (even * scale).to(q_out.dtype.element_ty), mask=inside)
@@ -76,9 +98,8 @@ def _rope_write(
     else:
         # Pages are [block, key or value, head, place, D].
         slot = tl.load(slots + row).to(tl.int64)
-        block, place = slot // BLOCK, slot % BLOCK
         which = (head - heads) // key_heads
-        entry = ((block * 2 + which) * key_heads + (head - heads) % key_heads) * BLOCK + place
+        entry = ((slot // BLOCK * 2 + which) * key_heads + (head - heads) % key_heads) * BLOCK + slot % BLOCK
         if NARROW:
             size = tl.maximum(tl.maximum(tl.max(tl.abs(even), axis=0), tl.max(tl.abs(odd), axis=0)), 1e-12) / 448.0
             tl.store(page_scales + entry, size)
@@ -114,38 +135,49 @@ def begin(
     return residual, slots
 
 
+@dataclass(frozen=True, slots=True)
+class Turning:
+    """From a qkv product [M, (H + 2 G) D], rotary pairs side by side, to queries and keys.
+
+    turns: [positions, 2, D/2] fp32, cosines and sines; scale: what queries are multiplied with; scales: ([M], [N]) fp32 that qkv
+    still lacks; bias: [N] fp32; head_gains: ([D], [D]) fp32 of the norms of queries and keys, whose epsilon is eps.
+    """
+
+    turns: Tensor
+    scale: float
+    eps: float
+    scales: tuple[Tensor, Tensor] | None = None
+    bias: Tensor | None = None
+    head_gains: tuple[Tensor, Tensor] | None = None
+
+
 def rope_write(
     qkv: Tensor,
-    turns: Tensor,
+    turning: Turning,
     positions: Tensor,
     slots: Tensor,
     pages: Tensor,
     page_scales: Tensor | None,
     heads: int,
-    *,
-    scale: float,
-    eps: float,
-    scales: tuple[Tensor, Tensor] | None = None,
-    bias: Tensor | None = None,
-    head_gains: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """Writes keys and values into their slots and returns the queries [M, H, D], times `scale`.
+    """Writes keys and values into their slots and returns the queries [M, H, D].
 
-    qkv: [M, (H + 2 G) D] bf16, rotary pairs side by side; turns: [positions, 2, D/2] fp32, cosines and sines; pages: [blocks, 2,
-    G, block size, D] in bf16, or e4m3 with page_scales [blocks, 2, G, block size] fp32, one for each token and head. scales:
-    ([M], [N]) fp32 that qkv still lacks; bias: [N]; head_gains: ([D], [D]) fp32 of the norms of queries and keys.
-    Queries are bf16, and fp16 for narrow pages: e4m3 turns into fp16 exactly and in one instruction, into bf16 in several.
+    pages: [blocks, 2, G, block size, D] in bf16, or e4m3 with page_scales [blocks, 2, G, block size] fp32, one for each token and
+    head. Queries are bf16, and fp16 for narrow pages: e4m3 turns into fp16 exactly and in one instruction, into bf16 in several.
     """
     rows, dim = qkv.shape[0], pages.shape[-1]
     key_heads, block_size = pages.shape[2], pages.shape[3]
     narrow = page_scales is not None
     q = torch.empty(rows, heads, dim, device=qkv.device, dtype=torch.float16 if narrow else torch.bfloat16)
-    row_scale, column_scale = (turns, turns) if scales is None else scales
-    q_gain, k_gain = (turns, turns) if head_gains is None else head_gains
+    turns = turning.turns
+    row_scale, column_scale = turning.scales or (turns, turns)
+    q_gain, k_gain = turning.head_gains or (turns, turns)
     _rope_write[(rows, heads + 2 * key_heads)](
-        qkv, row_scale, column_scale, turns if bias is None else bias, q_gain, k_gain, turns, positions, slots, q, pages,
-        turns if page_scales is None else page_scales, heads, key_heads, eps, scale,
-        BLOCK=block_size, SCALED=scales is not None, BIASED=bias is not None, NORMED=head_gains is not None, NARROW=narrow, D=dim,
+        qkv, row_scale, column_scale, turns if turning.bias is None else turning.bias, q_gain, k_gain, turns, positions,
+        slots, q, pages,
+        turns if page_scales is None else page_scales, heads, key_heads, turning.eps, turning.scale,
+        BLOCK=block_size, SCALED=turning.scales is not None, BIASED=turning.bias is not None,
+        NORMED=turning.head_gains is not None, NARROW=narrow, D=dim,
         HALF=triton.next_power_of_2(dim // 2), num_warps=1, **overlap.options(qkv),
     )  # fmt: skip
     return q

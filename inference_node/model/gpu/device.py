@@ -21,11 +21,6 @@ def here() -> torch.device:
     return torch.device("cpu")
 
 
-def multiprocessors() -> int:
-    device = here()
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
-
-
 def has_fp8() -> bool:
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_FROM
 

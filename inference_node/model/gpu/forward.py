@@ -19,8 +19,9 @@ from inference_node.kernels.gpu.attention import (
 )
 from inference_node.kernels.gpu.in_bytes import InBytes
 from inference_node.kernels.gpu.norm import add_norm, quantize_rows
-from inference_node.kernels.gpu.rope import begin, rope_write
-from inference_node.model.gpu.device import here, multiprocessors
+from inference_node.kernels.gpu.rope import Turning, begin, rope_write
+from inference_node.kernels.gpu.tuned import FEW, multiprocessors
+from inference_node.model.gpu.device import here
 from inference_node.model.gpu.kv_cache import GpuKvCache
 from inference_node.model.gpu.products import FP8_ROWS, Product, Products
 from inference_node.model.gpu.store import GpuLayer, GpuMatrix, GpuStore, Narrow
@@ -174,30 +175,26 @@ class _Run:
         window = spec.window(index)
         gains = None if layer.q_norm is None or layer.k_norm is None else (layer.q_norm, layer.k_norm)
         pages, page_scales = kv.pages[index], kv.scales[index]
-        q = rope_write(
-            qkv.rows, self.store.local_turns if window else self.store.turns, step.positions, self.slots, pages,
-            page_scales, spec.num_heads, scale=spec.attention_scale, eps=spec.norm_eps, scales=qkv.scales, bias=qkv.bias,
-            head_gains=gains,
+        turning = Turning(
+            self.store.local_turns if window else self.store.turns, spec.attention_scale, spec.norm_eps, qkv.scales, qkv.bias,
+            gains,
         )  # fmt: skip
         cut = self.cuts.at(index, Site.ATTENTION_OUT)
         mixed: Tensor | InBytes
+        # With many rows one launch more is nothing, and attention that turns as well has too few registers.
+        given: Tensor = qkv.rows
+        at_once: Turning | None = turning
+        if step.tiles is not None or residual.shape[0] > FEW:
+            given = rope_write(qkv.rows, turning, step.positions, self.slots, pages, page_scales, spec.num_heads)
+            at_once = None
         if step.tiles is None:
-            scratch = self.work.decode(q.shape[0])
             mixed = decode_attention(
-                q,
-                pages,
-                page_scales,
-                step.positions,
-                step.runs,
-                step.tables,
-                scratch,
-                *cut,
-                step.real,
-                window,
-                in_bytes=in_bytes and goes_in_bytes(spec.head_dim),
-            )
+                given, pages, page_scales, step.positions, step.runs, step.tables, self.work.decode(residual.shape[0]), *cut,
+                step.real, window, turning=at_once,
+                in_bytes=in_bytes and goes_in_bytes(spec.num_heads, spec.head_dim),
+            )  # fmt: skip
         else:
-            mixed = prefill_attention(q, pages, page_scales, step.tiles, step.tables, *cut, window)
+            mixed = prefill_attention(given, pages, page_scales, step.tiles, step.tables, *cut, window)
         mixed_scale: Tensor | None = None
         if fp8:
             assert isinstance(mixed, Tensor)

@@ -9,10 +9,10 @@ from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
 from inference_node.kernels.gpu.in_bytes import InBytes
 from inference_node.kernels.gpu.norm import quantize_rows
 from inference_node.kernels.gpu.planes import Planes
-from inference_node.kernels.gpu.planes_dot import MOST_ROWS, planes_dot
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
+from inference_node.kernels.gpu.planes_row import MOST_ROWS, planes_row
 from inference_node.kernels.gpu.planes_widen import planes_widened
-from inference_node.model.gpu.device import multiprocessors
+from inference_node.kernels.gpu.tuned import multiprocessors
 from inference_node.model.gpu.store import GpuMatrix, Narrow
 
 # torch._scaled_mm takes no fewer rows; those beyond a step's own hold whatever was there, and touch no other row.
@@ -47,7 +47,7 @@ class Products:
         """
         if isinstance(x, InBytes):
             assert isinstance(matrix.weight, Planes)
-            return Product(planes_dot(x, matrix.weight, bits=bits), None, matrix.bias)
+            return Product(planes_row(x, matrix.weight, bits=bits), None, matrix.bias)
         match matrix.weight:
             case Planes() as planes:
                 return Product(self._planes(x, planes, bits, torch.bfloat16), None, matrix.bias)
@@ -70,7 +70,7 @@ class Products:
         """x: [R, C] bf16 or in bytes. Returns [R, V] fp32: in bf16, likely tokens would tie."""
         if isinstance(x, InBytes):
             assert isinstance(matrix.weight, Planes)
-            return planes_dot(x, matrix.weight, bits=8, dtype=torch.float32)
+            return planes_row(x, matrix.weight, bits=8, dtype=torch.float32)
         match matrix.weight:
             case Planes() as planes:
                 return self._planes(x, planes, 8, torch.float32)
@@ -86,7 +86,7 @@ class Products:
 
     def _planes(self, x: Tensor, planes: Planes, bits: int, dtype: torch.dtype) -> Tensor:
         if x.shape[0] <= MOST_ROWS:
-            return planes_dot(x, planes, bits=bits, dtype=dtype)
+            return planes_row(x, planes, bits=bits, dtype=dtype)
         if x.shape[0] > _GEMM_ROWS and dtype is torch.bfloat16:
             return torch.mm(x, planes_widened(planes, bits).t())
         return planes_gemm(x, planes, self._many, bits=bits, dtype=dtype)

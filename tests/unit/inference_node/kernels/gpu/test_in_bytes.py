@@ -48,10 +48,10 @@ def test_gate(draw: Generator, device: torch.device, width: int) -> None:
     assert_same(made(in_bytes=True), made(in_bytes=False))
 
 
-@pytest.mark.parametrize(("heads", "key_heads", "dim"), [(3, 1, 64), (4, 2, 128)])
+@pytest.mark.parametrize(("heads", "key_heads", "dim"), [(6, 2, 64), (4, 2, 128)])
 @pytest.mark.parametrize("splits", [1, 4])
 def test_attention(draw: Generator, device: torch.device, heads: int, key_heads: int, dim: int, splits: int) -> None:
-    assert goes_in_bytes(dim)
+    assert goes_in_bytes(heads, dim)
     pages = torch.randn(9, 2, key_heads, 16, dim, generator=draw, device=device).bfloat16()
     tables = torch.randperm(8, generator=draw, device=device).view(2, 4).int()
     q = (torch.randn(2, heads, dim, generator=draw, device=device) * dim**-0.5).bfloat16()

@@ -18,11 +18,11 @@ from inference_node.kernels.gpu.attention import (
 from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
 from inference_node.kernels.gpu.likeliest import likeliest
 from inference_node.kernels.gpu.norm import add_norm, quantize_rows
-from inference_node.kernels.gpu.planes_dot import planes_dot
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
 from inference_node.kernels.gpu.planes_pack import pack_on_device
+from inference_node.kernels.gpu.planes_row import planes_row
 from inference_node.kernels.gpu.planes_widen import planes_widened
-from inference_node.kernels.gpu.rope import begin, rope_write
+from inference_node.kernels.gpu.rope import Turning, begin, rope_write
 
 EPS = 1e-5
 # Triton 3.6's interpreter loses the carry when it rounds to e4m3 (0.93 becomes 0.47), so that is tested on a GPU only.
@@ -157,18 +157,7 @@ def test_rope_writes_keys_and_values(draw: Generator, narrow: bool, head_gains: 
     residual, slots = begin(tokens, sources, last, positions, runs, cache.tables, embedding, 2.0, cache.size)
     assert torch.equal(residual, (embedding[[7, 8, 40, 10, 30]].float() * 2).bfloat16())
     before = cache.pages.float().clone()
-    q = rope_write(
-        qkv,
-        turns,
-        positions,
-        slots,
-        cache.pages,
-        cache.scales,
-        heads,
-        scale=0.25,
-        eps=EPS,
-        **given,
-    )
+    q = rope_write(qkv, Turning(turns, 0.25, EPS, **given), positions, slots, cache.pages, cache.scales, heads)
     queries, keys, values = reference.turned(qkv, turns, positions, heads, key_heads, eps=EPS, **given)
     assert far(q, queries * 0.25) < BF16
     untouched = torch.ones(before.shape, dtype=torch.bool, device=device)
@@ -220,6 +209,53 @@ def test_decode_attention(
     assert 0 <= 4 * heads * dim - int(kept) <= 4 * heads * dim // 20  # a value may be rounded to zero
 
 
+@pytest.mark.parametrize(("heads", "key_heads", "dim"), [(4, 2, 16), (3, 1, 24), (2, 2, 128)])
+@pytest.mark.parametrize("narrow", WRITES_FP8)
+@pytest.mark.parametrize("splits", [1, 4])
+@pytest.mark.parametrize("full", [False, True])
+def test_decode_attention_turns_and_writes_what_is_new(
+    draw: Generator, heads: int, key_heads: int, dim: int, narrow: bool, splits: int, full: bool
+) -> None:
+    contexts, window = [1, 17, 64, 65, 130], 37 if full else 0
+    rows, device = len(contexts), draw.device
+    cache = Paged(draw, contexts=contexts, key_heads=key_heads, dim=dim, narrow=narrow)
+    qkv = randn(draw, rows, (heads + 2 * key_heads) * dim).bfloat16()
+    angles = randn(draw, 140, dim // 2)
+    turns = torch.stack((angles.cos(), angles.sin()), dim=1)
+    given: dict[str, Any] = {}
+    if full:
+        given = {
+            "scales": (randn(draw, rows).abs() + 0.5, randn(draw, qkv.shape[1]).abs() + 0.5),
+            "bias": randn(draw, qkv.shape[1]),
+            "head_gains": (1 + randn(draw, dim, scale=0.2), 1 + randn(draw, dim, scale=0.2)),
+        }
+    positions = torch.tensor([count - 1 for count in contexts], device=device, dtype=torch.int32)
+    runs = torch.arange(rows, device=device, dtype=torch.int32)
+    queries, keys, values = reference.turned(qkv, turns, positions, heads, key_heads, eps=EPS, **given)
+    scratch = DecodeScratch(rows, heads, key_heads, dim, splits, device)
+    scratch.partial.fill_(math.nan)
+    before = cache.pages.float().clone()
+    for row, context in enumerate(contexts):
+        # What stood there before it was written must not count.
+        cache.pages.view(torch.uint8)[cache.tables[row, (context - 1) // 16], :, :, (context - 1) % 16] = 0x3A
+    scale = dim**-0.5
+    out = decode_attention(
+        qkv, cache.pages, cache.scales, positions, runs, cache.tables, scratch, scalar(device, 0.0),
+        scalar(device, 0, torch.int32), scalar(device, rows, torch.int32), window, turning=Turning(turns, scale, EPS, **given),
+    )  # fmt: skip
+    assert isinstance(out, Tensor)
+    for row, context in enumerate(contexts):
+        mine = cache.of(row)
+        assert far(mine[0][-1], keys[row]) < (2 * FP8 if narrow else BF16)
+        assert far(mine[1][-1], values[row]) < (2 * FP8 if narrow else BF16)
+        expected = reference.attention(queries[row : row + 1] * scale, *mine, context - 1, window)
+        assert far(out[row : row + 1], expected) < BF16
+    for row, context in enumerate(contexts):
+        before[cache.tables[row, (context - 1) // 16], :, :, (context - 1) % 16] = 0
+        cache.pages.view(torch.uint8)[cache.tables[row, (context - 1) // 16], :, :, (context - 1) % 16] = 0
+    assert torch.equal(cache.pages.float(), before)
+
+
 @pytest.mark.parametrize(("heads", "key_heads", "dim"), [(4, 2, 16), (3, 1, 24), (16, 1, 64), (2, 2, 128)])
 @pytest.mark.parametrize("narrow", [False, True])
 @pytest.mark.parametrize("window", [0, 37])
@@ -263,7 +299,7 @@ class TestProducts:
     def test_few_rows_in_planes(self, draw: Generator, inputs: int, outputs: int, rows: int, bits: int) -> None:
         x = randn(draw, rows, inputs).bfloat16()
         packed = planes.pack(randn(draw, outputs, inputs))
-        found = planes_dot(x, packed, bits=bits, dtype=torch.float32)
+        found = planes_row(x, packed, bits=bits, dtype=torch.float32)
         # Of the same bytes nothing is lost but the order of sums; one that lies between two may round either way, though.
         assert far(found, reference.in_bytes(x) @ planes.unpack(packed, bits).t()) < 2e-3
         assert far(found, x.float() @ planes.unpack(packed, bits).t()) < 0.02
@@ -272,7 +308,7 @@ class TestProducts:
     def test_what_is_no_number_stays_none_in_planes(self, draw: Generator) -> None:
         x, packed = randn(draw, 2, 200).bfloat16(), planes.pack(randn(draw, 20, 200))
         x[1, 77] = math.nan
-        found = planes_dot(x, packed, bits=4, dtype=torch.float32)
+        found = planes_row(x, packed, bits=4, dtype=torch.float32)
         assert found[0].isfinite().all()
         assert not found[1].isfinite().any()
 

@@ -40,7 +40,7 @@ class Steps:
         self.work, self.cuts = Workspace(spec), Cuts.none(spec)
         self.tables = int32([3, 0, 4, 1, 2]).view(1, -1)
 
-    def run(self, tokens: list[int], start: int) -> Tensor:
+    def run(self, tokens: list[int], start: int, line: int = 0) -> Tensor:
         count = len(tokens)
         tiles = None
         if count > 1:
@@ -48,18 +48,21 @@ class Steps:
             tiles = int32([0])  # replaced below
             firsts = range(0, count, most)
             tiles = torch.stack(
-                [int32([at, min(most, count - at), start + at, 0]) for at in firsts], dim=1
+                [int32([at, min(most, count - at), start + at, line]) for at in firsts], dim=1
             ).contiguous()
         step = StepTensors(
             tokens=int32(tokens),
             sources=int32([-1] * count),
             positions=int32(list(range(start, start + count))),
-            runs=int32([0] * count),
+            runs=int32([line] * count),
             real=int32([count]),
             tables=self.tables,
             tiles=tiles,
             sampled=None,
         )
+        return self.forward(step)
+
+    def forward(self, step: StepTensors) -> Tensor:
         return forward(self.spec, step, int32([0]), self.store, self.kv, self.cuts, self.work)
 
 
@@ -80,6 +83,31 @@ def test_bf16_equals_transformers(tmp_path: Path, shape: str) -> None:
     found = [steps.run(TOKENS[:20], 0), steps.run(TOKENS[20:56], 20)]
     found += [steps.run([token], 56 + index) for index, token in enumerate(TOKENS[56:])]
     assert far(torch.cat(found), expected) < 0.03
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_a_sequence_is_computed_beside_others_as_alone(tmp_path: Path, rows: int) -> None:
+    """One row of padding among them, as captured steps have: at position 0 of a block that is nobody's."""
+    spec, store, _ = load(tmp_path, "llama-gqa")
+    steps = Steps(spec, store)
+    steps.kv = GpuKvCache(spec, torch.bfloat16, num_blocks=3 * rows + 1, block_size=BLOCK)
+    lines = [[3 * row + 1, 3 * row, 3 * row + 2] for row in range(rows - 1)] + [[3 * rows] * 3]
+    steps.tables = int32([block for line in lines for block in line]).view(rows, 3)
+    at = [20 + 7 * row for row in range(rows - 1)] + [0]
+    for row in range(rows - 1):
+        steps.run(TOKENS[: at[row]], 0, row)
+    alone = torch.cat([steps.run([TOKENS[at[row]]], at[row], row) for row in range(rows - 1)])
+    for page in steps.kv.pages:
+        # What a step writes must be its own doing.
+        for row in range(rows - 1):
+            page[lines[row][at[row] // BLOCK], :, :, at[row] % BLOCK] = 7.0
+    together = steps.forward(
+        StepTensors(
+            int32([TOKENS[place] for place in at]), int32([-1] * rows), int32(at), int32(list(range(rows))),
+            int32([rows - 1]), steps.tables, None, None,
+        )
+    )  # fmt: skip
+    assert far(together[: rows - 1], alone.cpu()) < 0.02
 
 
 @pytest.mark.parametrize("precision", [Precision.FP8, Precision.INT8, Precision.INT4])
