@@ -17,14 +17,15 @@ def replay(
         typer.Option(
             metavar="FILE",
             help="What GET /admin/v1/step-model of a real node answered.",
-            show_default="a table measured with SmolLM2-135M",
+            show_default="a table measured on an H200",
         ),
     ] = None,
     policy: Annotated[str, typer.Option(help="Names with commas between them, or all.")] = "all",
     nodes: Annotated[int, typer.Option(min=1, max=256, help="Simulated.")] = 4,
     utilisation: Annotated[
-        float, typer.Option(min=0.05, max=3, help="How full the busiest five minutes make the pool.")
-    ] = 0.8,
+        float, typer.Option(min=0.05, max=3, help="How full the trace's median five minutes make the pool.")
+    ] = 0.9,
+    window_s: Annotated[float, typer.Option(min=300, help="Of a long trace, three windows of that length.")] = 1800.0,
     limit_s: Annotated[
         float | None, typer.Option(min=60, help="Of each trace.", show_default="the whole of it")
     ] = None,
@@ -39,36 +40,40 @@ def replay(
     # The reading commands need none of this.
     from controlplane.bench.replay import run  # noqa: PLC0415
     from controlplane.bench.replay.arrivals import read_folder  # noqa: PLC0415
-    from controlplane.bench.replay.step_table import SHIPPED, read_step_table  # noqa: PLC0415
+    from controlplane.bench.replay.case import Options, prepare_all  # noqa: PLC0415
+    from controlplane.bench.replay.step_table import SHIPPED, read_levels  # noqa: PLC0415
 
     wanted = run.POLICIES if policy == "all" else tuple(name.strip() for name in policy.split(","))
     unknown = [name for name in wanted if name not in run.POLICIES]
     if unknown:
         raise UsageError(f"--policy {unknown[0]}: there are {', '.join(run.POLICIES)}")
-    options = run.Options(nodes=nodes, utilisation=utilisation, limit_s=limit_s, faults=faults, seed=seed)
+    options = Options(
+        nodes=nodes, utilisation=utilisation, window_s=window_s, limit_s=limit_s, faults=faults, seed=seed
+    )
     results, notes = [], []
     try:
-        table = read_step_table(step_table or SHIPPED)
+        levels = read_levels(step_table or SHIPPED)
         for arrivals in read_folder(traces):
-            case = run.prepare(arrivals, table, options)
-            slo = case.policy.slo
-            notes.append(
-                f"{arrivals.name}: {len(case.arrivals)} requests ({case.share:.1%} of the trace), objectives TTFT "
-                f"{slo.ttft_p95_s:.2f} s and {1000 * slo.itl_p95_s:.0f} ms between tokens"
-            )
-            results += run.replay(case, table, options, wanted, lambda line: typer.echo(line, err=True))
+            for case in prepare_all(arrivals, levels, options):
+                slo = case.policy.slo
+                notes.append(
+                    f"{case.arrivals.name}: {len(case.arrivals)} requests ({case.share:.2f} x the trace), objectives TTFT "
+                    f"{slo.ttft_p95_s:.2f} s and {1000 * slo.itl_p95_s:.0f} ms between tokens, quality budget {case.budget:.2%}"
+                )
+                results += run.replay(case, levels, options, wanted, lambda line: typer.echo(line, err=True))
     except ControlPlaneError as error:
         raise UsageError(error.detail) from None
     document = run.document(results, notes, options)
     if as_json:
         print_json(document)
         return
-    head = ("trace", "policy", "within objectives", "goodput", "changes", "reversals", "regret")
+    head = ("trace", "policy", "within objectives", "quality loss", "goodput", "changes", "reversals", "regret")
     rows = [
         (
             row["trace"],
             row["policy"],
             f"{100 * row['slo_attainment']:.2f} %",
+            f"{100 * row['quality_loss']:.2f} %",
             f"{row['goodput_rps']:.3f} req/s",
             row["changes"],
             row["reversals"],

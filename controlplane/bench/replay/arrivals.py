@@ -41,6 +41,25 @@ class Arrivals:
         """Each request is kept with probability `share`, whatever the others do: a smaller service, loaded alike."""
         return self if share >= 1 else self._where(np.random.default_rng(seed).random(len(self)) < share)
 
+    def scaled(self, share: float, seed: int, jitter_s: float = 15.0) -> "Arrivals":
+        """Thinned, or for a share over 1 several times itself: copies whose requests come up to `jitter_s` earlier or later: the
+        load is that of a larger service from half a minute on, and chance below."""
+        if share <= 1:
+            return self.thinned(share, seed)
+        rng = np.random.default_rng([seed, 7])
+        parts = [np.arange(len(self))] * int(share)
+        parts.append(np.flatnonzero(rng.random(len(self)) < share % 1))
+        index = np.concatenate(parts)
+        t = np.clip(self.t[index] + rng.uniform(-jitter_s, jitter_s, len(index)), 0.0, self.duration_s)
+        order = np.argsort(t, kind="stable")
+        index = index[order]
+        return Arrivals(self.name, t[order], self.prompt[index], self.answer[index])
+
+    def part(self, name: str, start_s: float, length_s: float) -> "Arrivals":
+        """Those of a window, from its begin on."""
+        kept = self._where((self.t >= start_s) & (self.t < start_s + length_s))
+        return Arrivals(name, kept.t - start_s, kept.prompt, kept.answer)
+
     def clipped(self, prompt: int, answer: int) -> "Arrivals":
         """With no prompt and no answer longer than that: what the simulated model can hold."""
         return Arrivals(self.name, self.t, np.minimum(self.prompt, prompt), np.minimum(self.answer, answer))

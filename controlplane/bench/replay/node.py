@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from controlplane.bench.replay.step_table import StepTable
+from controlplane.bench.replay.step_table import Levels
 from inference_node.contract.settings import EngineSettings
 
 _DRIFT_S = 60.0
@@ -44,13 +44,18 @@ class Tally:
     steps: list[tuple[float, int, int, int]] = field(default_factory=list)
     first_tokens: list[float] = field(default_factory=list)
     finished: list[Request] = field(default_factory=list)
+    # Answer tokens, and each times the share of quality that it lost.
+    tokens: float = 0.0
+    lost_quality: float = 0.0
 
 
 class SimulatedNode:
     """`run(until)` steps to at least that second: a step under way is not cut."""
 
-    def __init__(self, table: StepTable, kv_tokens: int, rng: np.random.Generator) -> None:
-        self.table = table
+    def __init__(self, levels: Levels, kv_tokens: int, rng: np.random.Generator) -> None:
+        self.levels = levels
+        self.table = levels.exact
+        self.interference = 1.0
         self.clock_s = 0.0
         self.down_until_s = 0.0
         self.waiting: deque[Request] = deque()
@@ -106,6 +111,7 @@ class SimulatedNode:
 
     def _step(self, until_s: float, settings: EngineSettings) -> None:
         self._admit(settings)
+        self.table = self.levels.of(settings)
         rows, prefill = len(self._decoding), 0
         ended: list[Request] = []
         budget = max(1, settings.max_batched_tokens - rows)
@@ -126,6 +132,9 @@ class SimulatedNode:
         self.clock_s += alike * step_s
         self.tally.steps.append((step_s, rows, prefill, alike))
         self._decoded += alike if rows else 0
+        answered = rows * alike + len(ended)
+        self.tally.tokens += answered
+        self.tally.lost_quality += answered * self.levels.loss(settings)
         for request in ended:
             self._first_token(request)
         while self._decoding and self._decoding[0][0] <= self._decoded:
@@ -150,7 +159,7 @@ class SimulatedNode:
         if self.clock_s >= self._drift_until_s:
             self._drift = float(self._rng.choice(self.table.drifts))
             self._drift_until_s = self.clock_s + _DRIFT_S
-        return self._drift
+        return self._drift * self.interference
 
     def _noise(self, steps: int) -> float:
         """Mean of `steps` independent factors around the median: log-normal for one, by the central limit for many."""

@@ -1,6 +1,5 @@
 """Who turns the knobs in a replay: each policy sees a window and says which settings are wanted, or None for no change."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -8,8 +7,9 @@ from typing import Protocol
 import numpy as np
 
 from controlplane.bench.replay.pool import SimulatedPool
+from controlplane.bench.replay.step_table import Levels, level_of
 from controlplane.decisions.decide import decide
-from controlplane.decisions.decision import DecisionInputs, NodeFacts, PastChange
+from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.gather import needed_history
 from controlplane.decisions.node_fits import offered_step_times
 from controlplane.decisions.performance import workload_of
@@ -24,13 +24,25 @@ from controlplane.forecasting.service import HISTORY_S, forecast_pool
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings
+from inference_node.contract.step_profile import pruning_bucket
 
-BATCHES, TOKENS = (2, 4, 8, 16, 32, 64), (256, 512, 1024)
+BATCHES, TOKENS = (8, 32, 64, 128, 256), (512, 1024, 2048)
+# A level is given up again after so long without a queue.
+_CALM_S = 300.0
 
 
-def grid(default: EngineSettings) -> list[EngineSettings]:
-    """The fixed configurations that hindsight chooses from."""
-    return [default.replace(max_batch_size=batch, max_batched_tokens=tokens) for batch in BATCHES for tokens in TOKENS]
+def grid(default: EngineSettings, levels: Levels) -> list[EngineSettings]:
+    """The fixed configurations that hindsight chooses from, of each level; no batch beyond what the table was measured for."""
+    most = max(cell.decode_rows for cell in levels.profile.cells)
+    return [
+        default.replace(
+            max_batch_size=batch, max_batched_tokens=tokens, precision=precision.value, pruning_threshold=pruning
+        )
+        for precision, pruning in levels.tables
+        for batch in BATCHES
+        if batch <= most
+        for tokens in TOKENS
+    ]
 
 
 class ReplayPolicy(Protocol):
@@ -57,8 +69,10 @@ class SeedAdaptive:
     """The article's rule: the batch follows the ratio of target to smoothed inter-token latency, within a quarter a time."""
 
     policy: Policy
+    levels: Levels
     lead_s: float = 15.0
     smoothed_s: float | None = None
+    ladder: "_Ladder" = field(default_factory=lambda: _Ladder())
 
     def wants(self, seen: Observation, pool: SimulatedPool) -> EngineSettings | None:
         if seen.itl_p95_s is None or not seen.usable:
@@ -66,7 +80,30 @@ class SeedAdaptive:
         before = seen.itl_p95_s if self.smoothed_s is None else self.smoothed_s
         self.smoothed_s = 0.7 * before + 0.3 * seen.itl_p95_s
         ratio = min(max(self.policy.slo.itl_p95_s / self.smoothed_s, 0.8), 1.25)
-        return _batch(pool, round(pool.settings.max_batch_size * ratio))
+        return self.ladder.step(seen, pool, self.levels, _batch(pool, round(pool.settings.max_batch_size * ratio)))
+
+
+@dataclass
+class _Ladder:
+    """The same for rules that know the batch alone: the fastest level while more wait than fit into a batch, the exact one again
+    after five minutes without a queue."""
+
+    queued_s: float = -_CALM_S
+
+    def step(
+        self, seen: Observation, pool: SimulatedPool, levels: Levels, wish: EngineSettings | None
+    ) -> EngineSettings | None:
+        waiting = seen.waiting or 0.0
+        if waiting > 0:
+            self.queued_s = pool.now_s
+        level = level_of(pool.settings)
+        if waiting > pool.settings.max_batch_size:
+            level = levels.fastest
+        elif pool.now_s - self.queued_s >= _CALM_S:
+            level = next(iter(levels.tables))
+        wanted = pool.settings if wish is None else wish
+        moved = wanted.replace(precision=level[0].value, pruning_threshold=level[1])
+        return None if moved == pool.settings else moved
 
 
 @dataclass(frozen=True)
@@ -74,8 +111,10 @@ class Reactive:
     """As a horizontal autoscaler works: batch in proportion to running and waiting requests against a target of 0.7, with its
     tolerance of 10 % and, downwards, the largest wish of the last 300 s."""
 
+    levels: Levels
     lead_s: float = 15.0
     wishes: list[tuple[float, int]] = field(default_factory=list)
+    ladder: _Ladder = field(default_factory=_Ladder)
 
     def wants(self, seen: Observation, pool: SimulatedPool) -> EngineSettings | None:
         if not seen.usable or seen.running is None or seen.waiting is None:
@@ -84,24 +123,24 @@ class Reactive:
         wish = max(BATCHES[0], round(busy / 0.7))
         self.wishes.append((pool.now_s, wish))
         self.wishes[:] = [(at, size) for at, size in self.wishes if at > pool.now_s - 300]
-        if abs(wish / now - 1) <= 0.1:
-            return None
-        return _batch(pool, wish if wish > now else max(size for _, size in self.wishes))
+        batch = None
+        if abs(wish / now - 1) > 0.1:
+            batch = _batch(pool, wish if wish > now else max(size for _, size in self.wishes))
+        return self.ladder.step(seen, pool, self.levels, batch)
 
 
 @dataclass(frozen=True)
 class Random:
     """One configuration of the grid each five minutes, by chance."""
 
-    default: EngineSettings
+    configurations: list[EngineSettings]
     rng: np.random.Generator
     lead_s: float = 15.0
 
     def wants(self, seen: Observation, pool: SimulatedPool) -> EngineSettings | None:
         if pool.now_s % 300 >= seen.window_s:
             return None
-        configurations = grid(self.default)
-        return configurations[int(self.rng.integers(len(configurations)))]
+        return self.configurations[int(self.rng.integers(len(self.configurations)))]
 
 
 @dataclass
@@ -114,16 +153,24 @@ class Trimtab:
     policy: Policy
     home: EngineSettings
     capabilities: NodeCapabilities
+    levels: Levels
     forecasting: bool = True
     lead_s: float = 30.0
     history: list[Observation] = field(default_factory=list)
     changes: list[PastChange] = field(default_factory=list)
     busy_until: datetime | None = None
+    # Since when steps compute as they do, and what was answered so far: tokens, and each times what it lost.
+    same_since: datetime | None = None
+    numerics: str = ""
+    answered: float = 0.0
+    lost: float = 0.0
+    in_force: EngineSettings | None = None
     reasons: dict[str, int] = field(default_factory=dict)
 
     def wants(self, seen: Observation, pool: SimulatedPool) -> EngineSettings | None:
         since = pool.at - timedelta(seconds=HISTORY_S)
         self.history[:] = [window for window in (*self.history, seen) if window.window_end > since]
+        self._account(seen, pool)
         if self.busy_until is not None and pool.at >= self.busy_until:
             self.changes.append(PastChange(self.busy_until, Trigger.TICK, by_controller=False))
             self.busy_until = None
@@ -135,10 +182,23 @@ class Trimtab:
         self.busy_until = pool.at + timedelta(seconds=self.lead_s)
         return decision.chosen
 
+    def _account(self, seen: Observation, pool: SimulatedPool) -> None:
+        """As the controller's own books have it: by the windows that were seen, each under the settings that it ran with."""
+        tokens = (seen.generation_tokens_per_s or 0.0) * seen.window_s
+        self.answered += tokens
+        self.lost += tokens * self.levels.loss(self.in_force or pool.settings)
+        self.in_force = pool.settings
+        if self.numerics != pool.settings.numerics_key():
+            self.numerics = pool.settings.numerics_key()
+            self.same_since = pool.at
+
     def _inputs(self, seen: Observation, pool: SimulatedPool) -> DecisionInputs:
-        profile, settings = pool.table.profile, pool.settings
+        profile, settings = self.levels.profile, pool.settings
         workload = workload_of(self.history)
-        cells = [cell for cell in profile.cells if cell.pruning == 0]
+        pruning = pruning_bucket(settings.pruning_threshold)
+        cells = [cell for cell in profile.cells if cell.pruning == pruning]
+        since = self.same_since
+        windows = [w for w in self.history if since is None or w.window_end - timedelta(seconds=w.window_s) >= since]
         offered = offered_step_times([profile], settings, workload)
         return DecisionInputs(
             now=pool.at,
@@ -153,10 +213,12 @@ class Trimtab:
             observation=seen,
             history=needed_history(self.history, self.policy, pool.at),
             forecasts=self._forecasts(),
-            step_times=fit_step_times(cells, self.history, settings.precision, offered),
+            step_times=fit_step_times(cells, windows, settings.precision, offered),
             workload=workload,
             changes=tuple(change for change in self.changes if change.at > pool.at - timedelta(hours=1)),
             home=self.home,
+            rules=RULES,
+            quality_spent_ratio=self.lost / self.answered if self.answered else 0.0,
             active_rollout=None if self.busy_until is None else "under-way",
         )
 
@@ -169,11 +231,6 @@ class Trimtab:
             return {}
         steps = max(1, round(horizon_s / series.step_s))
         return {"offered_rps": select_forecast(series, steps, (LastValue(),))}
-
-
-def best(scored: Sequence[tuple[float, EngineSettings]]) -> EngineSettings:
-    """Of (attainment, settings), the first with the highest."""
-    return max(scored, key=lambda pair: pair[0])[1]
 
 
 def _batch(pool: SimulatedPool, size: int) -> EngineSettings | None:

@@ -1,5 +1,6 @@
 """A simulated pool under recorded arrivals: what clients get of it, and what Prometheus would show."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,7 @@ import numpy as np
 
 from controlplane.bench.replay.arrivals import Arrivals
 from controlplane.bench.replay.node import Request, SimulatedNode, Tally
-from controlplane.bench.replay.step_table import StepTable
+from controlplane.bench.replay.step_table import Levels
 from controlplane.telemetry.observation import Observation, Quality, missing
 from inference_node.contract.settings import EngineSettings
 
@@ -17,14 +18,17 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """When a node is down (node, from, to), and when Prometheus knows nothing (from, to), in seconds."""
+    """When a node is down (node, from, to), when Prometheus knows nothing (from, to), and when a node is slowed; in seconds."""
 
     outages: tuple[tuple[int, float, float], ...] = ()
     gaps: tuple[tuple[float, float], ...] = ()
+    # (node, from, to, factor): other work on the same machine makes its steps that much longer.
+    interference: tuple[tuple[int, float, float, float], ...] = ()
 
     @classmethod
     def drawn(cls, nodes: int, duration_s: float, seed: int) -> "Faults":
-        """One outage of 60 to 180 s and one gap of 30 to 90 s an hour, on average; the same ones for each policy."""
+        """An hour has, on average, one outage of 60 to 180 s, one gap of 30 to 90 s, and for each node one stretch of 2 to 8
+        minutes in which its steps take 1.1 to 1.5 times as long; the same ones for each policy."""
         rng = np.random.default_rng([seed, 1])
         hours = duration_s / 3600
         outages, gaps = [], []
@@ -34,7 +38,12 @@ class Faults:
         for _ in range(int(rng.poisson(hours))):
             start_s = float(rng.uniform(0, duration_s))
             gaps.append((start_s, start_s + float(rng.uniform(30, 90))))
-        return cls(tuple(sorted(outages, key=lambda outage: outage[1])), tuple(sorted(gaps)))
+        slowed = []
+        for node in range(nodes):
+            for _ in range(int(rng.poisson(hours))):
+                start_s = float(rng.uniform(0, duration_s))
+                slowed.append((node, start_s, start_s + float(rng.uniform(120, 480)), float(rng.uniform(1.1, 1.5))))
+        return cls(tuple(sorted(outages, key=lambda outage: outage[1])), tuple(sorted(gaps)), tuple(slowed))
 
 
 @dataclass
@@ -42,7 +51,7 @@ class SimulatedPool:
     """Requests go to the node in service that has least to do, as a balancer sends them."""
 
     arrivals: Arrivals
-    table: StepTable
+    levels: Levels
     settings: EngineSettings
     nodes: int
     kv_tokens: int
@@ -50,10 +59,13 @@ class SimulatedPool:
     faults: Faults = Faults()
     now_s: float = 0.0
     requests: list[Request] = field(default_factory=list)
+    # Answer tokens so far, and each times the share of quality that it lost.
+    tokens: float = 0.0
+    lost_quality: float = 0.0
 
     def __post_init__(self) -> None:
         self._nodes = [
-            SimulatedNode(self.table, self.kv_tokens, np.random.default_rng([self.seed, 2, node]))
+            SimulatedNode(self.levels, self.kv_tokens, np.random.default_rng([self.seed, 2, node]))
             for node in range(self.nodes)
         ]
         self._failing = list(self.faults.outages)
@@ -72,9 +84,20 @@ class SimulatedPool:
     def in_service(self) -> tuple[bool, ...]:
         return tuple(node.down_until_s <= self.now_s for node in self._nodes)
 
+    @property
+    def quality_loss(self) -> float:
+        """Of an answer token, on average so far."""
+        return self.lost_quality / self.tokens if self.tokens else 0.0
+
     def window(self, length_s: float) -> Observation:
         """Runs for `length_s` seconds under the settings in force and tells what was seen of them."""
         end_s, offered = self.now_s + length_s, 0
+        for number, node in enumerate(self._nodes):
+            node.interference = math.prod(
+                factor
+                for at, start, end, factor in self.faults.interference
+                if at == number and start <= self.now_s < end
+            )
         while self._next < len(self.arrivals) and self.arrivals.t[self._next] < end_s:
             self._run(float(self.arrivals.t[self._next]))
             self._arrive()
@@ -84,6 +107,8 @@ class SimulatedPool:
         seen = self._observe(length_s, offered)
         self._rejected = 0
         for node in self._nodes:
+            self.tokens += node.tally.tokens
+            self.lost_quality += node.tally.lost_quality
             node.tally = Tally()
         if any(start <= end_s < end for start, end in self.faults.gaps):
             return missing(self.at, length_s)

@@ -1,15 +1,15 @@
-"""Replays each trace under each policy and scores what clients got."""
+"""Replays each case under each policy and scores what clients got."""
 
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from controlplane.bench.replay.arrivals import Arrivals
+from controlplane.bench.replay.case import Case, Options, limit_rows
 from controlplane.bench.replay.node import Request
 from controlplane.bench.replay.policies import (
     Random,
@@ -18,18 +18,18 @@ from controlplane.bench.replay.policies import (
     SeedAdaptive,
     Static,
     Trimtab,
-    best,
     grid,
 )
-from controlplane.bench.replay.pool import Faults, SimulatedPool
-from controlplane.bench.replay.step_table import StepTable
-from controlplane.decisions.policy import Policy, Slo
+from controlplane.bench.replay.pool import SimulatedPool
+from controlplane.bench.replay.step_table import Levels, level_of
+from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings
 
 POLICIES = (
     "static-default",
     "static-best",
+    "static-fastest",
     "seed-adaptive",
     "reactive",
     "random",
@@ -41,69 +41,49 @@ _TICK_S = 15.0
 _SEGMENT_S = 300.0
 # No answer is waited for longer than this after the last arrival; what is open then has missed its objectives.
 _DRAIN_S = 600.0
-_REFERENCE_BATCH = 32
+# Of each level, the oracle tries so many of the fixed configurations, the best ones by themselves.
+_ORACLE_TRIES = 3
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """`utilisation`: how full the busiest sustained five minutes make the pool, by the step table at a batch of 32."""
+class Moment:
+    """A window as it was, for plots: requests per second, waiting, batch, whether a lossy level was in force, met so far."""
 
-    nodes: int = 4
-    utilisation: float = 0.8
-    limit_s: float | None = None
-    faults: bool = True
-    seed: int = 0
-    max_model_len: int = 2048
-    kv_tokens: int = 65_536
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A trace made fit for the pool, with objectives and faults that are the same for every policy."""
-
-    arrivals: Arrivals
-    policy: Policy
-    faults: Faults
-    share: float
+    t: float
+    offered_rps: float | None
+    waiting: float | None
+    batch: int
+    level: str
+    ttft_p95_s: float | None
 
 
-def prepare(arrivals: Arrivals, table: StepTable, options: Options) -> Case:
-    """Clips lengths to the model, thins the load to the pool, and derives objectives from the table and the lengths alone."""
-    cut = arrivals if options.limit_s is None else arrivals.first(options.limit_s)
-    cut = cut.clipped(options.max_model_len * 3 // 4, options.max_model_len // 4)
-    prompt, answer = float(np.mean(cut.prompt)), float(np.mean(cut.answer))
-    step_s = table.step_s(_REFERENCE_BATCH, 0)
-    per_token_s = (table.step_s(_REFERENCE_BATCH, 256) - step_s) / 256
-    capacity_rps = options.nodes / (answer * step_s / _REFERENCE_BATCH + prompt * per_token_s)
-    counts = np.bincount((cut.t // _SEGMENT_S).astype(int))
-    busiest_rps = float(np.quantile(counts, 0.95)) / min(_SEGMENT_S, max(cut.duration_s, 1.0))
-    share = min(1.0, options.utilisation * capacity_rps / max(busiest_rps, 1e-9))
-    thin = cut.thinned(share, options.seed)
-    # Five times what a long prompt needs alone, and twice a step of the reference batch with the prefill that this mix of lengths
-    # brings along: without it, no settings could keep the gap where prompts are long and answers short.
-    mixed = min(int(_REFERENCE_BATCH * prompt / answer), EngineSettings().max_batched_tokens)
-    long_prompt = int(np.quantile(cut.prompt, 0.95))
-    slo = Slo(ttft_p95_s=5 * table.step_s(1, long_prompt), itl_p95_s=2 * table.step_s(_REFERENCE_BATCH, mixed))
-    faults = Faults.drawn(options.nodes, thin.duration_s, options.seed) if options.faults else Faults()
-    return Case(thin, Policy(slo=slo), faults, share)
+@dataclass
+class _Ran:
+    """A pool at the end of a run, and how it came there."""
+
+    pool: SimulatedPool
+    history: list[EngineSettings] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One trace under one policy."""
+    """One case under one policy. quality_loss: of an answer token, on average over the whole run."""
 
     trace: str
     policy: str
     attainment: float
     requests: int
     goodput_rps: float
+    quality_loss: float
     changes: int
     reversals: int
     settings: EngineSettings
     took_s: float
     reasons: dict[str, int]
+    moments: tuple[Moment, ...] = ()
 
     def row(self, oracle: float | None) -> dict[str, Any]:
         return {
@@ -112,143 +92,190 @@ class Result:
             "slo_attainment": round(self.attainment, 5),
             "requests": self.requests,
             "goodput_rps": round(self.goodput_rps, 4),
-            "quality_loss": 0.0,  # no policy may turn precision or pruning here: both need a person by default
+            "quality_loss": round(self.quality_loss, 5),
             "changes": self.changes,
+            "rollbacks": 0,  # a replay has no canary that could fail
             "reversals": self.reversals,
             "regret_vs_oracle": None if oracle is None else round(oracle - self.attainment, 5),
             "settings_at_end": {
-                knob: getattr(self.settings, knob) for knob in ("max_batch_size", "max_batched_tokens")
+                knob: getattr(self.settings, knob) for knob in ("max_batch_size", "max_batched_tokens", "precision")
             },
             "reasons": self.reasons,
             "took_s": round(self.took_s, 2),
         }
 
 
-def replay(case: Case, table: StepTable, options: Options, wanted: Sequence[str], say: Say) -> list[Result]:
+def replay(case: Case, levels: Levels, options: Options, wanted: Sequence[str], say: Say) -> list[Result]:
     """The results of the policies named, in their order."""
-    runner = _Runner(case, table, options)
+    runner = _Runner(case, levels, options)
     found = []
     for name in wanted:
         result = runner.result(name)
         found.append(result)
-        say(f"{result.trace}: {name} {100 * result.attainment:.2f} % of {result.requests} in {result.took_s:.1f} s")
+        say(
+            f"{result.trace}: {name} {100 * result.attainment:.2f} % of {result.requests}, quality loss "
+            f"{100 * result.quality_loss:.2f} %, {result.changes} changes, in {result.took_s:.1f} s"
+        )
     return found
 
 
-@dataclass
 class _Runner:
-    case: Case
-    table: StepTable
-    options: Options
+    def __init__(self, case: Case, levels: Levels, options: Options) -> None:
+        self.case, self.levels, self.options = case, levels, options
+        self._fixed: dict[EngineSettings, _Ran] = {}
 
     def result(self, name: str) -> Result:
         started = time.perf_counter()
         default = EngineSettings()
         reasons: dict[str, int] = {}
         if name == "oracle":
-            pool, history = self._oracle(default)
-        elif name == "static-best":
-            runs = [self._run(settings, Static()) for settings in (default, *grid(default))]
-            chosen = best([(self.attainment(run.requests), run.settings) for run, _ in runs])
-            pool, history = next(run for run in runs if run[0].settings == chosen)
+            ran = self._oracle(default)
+        elif name in ("static-best", "static-fastest"):
+            ran = self._best_fixed(default, keeps_budget=name == "static-best")
         else:
             policy = self._policy(name, default)
-            pool, history = self._run(default, policy)
+            ran = self._run(default, policy)
             reasons = policy.reasons if isinstance(policy, Trimtab) else {}
-        met = self.attainment(pool.requests)
+        met = self.attainment(ran.pool.requests)
+        scored = self._scored(ran.pool.requests)
         return Result(
             trace=self.case.arrivals.name,
             policy=name,
             attainment=met,
-            requests=len(pool.requests),
-            goodput_rps=met * len(pool.requests) / max(self.case.arrivals.duration_s, 1e-9),
-            changes=len(history),
-            reversals=_reversals([default.max_batch_size, *history]),
-            settings=pool.settings,
+            requests=len(scored),
+            goodput_rps=met * len(scored) / max(self.case.arrivals.duration_s - self.case.warm_s, 1e-9),
+            quality_loss=ran.pool.quality_loss,
+            changes=len(ran.history),
+            reversals=_reversals([default.max_batch_size, *(each.max_batch_size for each in ran.history)]),
+            settings=ran.pool.settings,
             took_s=time.perf_counter() - started,
             reasons=reasons,
+            moments=tuple(ran.moments),
         )
 
     def attainment(self, requests: Sequence[Request]) -> float:
-        slo = self.case.policy.slo
-        return sum(r.meets(slo.ttft_p95_s, slo.itl_p95_s) for r in requests) / max(1, len(requests))
+        slo, scored = self.case.policy.slo, self._scored(requests)
+        return sum(r.meets(slo.ttft_p95_s, slo.itl_p95_s) for r in scored) / max(1, len(scored))
+
+    def _scored(self, requests: Sequence[Request]) -> list[Request]:
+        return [request for request in requests if request.arrived_s >= self.case.warm_s]
+
+    def _best_fixed(self, default: EngineSettings, *, keeps_budget: bool) -> _Ran:
+        """In hindsight; of those that are equally good the one that loses least quality."""
+        fixed = [self._fixed_run(settings) for settings in (default, *grid(default, self.levels))
+                 if not keeps_budget or self.levels.loss(settings) <= self.case.budget]  # fmt: skip
+        return max(fixed, key=lambda ran: (self.attainment(ran.pool.requests), -ran.pool.quality_loss))
+
+    def _fixed_run(self, settings: EngineSettings) -> _Ran:
+        if settings not in self._fixed:
+            self._fixed[settings] = self._run(settings, Static())
+        return self._fixed[settings]
 
     def _policy(self, name: str, default: EngineSettings) -> ReplayPolicy:
+        case, levels = self.case, self.levels
         if name in ("trimtab", "trimtab-blind"):
             capabilities = NodeCapabilities(
-                precisions=(self.table.precision,),
-                max_batch_size=64,
+                precisions=tuple(dict.fromkeys(precision for precision, _ in levels.tables)),
+                max_batch_size=limit_rows(levels),
                 max_batched_tokens=2048,
                 max_model_len=self.options.max_model_len,
                 kv_tokens=self.options.kv_tokens,
             )
-            return Trimtab(self.case.policy, default, capabilities, forecasting=name == "trimtab")
+            return Trimtab(case.policy, default, capabilities, levels, forecasting=name == "trimtab")
         if name == "random":
-            return Random(default, np.random.default_rng([self.options.seed, 3]))
+            return Random(grid(default, levels), np.random.default_rng([self.options.seed, 3]))
         known: dict[str, Callable[[], ReplayPolicy]] = {
             "static-default": Static,
-            "reactive": Reactive,
-            "seed-adaptive": lambda: SeedAdaptive(self.case.policy),
+            "reactive": lambda: Reactive(levels),
+            "seed-adaptive": lambda: SeedAdaptive(case.policy, levels),
         }
         return known[name]()
 
     def _pool(self, settings: EngineSettings) -> SimulatedPool:
+        case, options = self.case, self.options
         return SimulatedPool(
-            self.case.arrivals,
-            self.table,
-            settings,
-            self.options.nodes,
-            self.options.kv_tokens,
-            self.options.seed,
-            self.case.faults,
+            case.arrivals, self.levels, settings, options.nodes, options.kv_tokens, options.seed, case.faults
         )
 
-    def _run(self, settings: EngineSettings, policy: ReplayPolicy) -> tuple[SimulatedPool, list[int]]:
-        """The pool at the end, and the batch sizes that came into force."""
-        pool, history = self._pool(settings), []
+    def _run(self, settings: EngineSettings, policy: ReplayPolicy) -> _Ran:
+        """The pool at the end. Who is no controller has the quality budget kept for it: a lossy level is in force only while the
+        average so far is within."""
+        ran = _Ran(self._pool(settings))
+        pool = ran.pool
         pending: tuple[float, EngineSettings] | None = None
         while not self._over(pool):
             seen = pool.window(_TICK_S)
+            ran.moments.append(_moment(pool, seen))
             if pending is not None and pool.now_s >= pending[0]:
                 pool.settings = pending[1]
-                history.append(pool.settings.max_batch_size)
+                ran.history.append(pool.settings)
                 pending = None
             wish = policy.wants(seen, pool)
+            if not isinstance(policy, Trimtab | Static):
+                wish = self._within_budget(pool, wish)
             if wish is not None and wish != pool.settings and pending is None:
                 pending = (pool.now_s + policy.lead_s, wish)
-        return pool, history
+        return ran
 
-    def _oracle(self, default: EngineSettings) -> tuple[SimulatedPool, list[int]]:
-        """Clairvoyant, five minutes at a time: tries the whole grid on what really comes next and keeps the best.
+    def _within_budget(self, pool: SimulatedPool, wish: EngineSettings | None) -> EngineSettings | None:
+        wanted = pool.settings if wish is None else wish
+        if self.levels.loss(wanted) <= self.case.budget or pool.quality_loss <= self.case.budget:
+            return wish
+        exact = next(iter(self.levels.tables))
+        return wanted.replace(precision=exact[0].value, pruning_threshold=exact[1])
+
+    def _oracle(self, default: EngineSettings) -> _Ran:
+        """Clairvoyant, five minutes at a time: tries the best fixed configurations of each level on what really comes next and
+        keeps the best that the budget allows.
 
         Judged after one more such stretch, so that a backlog left behind counts. Greedy: a lower bound of the best.
         """
-        pool, history = self._pool(default), []
+        tries = self._tries(default)
+        ran = _Ran(self._pool(default))
+        pool = ran.pool
         while not self._over(pool):
-            tried: list[tuple[float, EngineSettings]] = []
+            tried: list[tuple[float, float, EngineSettings]] = []
             # What is over cannot change any more; copying it for each trial would take most of the time.
             past, pool.requests = pool.requests, [r for r in pool.requests if r.end_s is None and not r.lost]
-            shared = {id(self.table): self.table, id(self.case.arrivals): self.case.arrivals}
-            for settings in (pool.settings, *grid(default)):
+            shared = {id(self.levels): self.levels, id(self.case.arrivals): self.case.arrivals}
+            for settings in tries:
+                if self._within_budget(pool, settings) != settings:
+                    continue
                 trial = copy.deepcopy(pool, dict(shared))
                 trial.settings = settings
                 self._stretch(trial, 2 * _SEGMENT_S)
-                tried.append((self.attainment(trial.requests), settings))
+                tried.append((round(self.attainment(trial.requests), 4), -self.levels.loss(settings), settings))
             pool.requests = past
-            chosen = best(tried)
+            chosen = max(tried, key=lambda each: each[:2])[2]
             if chosen != pool.settings:
                 pool.settings = chosen
-                history.append(chosen.max_batch_size)
-            self._stretch(pool, _SEGMENT_S)
-        return pool, history
+                ran.history.append(chosen)
+            self._stretch(pool, _SEGMENT_S, ran.moments)
+        return ran
 
-    def _stretch(self, pool: SimulatedPool, seconds: float) -> None:
+    def _tries(self, default: EngineSettings) -> list[EngineSettings]:
+        found = []
+        for level in self.levels.tables:
+            own = [settings for settings in grid(default, self.levels) if level_of(settings) == level]
+            own.sort(key=lambda settings: -self.attainment(self._fixed_run(settings).pool.requests))
+            found += own[:_ORACLE_TRIES]
+        return found
+
+    def _stretch(self, pool: SimulatedPool, seconds: float, moments: list[Moment] | None = None) -> None:
         end_s = pool.now_s + seconds
         while pool.now_s < end_s and not self._over(pool):
-            pool.window(_TICK_S)
+            seen = pool.window(_TICK_S)
+            if moments is not None:
+                moments.append(_moment(pool, seen))
 
     def _over(self, pool: SimulatedPool) -> bool:
         return pool.ended or pool.now_s > self.case.arrivals.duration_s + _DRAIN_S
+
+
+def _moment(pool: SimulatedPool, seen: Observation) -> Moment:
+    level = level_of(pool.settings)
+    name = level[0].value + (f"@{level[1]:g}" if level[1] else "")
+    return Moment(pool.now_s, seen.offered_rps, seen.waiting, pool.settings.max_batch_size, name, seen.ttft_p95_s)
 
 
 def _reversals(sizes: Sequence[int]) -> int:
@@ -258,15 +285,20 @@ def _reversals(sizes: Sequence[int]) -> int:
 
 
 def document(results: Sequence[Result], notes: Sequence[str], options: Options) -> dict[str, Any]:
-    """The report as plain JSON: a row per trace and policy, and the means over the traces."""
+    """The report as plain JSON: a row per case and policy, and the means over the cases."""
     oracle = {result.trace: result.attainment for result in results if result.policy == "oracle"}
-    by_policy: dict[str, list[float]] = {}
+    by_policy: dict[str, list[Result]] = {}
     for result in results:
-        by_policy.setdefault(result.policy, []).append(result.attainment)
+        by_policy.setdefault(result.policy, []).append(result)
     return {
         "benchmark": "replay",
         "options": {name: getattr(options, name) for name in Options.__dataclass_fields__},
         "results": [result.row(oracle.get(result.trace)) for result in results],
-        "mean_attainment": {name: round(float(np.mean(values)), 5) for name, values in by_policy.items()},
+        "mean_attainment": {
+            name: round(float(np.mean([result.attainment for result in own])), 5) for name, own in by_policy.items()
+        },
+        "mean_quality_loss": {
+            name: round(float(np.mean([result.quality_loss for result in own])), 5) for name, own in by_policy.items()
+        },
         "notes": list(notes),
     }

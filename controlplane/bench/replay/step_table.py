@@ -3,8 +3,9 @@
 The controller works with fits; were nodes simulated from the same fits, the controller would be judged by its own opinion.
 """
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,15 +16,16 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import QhullError
 
 from controlplane.errors import Invalid
-from inference_node.contract.settings import Precision
-from inference_node.contract.step_profile import StepProfile, StepSample
+from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.step_profile import StepProfile, StepSample, pruning_bucket
 
-# Of SmolLM2-135M on one thread of a shared machine; how it was taken stands in the file.
-SHIPPED = Path(__file__).parent / "tables" / "smollm2-135m-one-thread.json"
+# How each was taken stands in the file.
+SHIPPED = Path(__file__).parent / "tables" / "llama-27b-h200.json"
+ONE_THREAD = Path(__file__).parent / "tables" / "smollm2-135m-one-thread.json"
 _MIN_CELLS = 4
 _Z95 = 1.645
 _BIN = 32  # prefill tokens between two points of the looked-up grid
-_MAX_ROWS, _MAX_PREFILL = 128, 2048
+_MAX_ROWS, _MAX_PREFILL = 256, 2048
 
 
 class BadStepTable(Invalid):
@@ -54,26 +56,87 @@ class StepTable:
             found += (float(line[left + 1]) - found) * rest / _BIN
         return found * max(1.0, rows / _MAX_ROWS, prefill_tokens / _MAX_PREFILL)
 
+    @property
+    def knee_rows(self) -> int:
+        """The most rows whose step still takes no longer than twice that of a single one: from there on latency buys little."""
+        return int(np.searchsorted(self.seconds[:, 0], 2 * self.seconds[1, 0], side="right")) - 1
+
+
+# A precision and a share of pruning, in the buckets of step tables.
+Level = tuple[Precision, float]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What a node can run: a table of steps for each level, and the share of quality that it costs; the exact one first."""
+
+    tables: Mapping[Level, StepTable]
+    losses: Mapping[Level, float]
+    profile: StepProfile
+
+    @property
+    def exact(self) -> StepTable:
+        return next(iter(self.tables.values()))
+
+    @property
+    def fastest(self) -> Level:
+        """By a full batch of the exact level's, with some prefill in it."""
+        rows = self.exact.knee_rows
+        return min(self.tables, key=lambda level: self.tables[level].step_s(rows, 256))
+
+    def of(self, settings: EngineSettings) -> StepTable:
+        return self.tables[level_of(settings)]
+
+    def loss(self, settings: EngineSettings) -> float:
+        return self.losses[level_of(settings)]
+
+
+def level_of(settings: EngineSettings) -> Level:
+    return settings.precision, pruning_bucket(settings.pruning_threshold)
+
+
+def single(table: StepTable) -> Levels:
+    """Nodes that have nothing but that table."""
+    return Levels({(table.precision, 0.0): table}, {(table.precision, 0.0): 0.0}, table.profile)
+
+
+def read_levels(path: Path) -> Levels:
+    """A file of step times with `losses`, or what `GET /admin/v1/step-model` answered: bf16 alone then. Raises BadStepTable."""
+    profile = _read(path)
+    listed = json.loads(path.read_bytes()).get("losses") or []
+    if not listed:
+        return single(step_table(profile, Precision.BF16))
+    try:
+        losses = {(Precision(each["precision"]), float(each["pruning"])): float(each["loss_ratio"]) for each in listed}
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadStepTable(f"{path}: losses need precision, pruning and loss_ratio each ({error})") from error
+    ordered = dict(sorted(losses.items(), key=lambda item: item[1]))
+    return Levels({level: step_table(profile, *level) for level in ordered}, ordered, profile)
+
 
 def read_step_table(path: Path, precision: Precision = Precision.BF16) -> StepTable:
     """From what `GET /admin/v1/step-model` of a node answered. Raises BadStepTable."""
+    return step_table(_read(path), precision)
+
+
+def _read(path: Path) -> StepProfile:
     try:
-        profile = StepProfile.model_validate_json(path.read_bytes())
+        return StepProfile.model_validate_json(path.read_bytes())
     except OSError as error:
         raise BadStepTable(f"{path} cannot be read: {error.strerror}") from error
     except ValidationError as error:
         raise BadStepTable(
             f"{path} is no step model; save what GET /admin/v1/step-model of a node answers ({error.error_count()} errors)"
         ) from error
-    return step_table(profile, precision)
 
 
-def step_table(profile: StepProfile, precision: Precision) -> StepTable:
-    """Raises BadStepTable when the node has measured too little at this precision, dense."""
-    cells = [cell for cell in profile.cells if cell.precision is precision and cell.pruning == 0]
+def step_table(profile: StepProfile, precision: Precision, pruning: float = 0.0) -> StepTable:
+    """Raises BadStepTable when the node has measured too little at this level."""
+    cells = [cell for cell in profile.cells if cell.precision is precision and cell.pruning == pruning]
     if len(cells) < _MIN_CELLS:
         raise BadStepTable(
-            f"the step table holds {len(cells)} cells at {precision.value}, {_MIN_CELLS} are needed; let the node serve first"
+            f"the step table holds {len(cells)} cells at {precision.value}, pruned by {pruning:g}, {_MIN_CELLS} are needed; "
+            "let the node serve first"
         )
     return StepTable(_grid(cells), _sigma(cells), _drifts(cells), profile, precision)
 

@@ -7,11 +7,11 @@ import pytest
 from controlplane.bench.replay.arrivals import Arrivals, BadRequests, arrivals_of
 from controlplane.bench.replay.node import Request, SimulatedNode
 from controlplane.bench.replay.pool import Faults, SimulatedPool
-from controlplane.bench.replay.step_table import BadStepTable, step_table
+from controlplane.bench.replay.step_table import BadStepTable, single, step_table
 from controlplane.telemetry.observation import Quality
 from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.contract.step_profile import StepProfile
-from tests.support.replay_tables import cell, profile, table
+from tests.support.replay_tables import cell, levels, profile, table, two_levels
 
 
 def _arrivals(count: int, gap_s: float, prompt: int = 100, answer: int = 20) -> Arrivals:
@@ -41,7 +41,7 @@ def test_cells_on_one_line_are_refused() -> None:
 
 def test_one_request_takes_what_the_table_says() -> None:
     found = table(noisy=False)
-    node = SimulatedNode(found, 10_000, np.random.default_rng(0))
+    node = SimulatedNode(single(found), 10_000, np.random.default_rng(0))
     request = Request(0.0, prompt=256, answer=11)
     node.waiting.append(request)
     node.run(60.0, EngineSettings(max_batched_tokens=512))
@@ -54,7 +54,7 @@ def test_one_request_takes_what_the_table_says() -> None:
 def test_taking_alike_steps_at_once_changes_nothing() -> None:
     ends = []
     for stride in (60.0, 0.01):
-        node = SimulatedNode(table(noisy=False), 10_000, np.random.default_rng(0))
+        node = SimulatedNode(levels(noisy=False), 10_000, np.random.default_rng(0))
         requests = [Request(0.0, 100, answer) for answer in (5, 9, 30)]
         node.waiting.extend(requests)
         for until in np.arange(stride, 60.0 + stride, stride):
@@ -64,7 +64,7 @@ def test_taking_alike_steps_at_once_changes_nothing() -> None:
 
 
 def test_a_batch_never_exceeds_its_limit() -> None:
-    node = SimulatedNode(table(), 100_000, np.random.default_rng(0))
+    node = SimulatedNode(levels(), 100_000, np.random.default_rng(0))
     node.waiting.extend(Request(0.0, 50, 20) for _ in range(40))
     node.run(120.0, EngineSettings(max_batch_size=4))
     assert max(rows for _, rows, _, _ in node.tally.steps) == 4
@@ -72,7 +72,7 @@ def test_a_batch_never_exceeds_its_limit() -> None:
 
 
 def test_kv_limits_what_runs_at_once() -> None:
-    node = SimulatedNode(table(), 300, np.random.default_rng(0))
+    node = SimulatedNode(levels(), 300, np.random.default_rng(0))
     node.waiting.extend(Request(0.0, 100, 20) for _ in range(10))
     node.run(120.0, EngineSettings(max_batch_size=8))
     assert max(rows for _, rows, _, _ in node.tally.steps) == 2
@@ -80,7 +80,7 @@ def test_kv_limits_what_runs_at_once() -> None:
 
 
 def test_every_request_is_served_or_lost_and_windows_count_each_once() -> None:
-    pool = SimulatedPool(_arrivals(300, 0.2), table(), EngineSettings(), 2, 65_536, faults=Faults(((0, 20.0, 40.0),)))
+    pool = SimulatedPool(_arrivals(300, 0.2), levels(), EngineSettings(), 2, 65_536, faults=Faults(((0, 20.0, 40.0),)))
     offered = 0.0
     while not pool.ended:
         offered += (pool.window(15.0).offered_rps or 0.0) * 15.0
@@ -90,7 +90,7 @@ def test_every_request_is_served_or_lost_and_windows_count_each_once() -> None:
 
 
 def test_a_telemetry_gap_hides_the_window_and_serves_all_the_same() -> None:
-    pool = SimulatedPool(_arrivals(50, 0.5), table(), EngineSettings(), 1, 65_536, faults=Faults(gaps=((10.0, 20.0),)))
+    pool = SimulatedPool(_arrivals(50, 0.5), levels(), EngineSettings(), 1, 65_536, faults=Faults(gaps=((10.0, 20.0),)))
     assert [pool.window(15.0).quality for _ in range(2)] == [Quality.MISSING, Quality.OK]
     assert not any(request.lost for request in pool.requests)
 
@@ -98,7 +98,7 @@ def test_a_telemetry_gap_hides_the_window_and_serves_all_the_same() -> None:
 def test_the_same_seed_gives_the_same_run() -> None:
     runs = []
     for _ in range(2):
-        pool = SimulatedPool(_arrivals(100, 0.2), table(), EngineSettings(), 2, 65_536, seed=5)
+        pool = SimulatedPool(_arrivals(100, 0.2), levels(), EngineSettings(), 2, 65_536, seed=5)
         runs.append([pool.window(15.0) for _ in range(3)])
     assert runs[0] == runs[1]
 
@@ -117,3 +117,38 @@ def test_a_missing_column_is_named() -> None:
 
 def test_the_profile_is_kept_for_the_controller() -> None:
     assert table().profile == profile()
+
+
+def test_a_faster_level_takes_its_own_steps_and_costs_what_it_loses() -> None:
+    both = two_levels()
+    seen = {}
+    for precision in (Precision.BF16, Precision.INT4):
+        pool = SimulatedPool(_arrivals(50, 0.5), both, EngineSettings(precision=precision), 1, 65_536)
+        while not pool.ended:
+            pool.window(15.0)
+        seen[precision] = pool
+    assert seen[Precision.BF16].quality_loss == 0
+    assert seen[Precision.INT4].quality_loss == pytest.approx(0.1)
+    ends = [sum(r.end_s - r.arrived_s for r in pool.requests if r.end_s is not None) for pool in seen.values()]
+    assert ends[1] < 0.7 * ends[0]
+
+
+def test_interference_makes_steps_longer_while_it_lasts() -> None:
+    ends = []
+    for faults in (Faults(), Faults(interference=((0, 0.0, 60.0, 2.0),))):
+        pool = SimulatedPool(
+            _arrivals(1, 1.0, prompt=256, answer=2), levels(noisy=False), EngineSettings(), 1, 65_536, faults=faults
+        )
+        pool.window(15.0)
+        ends.append(pool.requests[0].first_s or 0.0)
+    assert ends[1] == pytest.approx(2 * ends[0])
+
+
+def test_a_load_scaled_up_keeps_its_shape_and_one_scaled_down_its_requests() -> None:
+    made = _arrivals(600, 0.5)
+    larger = made.scaled(2.5, seed=1)
+    assert len(larger) == pytest.approx(1500, rel=0.05)
+    assert (np.diff(larger.t) >= 0).all()
+    first, second = (larger.t < 150).sum(), (larger.t >= 150).sum()
+    assert first == pytest.approx(second, rel=0.1)
+    assert set(made.scaled(0.5, seed=1).t) <= set(made.t)
