@@ -34,6 +34,18 @@ def certified_variants(
     return tuple(found.values())
 
 
+def loss_of(settings: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]) -> float:
+    """What answers lose under these settings; of a level that nobody certified, the most that the policy allows."""
+    if is_full_precision(settings):
+        return 0.0
+    wanted = (settings.precision, settings.pruning_threshold)
+    known = {
+        (each.precision, each.pruning_threshold): each.quality_loss_ratio
+        for each in certified_variants(settings, policy, nodes)
+    }
+    return known.get(wanted, policy.quality.max_loss_ratio)
+
+
 def _good(quality: NodeQuality, like: QualityRecord) -> QualityRecord | None:
     """This node's record of the same level, if it holds."""
     return next((r for r in quality.records if r.level == like.level and quality.holds(r)), None)

@@ -7,6 +7,7 @@ the objectives the order is: least quality loss, then the smallest change; when 
 from dataclasses import dataclass, replace
 
 from controlplane.decisions import explain
+from controlplane.decisions.certified import loss_of
 from controlplane.decisions.decision import Candidate, Constraint, Decision, DecisionInputs, Predicted
 from controlplane.decisions.guardrails import Block, barred_settings, change_blocks, relaxing_blocks, world_blocks
 from controlplane.decisions.objective import distance, predict, projection_of, violation
@@ -22,6 +23,8 @@ _MOST = 0.75
 # An alarm says that our own figures miss something; they are then taken for so much too low. Chosen, not measured: enough to
 # move a knob, and not so much that one alarm turns all of them.
 ALARM_HEADROOM = 0.5
+# A surge that begins with less of the quality budget left than this would soon have to go back.
+_SPEND_TO = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ def decide(inputs: DecisionInputs) -> Decision:
     if block is not None:
         text = explain.blocked(block.constraint.detail, situation)
         return _hold(inputs, situation, block.reason, text, constraints=(block.constraint,))
+    if _is_overspent(inputs):
+        return _restore(inputs, situation)
     threatened = situation.projection.breach_probability >= inputs.policy.objective.breach_probability
     if (threatened or situation.slo_broken is not None) and _is_learning(inputs, situation):
         return _hold(inputs, situation, Reason.LEARNING, explain.learning(situation, inputs))
@@ -62,6 +67,42 @@ def _is_learning(inputs: DecisionInputs, situation: Situation) -> bool:
     """Whether too little is known to act on figures alone: the first windows after a start hold a handful of requests, and
     nodes that still warm up. A queue is no matter of few samples and counts at once."""
     return situation.known_windows < inputs.policy.forecast.min_windows and not situation.is_queueing
+
+
+def _is_overspent(inputs: DecisionInputs) -> bool:
+    """Whether faster, worse answers are in force that the average over the day no longer allows."""
+    most, spent = inputs.policy.quality.average_loss_ratio, inputs.quality_spent_ratio
+    if most is None or spent is None or spent < most:
+        return False
+    return loss_of(inputs.settings, inputs.policy, inputs.nodes) > most
+
+
+def _restore(inputs: DecisionInputs, situation: Situation) -> Decision:
+    """The best settings whose answers the budget allows, whatever the load: what is promised on average holds in a surge, too."""
+    weighed = _weigh(inputs, situation, situation.load.planned_rps)
+    barred = barred_settings(inputs)
+    most = inputs.policy.quality.average_loss_ratio or 0.0
+    open_ = [
+        w
+        for w in weighed[1:]
+        if w.candidate.predicted.quality_loss_ratio <= most and w.candidate.settings.content_hash() not in barred
+    ]
+    text = explain.budget_spent(situation, inputs)
+    if not open_:
+        return _hold(inputs, situation, Reason.NO_BETTER_CANDIDATE, text)
+    chosen = min(open_, key=lambda w: (w.candidate.violation, w.distance, _key(w)))
+    shown = _record(inputs, situation, weighed, barred)
+    notes = () if chosen.likely_violation == 0 else _shortage(situation, chosen)
+    reason, trigger = Reason.QUALITY_BUDGET, Trigger.PROTECTIVE
+    return _propose(inputs, situation, chosen, shown, trigger, reason, text, notes)
+
+
+def _may_spend(inputs: DecisionInputs, loss: float) -> bool:
+    """Whether the average allows answers that lose so much: below the budget always, above it while some of it is left."""
+    most, spent = inputs.policy.quality.average_loss_ratio, inputs.quality_spent_ratio
+    if most is None or loss <= most:
+        return True
+    return spent is not None and spent < _SPEND_TO * most
 
 
 def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None = None) -> Decision:
@@ -90,14 +131,14 @@ def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None 
             Trigger.PROTECTIVE,
             constraints=notes,
         )
-    chosen = _choose(open_, now)
+    chosen = _choose(open_, now, inputs)
     notes = () if chosen.likely_violation == 0 else _shortage(situation, chosen)
     if chosen.autonomy is not Autonomy.AUTO:
         automatic = [w for w in open_ if w.autonomy is Autonomy.AUTO]
         if automatic:
             # A person's answer may come late: what may be done at once is done, and the rest is said.
             notes = (*notes, explain.also_advised(chosen.candidate, inputs.settings))
-            chosen = _choose(automatic, now)
+            chosen = _choose(automatic, now, inputs)
     reason = Reason.BREACH_PREDICTED if situation.slo_broken is None else Reason.SLO_BROKEN
     if at_rps is not None:
         reason = Reason.ALARM
@@ -117,15 +158,20 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
     fit = [
         w
         for w in weighed[1:]
-        if w.candidate.feasible
+        if _is_fit(w, now, inputs)
         and w.candidate.settings.content_hash() not in barred
         and _leads_home(w.candidate.settings, inputs)
-        and _gains(w, now, inputs.policy.objective.min_gain)
+        and _gains(w, now, inputs)
     ]
     if not fit:
         return _hold(inputs, situation, Reason.WITHIN_SLO, text)
-    # The quality of answers comes first, then the lightest worst case.
-    chosen = min(fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.model.full_itl_s, w.distance))
+    # The quality of answers comes first, then the lightest worst case. Better answers take capacity with them, so no other
+    # capacity is given up in the same step.
+    least = min(w.candidate.predicted.quality_loss_ratio for w in fit)
+    if inputs.rules >= 2 and least < now.candidate.predicted.quality_loss_ratio:
+        chosen = min(fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)))
+    else:
+        chosen = min(fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.model.full_itl_s, w.distance))
     shown = _record(inputs, situation, weighed, barred)
     words = explain.relaxing(situation, chosen.candidate, inputs, now.model.full_itl_s, chosen.model.full_itl_s)
     return _propose(inputs, situation, chosen, shown, Trigger.RELAXING, Reason.RECOVERY, words, ())
@@ -135,6 +181,8 @@ def _weigh(inputs: DecisionInputs, situation: Situation, rate: float) -> list[_W
     """Each proposal under `rate`, the settings in force first."""
     found = []
     for proposal in propose(inputs.settings, inputs.policy, inputs.nodes):
+        if proposal.settings != inputs.settings and not _may_spend(inputs, proposal.quality_loss_ratio):
+            continue
         model = situation.model_for(proposal.settings, proposal.step_time_ratio)
         if model is not None:
             found.append(_weigh_one(inputs, situation, proposal, model, rate))
@@ -165,18 +213,36 @@ def _improves(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> boo
     return candidate.candidate.violation < now.candidate.violation * (1 - least)
 
 
-def _choose(weighed: list[_Weighed], now: _Weighed) -> _Weighed:
+def _choose(weighed: list[_Weighed], now: _Weighed, inputs: DecisionInputs) -> _Weighed:
     """Feasible under the planned load; else under the likely one; else whatever misses least.
 
     Where none is feasible, the smallest change that brings most of what can be gained at all is better than the largest one.
     """
     feasible = [w for w in weighed if w.candidate.feasible]
+    if feasible and inputs.rules >= 2:
+        return _roomiest(feasible, inputs.policy.objective.min_gain)
     if not feasible:
         fit = [w for w in weighed if w.likely_violation == 0] or weighed
         least = min(w.candidate.violation for w in fit)
         enough = least + (1 - _MOST) * (now.candidate.violation - least)
         feasible = [w for w in fit if w.candidate.violation <= enough]
-    return min(feasible, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)))
+    return _nearest(feasible)
+
+
+def _roomiest(weighed: list[_Weighed], least_gain: float) -> _Weighed:
+    """Of those that lose least quality the nearest one that carries as much as any of them, but for gains that are no gain.
+
+    A batch is a limit: where the load does not fill it, it costs nothing, and where the model is too hopeful it is what keeps
+    requests from queueing. What rows cost in latency stands in whether a candidate is feasible.
+    """
+    loss = min(w.candidate.predicted.quality_loss_ratio for w in weighed)
+    best = [w for w in weighed if w.candidate.predicted.quality_loss_ratio == loss]
+    most = max(w.candidate.predicted.capacity_rps for w in best)
+    return _nearest([w for w in best if w.candidate.predicted.capacity_rps >= most * (1 - least_gain)])
+
+
+def _nearest(weighed: list[_Weighed]) -> _Weighed:
+    return min(weighed, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)))
 
 
 def _key(weighed: _Weighed) -> str:
@@ -203,12 +269,26 @@ def _leads_home(settings: EngineSettings, inputs: DecisionInputs) -> bool:
     return True
 
 
-def _gains(candidate: _Weighed, now: _Weighed, least: float) -> bool:
-    """Whether relaxing buys something: better answers, or a lighter worst case."""
+def _is_fit(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> bool:
+    """Whether relaxed settings would hold: under the planned load and some more, or, where faster answers are paid for out of a
+    budget, under the likely one. What then proves too little is mended by the same budget."""
+    most = inputs.policy.quality.average_loss_ratio
+    if inputs.rules >= 2 and most is not None and now.candidate.predicted.quality_loss_ratio > most:
+        return candidate.likely_violation == 0
+    return candidate.candidate.feasible
+
+
+def _gains(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> bool:
+    """Whether relaxing buys something: better answers, or a lighter worst case where the present one would break its objective.
+
+    A limit that would not do harm when it is reached costs nothing, and is what the next surge needs.
+    """
     loss, loss_now = candidate.candidate.predicted.quality_loss_ratio, now.candidate.predicted.quality_loss_ratio
     if loss != loss_now:
         return loss < loss_now
-    return candidate.model.full_itl_s <= now.model.full_itl_s * (1 - least)
+    if inputs.rules >= 2 and now.model.full_itl_s <= inputs.policy.slo.itl_p95_s:
+        return False
+    return candidate.model.full_itl_s <= now.model.full_itl_s * (1 - inputs.policy.objective.min_gain)
 
 
 def _record(

@@ -14,6 +14,9 @@ from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.contract.step_profile import interpolate
 
+# 2: the breaker against flapping; room before the smallest change; better answers before a smaller batch when relaxing.
+RULES = 2
+
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
@@ -108,6 +111,10 @@ class DecisionInputs:
     frozen_reason: str | None = None
     active_rollout: str | None = None
     alarm: str | None = None
+    # What answers lost on average over the quality budget's day; None where the policy has no such budget.
+    quality_spent_ratio: float | None = None
+    # Which rules hold: decisions recorded under older ones are made again under those.
+    rules: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """Absent values are left out: most of what a window can hold is absent."""

@@ -7,6 +7,9 @@ from controlplane.decisions.policy import Autonomy, Policy
 from controlplane.decisions.situation import Situation
 from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
 
+# The constraint that says that settings alone do not carry the load.
+CAPACITY_INSUFFICIENT = "capacity_insufficient"
+
 
 def blocked(detail: str, situation: Situation) -> str:
     """A hold that does not depend on the load, with what the load looks like all the same."""
@@ -62,6 +65,14 @@ def relaxing(
     )
 
 
+def budget_spent(situation: Situation, inputs: DecisionInputs) -> str:
+    spent, most = inputs.quality_spent_ratio or 0.0, inputs.policy.quality.average_loss_ratio or 0.0
+    return (
+        f"Answers lost {spent:.2%} of their quality on average, and the policy allows {most:.2%}: better ones come back, "
+        f"although {situation.load.likely_rps:.1f} req/s are offered."
+    )
+
+
 def nothing_better(situation: Situation, inputs: DecisionInputs, now: Candidate) -> str:
     threat = _threat(situation, inputs)
     if now.feasible:
@@ -103,7 +114,7 @@ def capacity_insufficient(situation: Situation, best: Candidate) -> Constraint:
     nodes = situation.model.nodes
     needed = max(nodes + 1, math.ceil(situation.load.planned_rps / (0.8 * best.predicted.capacity_rps / nodes)))
     return Constraint(
-        "capacity_insufficient",
+        CAPACITY_INSUFFICIENT,
         "notes",
         f"Settings alone may not carry the load: {situation.load.planned_rps:.1f} req/s is planned for, the best settings serve "
         f"{best.predicted.capacity_rps:.1f} req/s on {nodes} nodes; {needed} nodes would.",

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
-from controlplane.decisions.decision import DecisionInputs, NodeFacts, PastChange
+from controlplane.decisions.certified import loss_of
+from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.freezing import frozen_reason
 from controlplane.decisions.lineage import Lineage
 from controlplane.decisions.models import DecisionRecord
@@ -29,6 +30,7 @@ from inference_node.contract.step_profile import StepProfile, StepSample, prunin
 # A node that was silent for longer is not waited for: it counts neither as missing nor as capacity.
 FORGOTTEN_AFTER_S = 600.0
 _LEAST_HISTORY_S, _SLACK_S = 120.0, 30.0
+_QUALITY_DAY_S = 86_400.0
 _LOOKED_AT = {"offered_rps", "waiting", "ttft_p95_s", "itl_p95_s"}
 
 
@@ -49,6 +51,7 @@ class PoolFacts:
     frozen_reason: str | None
     active_rollout: str | None
     alarm: str | None
+    quality_spent_ratio: float | None = None
 
 
 def read_facts(
@@ -86,6 +89,7 @@ def read_facts(
         frozen_reason=frozen_reason(session, pool, rules, now),
         active_rollout=active_rollout,
         alarm=fleets.alarm_of(session, pool.id, now),
+        quality_spent_ratio=spent_ratio(lineage, rules, nodes, now),
     )
 
 
@@ -119,7 +123,30 @@ def make_inputs(
         frozen_reason=facts.frozen_reason,
         active_rollout=facts.active_rollout,
         alarm=facts.alarm,
+        quality_spent_ratio=facts.quality_spent_ratio,
+        rules=RULES,
     )
+
+
+def spent_ratio(lineage: Lineage, policy: Policy, nodes: Sequence[Node], now: datetime) -> float | None:
+    """What answers lost on average over the last day, by the time that settings were wished for; None without such a budget.
+
+    What was wished for counts from then on, although nodes follow later, and whether or not its rollout came to an end: too much
+    rather than too little.
+    """
+    if policy.quality.average_loss_ratio is None:
+        return None
+    known = tuple(
+        NodeFacts(node.id, node.name, ready=True, capabilities=NodeCapabilities.model_validate(node.capabilities))
+        for node in nodes
+    )
+    begin, total, until = now - timedelta(seconds=_QUALITY_DAY_S), 0.0, now
+    for since, settings in lineage.newest_first:
+        if until <= begin:
+            break
+        total += loss_of(settings, policy, known) * (until - max(since, begin)).total_seconds()
+        until = since
+    return total / _QUALITY_DAY_S
 
 
 def needed_history(history: Sequence[Observation], policy: Policy, now: datetime) -> tuple[Observation, ...]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 
 from controlplane.decisions.decision import Constraint, DecisionInputs
 from controlplane.decisions.reasons import Reason, Trigger
@@ -84,10 +85,27 @@ def relaxing_blocks(inputs: DecisionInputs, breach_probability: float, error_rat
     recent = change_blocks(inputs, Trigger.RELAXING)
     if recent is not None:
         return recent.constraint
+    if inputs.rules >= 2 and (flapping := _flapping(inputs)) is not None:
+        return Constraint("flapping", BLOCKS, f"Not relaxed: {flapping}.")
     missing = _missing_signal(inputs, breach_probability, error_ratio)
     if missing is None:
         return None
     return Constraint("relaxing", BLOCKS, f"Not relaxed towards the settings that people chose: {missing}.")
+
+
+def _flapping(inputs: DecisionInputs) -> str | None:
+    """Whether protecting and relaxing took turns too often lately. Protective moves stay possible: they end a turn."""
+    rails = inputs.policy.guardrails
+    own = [change for change in inputs.changes if change.by_controller and change.trigger is not Trigger.TICK]
+    turns = [after.at for before, after in pairwise(own) if before.trigger is not after.trigger]
+    for first, last in zip(turns, turns[rails.flap_reversals - 1 :], strict=False):
+        within = (last - first).total_seconds() <= rails.flap_window_s
+        if within and (inputs.now - last).total_seconds() < rails.flap_hold_s:
+            return (
+                f"protecting and relaxing took {rails.flap_reversals} turns within {(last - first).total_seconds():.0f} s, so "
+                f"settings stay for {rails.flap_hold_s / 60:.0f} min"
+            )
+    return None
 
 
 def _missing_signal(inputs: DecisionInputs, breach_probability: float, error_ratio: float) -> str | None:

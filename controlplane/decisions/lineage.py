@@ -25,12 +25,15 @@ class Lineage:
     settings: EngineSettings
     same_since: datetime | None
     home: EngineSettings | None
+    # The newest revisions, each with when it was made.
+    newest_first: tuple[tuple[datetime, EngineSettings], ...] = ()
 
 
 def read_lineage(session: Session, pool: Pool) -> Lineage:
     settings = fleets.settings_of(fleets.current_revision(session, pool))
     revisions = fleets.list_revisions(session, pool.id, limit=_REVISIONS)
-    return Lineage(settings, _same_numerics_since(revisions, settings), _home(session, pool.id, revisions))
+    made = tuple((revision.created_at, fleets.settings_of(revision)) for revision in revisions)
+    return Lineage(settings, _same_numerics_since(revisions, settings), _home(session, pool.id, revisions), made)
 
 
 class Lineages:

@@ -115,6 +115,11 @@ class Guardrails(_Document):
     rolled_back_hold_s: Seconds = Field(
         default=1800.0, description="for how long settings that were rolled back stay barred"
     )
+    flap_reversals: int = Field(
+        default=3, ge=1, description="so many turns between protecting and relaxing stop relaxing for a while"
+    )
+    flap_window_s: Seconds = Field(default=1800.0, description="if they lie within so long")
+    flap_hold_s: Seconds = Field(default=3600.0, description="for how long, from the last of them")
     min_ready_ratio: Ratio = Field(default=0.5, description="share of the pool's nodes that must be ready for a change")
 
 
@@ -146,7 +151,13 @@ class CertifiedVariant(_Document):
 class Quality(_Document):
     """What answers may lose."""
 
-    max_loss_ratio: Ratio = 0.01
+    max_loss_ratio: Ratio = Field(
+        default=0.01, description="of any settings that are proposed, while they are in force"
+    )
+    average_loss_ratio: Ratio | None = Field(
+        default=None,
+        description="and on average over a day: exact answers come back once it is spent; null: no such budget",
+    )
     certified: tuple[CertifiedVariant, ...] = Field(
         default=(), description="besides what the nodes have good records of"
     )

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     SLO_BROKEN = "slo_broken"
     ALARM = "alarm"
     RECOVERY = "recovery"
+    QUALITY_BUDGET = "quality_budget"
     # HOLD
     WITHIN_SLO = "within_slo"
     NO_DATA = "no_data"

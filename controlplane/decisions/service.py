@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session, aliased, defer
 
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
+from controlplane.decisions.explain import CAPACITY_INSUFFICIENT
 from controlplane.decisions.freezing import frozen_reason as frozen_reason
 from controlplane.decisions.gather import PoolFacts as PoolFacts
 from controlplane.decisions.gather import live_nodes as live_nodes
@@ -20,6 +21,7 @@ from controlplane.decisions.policies import current_policies as current_policies
 from controlplane.decisions.policies import current_policy as current_policy
 from controlplane.decisions.policies import put_policy as put_policy
 from controlplane.decisions.reasons import Outcome
+from controlplane.decisions.scaling import advise
 from controlplane.errors import NotFound
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
@@ -29,6 +31,9 @@ from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.service import save_forecasts
 
 _BREACH = (EventKind.FORECAST_BREACH_PREDICTED.value, EventKind.FORECAST_BREACH_CLEARED.value)
+_CAPACITY = (EventKind.CAPACITY_INSUFFICIENT.value, EventKind.CAPACITY_SUFFICIENT.value)
+# The decision is the one that was just made.
+_AT_ONCE_S = 60.0
 _RECORDED = ("outcome", "reason", "trigger", "explanation", "mode", "previous", "chosen", "breach_probability")
 _RECORDED_PARTS = ("forecast", "candidates", "constraints")
 
@@ -55,6 +60,7 @@ def record_decision(
         _fill(last, decision, inputs, epoch, actor)
         session.flush()
         _tell_breach(session, decision, inputs, pool_id, last)
+        _tell_capacity(session, decision, inputs, pool_id, last)
         return last
     row = DecisionRecord(pool_id=pool_id, at=decision.at, last_at=decision.at, repeats=1, rollout_id=None)
     _fill(row, decision, inputs, epoch, actor)
@@ -71,6 +77,7 @@ def record_decision(
         data={"outcome": decision.outcome.value, "reason": decision.reason.value, "trigger": decision.trigger.value},
     )
     _tell_breach(session, decision, inputs, pool_id, row)
+    _tell_capacity(session, decision, inputs, pool_id, row)
     return row
 
 
@@ -213,6 +220,46 @@ def _tell_breach(
         decision_id=row.id,
         data={"probability": probability, "breach_in_s": decision.forecast.get("breach_in_s")},
     )
+
+
+def _tell_capacity(
+    session: Session, decision: Decision, inputs: DecisionInputs, pool_id: str, row: DecisionRecord
+) -> None:
+    """An event when settings alone no longer carry the load, with the number of nodes that would; another when they do again.
+
+    Nothing is said while nothing is known: a decision without a probability was made without a look at the load.
+    """
+    if decision.breach_probability is None:
+        return
+    shortage = next((each for each in decision.constraints if each.name == CAPACITY_INSUFFICIENT), None)
+    query = select(Event.kind).where(Event.pool_id == pool_id, Event.kind.in_(_CAPACITY)).order_by(Event.id.desc())
+    is_short = session.scalars(query.limit(1)).first() == EventKind.CAPACITY_INSUFFICIENT.value
+    calm = decision.breach_probability < inputs.policy.objective.breach_probability / 2
+    if shortage is not None and not is_short:
+        advice = advise(row, decision.at, _AT_ONCE_S)
+        events.record(
+            session,
+            kind=EventKind.CAPACITY_INSUFFICIENT,
+            severity=Severity.WARNING,
+            message=shortage.detail,
+            at=decision.at,
+            actor="controller",
+            pool_id=pool_id,
+            decision_id=row.id,
+            data={}
+            if isinstance(advice, str)
+            else {"nodes_ready": advice.nodes_ready, "nodes_wanted": advice.nodes_wanted},
+        )
+    elif shortage is None and is_short and calm:
+        events.record(
+            session,
+            kind=EventKind.CAPACITY_SUFFICIENT,
+            message="The settings in force carry the load again.",
+            at=decision.at,
+            actor="controller",
+            pool_id=pool_id,
+            decision_id=row.id,
+        )
 
 
 def pools_with_breach_in_sight(session: Session) -> set[str]:

@@ -14,6 +14,8 @@ from inference_node.contract.settings import EngineSettings, Precision
 # A load that lasted over so many windows counts as a peak; a single window of few arrivals is chance.
 _PEAK_WINDOWS = 3
 _SHRINKS = 0.8
+# A queue that lasted over so many windows tells the real capacity; beyond this factor it is something else than slow steps.
+_QUEUE_WINDOWS, _SLOWEST = 4, 1.5
 _SHORTEST_STEP_S = 1e-6  # below what any machine does: a fit to bad figures
 
 
@@ -90,6 +92,9 @@ def assess(inputs: DecisionInputs) -> Situation | str:
     if forecast is None or not forecast.points or seen is None or not seen.usable:
         return "The load of the newest windows is not known well enough to forecast it."
     model = _model(inputs, step, workload, nodes)
+    if inputs.rules >= 2 and (factor := _slower_than_thought(inputs, model.capacity_rps)) > 1:
+        steps = {precision: each.scaled(factor) for precision, each in steps.items()}
+        model = _model(inputs, steps[inputs.settings.precision], workload, nodes)
     peak = recent_peak_rps(inputs)
     load = load_of(forecast, seen.window_s, seen.waiting or 0.0, peak, max(peak, seen.offered_rps or 0.0))
     return Situation(
@@ -101,6 +106,26 @@ def assess(inputs: DecisionInputs) -> Situation | str:
         _recovering(inputs),
         known_windows=sum(1 for seen in inputs.history if seen.usable and seen.offered_rps),
     )
+
+
+def _slower_than_thought(inputs: DecisionInputs, capacity_rps: float) -> float:
+    """How much less than its modelled capacity a pool with a lasting queue gets done, as a factor on all step times; 1 at least.
+
+    While requests wait, what is served is what can be served: the arrivals less what the queue grew by.
+    """
+    seen = inputs.history[-_QUEUE_WINDOWS:]
+    known = [
+        (w.offered_rps, w.waiting) for w in seen if w.usable and w.offered_rps is not None and w.waiting is not None
+    ]
+    nodes = ready_nodes(inputs)
+    if len(known) < _QUEUE_WINDOWS or any(waiting < nodes for _, waiting in known):
+        return 1.0
+    span_s = (seen[-1].window_end - seen[0].window_end).total_seconds()
+    if span_s <= 0:
+        return 1.0
+    offered = sum(rate for rate, _ in known[1:]) / (len(known) - 1)
+    served = offered - (known[-1][1] - known[0][1]) / span_s
+    return min(max(capacity_rps / max(served, 1e-6), 1.0), _SLOWEST)
 
 
 def _model(inputs: DecisionInputs, step: StepTime, workload: Workload, nodes: int) -> PoolModel:

@@ -133,7 +133,10 @@ def policy_of(slo: Slo, levels: Levels, budget: float) -> Policy:
         average_loss_ratio=budget if budget > 0 else None,
         certified=variants,
     )
-    guardrails = default.guardrails.model_copy(update={"bounds": bounds})
+    # Levels that lie in memory side by side are taken in turn as surges come and go; the defaults are for rarer changes.
+    guardrails = default.guardrails.model_copy(
+        update={"bounds": bounds, "cooldown_relaxing_s": 90.0, "max_changes_per_h": 60, "flap_reversals": 20}
+    )
     return default.model_copy(update={"slo": slo, "autonomy": autonomy, "quality": quality, "guardrails": guardrails})
 
 

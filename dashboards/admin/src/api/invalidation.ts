@@ -10,6 +10,8 @@ export const STREAM_KINDS = [
   "forecast.spike_predicted",
   "forecast.spike_cleared",
   "forecast.anomaly",
+  "capacity.insufficient",
+  "capacity.sufficient",
   "decision.made",
   "telemetry.implausible",
   "rollout.created",

@@ -215,3 +215,19 @@ class TestLineages:
             service.put_policy(session, pool.id, policy, based_on=number, actor="alice", now=NOW)
         assert current_policies(session) == {pool.id: service.current_policy(session, pool.id)}
         assert current_policies(session)[pool.id][1] == 3
+
+
+class TestCapacity:
+    def test_a_shortage_is_told_once_with_the_nodes_that_would_do_and_so_is_its_end(
+        self, session: Session, pool: Pool
+    ) -> None:
+        for second in range(2):
+            record(session, pool, decision_inputs(NOW + timedelta(seconds=second), 400.0, waiting=50.0))
+        told = [event for event in events.list_events(session, limit=50) if event.kind.startswith("capacity")]
+        assert [event.kind for event in told] == [EventKind.CAPACITY_INSUFFICIENT.value]
+        assert told[0].data["nodes_wanted"] > told[0].data["nodes_ready"] == 1
+        record(session, pool, decision_inputs(NOW + timedelta(seconds=60)))
+        kinds_told = [
+            event.kind for event in events.list_events(session, limit=50) if event.kind.startswith("capacity")
+        ]
+        assert kinds_told == [EventKind.CAPACITY_SUFFICIENT.value, EventKind.CAPACITY_INSUFFICIENT.value]

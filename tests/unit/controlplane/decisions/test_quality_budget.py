@@ -1,0 +1,111 @@
+"""Faster, worse answers are paid for out of a budget: while some of it is left, and exact ones come back once it is spent."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from controlplane.decisions.decide import decide
+from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange, StepTime
+from controlplane.decisions.guardrails import relaxing_blocks
+from controlplane.decisions.policy import Autonomy, CertifiedVariant, Policy, Quality
+from controlplane.decisions.reasons import Outcome, Reason, Trigger
+from inference_node.contract.messages import NodeCapabilities
+from inference_node.contract.settings import EngineSettings, Precision
+from tests.support.decision_inputs import CALM_RPS, THREAT_RPS, decision_inputs
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+BUDGET, LOSS = 0.03, 0.06
+EXACT, FAST = Precision.BF16, Precision.INT4
+
+
+def _policy() -> Policy:
+    default = Policy()
+    return default.model_copy(
+        update={
+            "autonomy": default.autonomy | {"precision": Autonomy.AUTO, "max_batch_size": Autonomy.OFF},
+            "quality": Quality(
+                max_loss_ratio=0.1,
+                average_loss_ratio=BUDGET,
+                certified=(
+                    CertifiedVariant(precision=EXACT, quality_loss_ratio=0.0),
+                    CertifiedVariant(precision=FAST, quality_loss_ratio=LOSS),
+                ),
+            ),
+        }
+    )
+
+
+def _inputs(load: float, precision: Precision, spent: float | None, **changes: Any) -> DecisionInputs:
+    given = decision_inputs(NOW, load)
+    able = NodeCapabilities(
+        precisions=(EXACT, FAST), max_batch_size=64, max_batched_tokens=2048, max_model_len=2048, kv_tokens=32768
+    )
+    steps = (StepTime(EXACT, 0.03, 0.003, 0.0008, 9, 0.05), StepTime(FAST, 0.004, 0.0004, 0.0001, 9, 0.05))
+    settings = EngineSettings(max_batch_size=4, precision=precision)
+    defaults: dict[str, Any] = {
+        "policy": _policy(),
+        "settings": settings,
+        "nodes": (NodeFacts("n", "n", True, able),),
+        "step_times": steps,
+        "home": settings.replace(precision=EXACT.value),
+        "quality_spent_ratio": spent,
+        "rules": RULES,
+    }
+    return replace(given, **(defaults | changes))
+
+
+def test_a_surge_is_met_with_the_faster_level_while_the_budget_lasts() -> None:
+    decision = decide(_inputs(THREAT_RPS, EXACT, spent=0.0))
+    assert decision.outcome is Outcome.APPLY
+    assert decision.chosen is not None
+    assert decision.chosen.precision is FAST
+
+
+@pytest.mark.parametrize("spent", [0.95 * BUDGET, BUDGET, None])
+def test_without_budget_left_or_books_the_faster_level_is_not_proposed(spent: float | None) -> None:
+    decision = decide(_inputs(THREAT_RPS, EXACT, spent=spent))
+    assert decision.chosen is None or decision.chosen.precision is EXACT
+
+
+def test_exact_answers_come_back_when_the_budget_is_spent_although_the_load_is_high() -> None:
+    decision = decide(_inputs(THREAT_RPS, FAST, spent=1.01 * BUDGET))
+    assert (decision.outcome, decision.reason) == (Outcome.APPLY, Reason.QUALITY_BUDGET)
+    assert decision.chosen is not None
+    assert decision.chosen.precision is EXACT
+    assert "3.03%" in decision.explanation
+
+
+def test_a_budget_that_is_not_spent_takes_nothing_back() -> None:
+    assert decide(_inputs(THREAT_RPS, FAST, spent=0.5 * BUDGET)).reason is not Reason.QUALITY_BUDGET
+
+
+def test_spending_decides_the_same_when_it_was_stored() -> None:
+    inputs = _inputs(CALM_RPS, FAST, spent=2 * BUDGET)
+    assert decide(DecisionInputs.from_json(inputs.to_json())) == decide(inputs)
+
+
+def test_inputs_that_were_stored_before_the_rules_changed_keep_theirs() -> None:
+    stored = _inputs(THREAT_RPS, EXACT, spent=0.0).to_json()
+    del stored["rules"]
+    assert DecisionInputs.from_json(stored).rules == 1
+
+
+class TestBreaker:
+    def _after(self, turns: int, rules: int = RULES) -> str | None:
+        """What blocks relaxing after so many turns, two minutes apart, the last one 400 s ago."""
+        begin = NOW - timedelta(seconds=400 + 120 * turns)
+        changes = tuple(
+            PastChange(begin + timedelta(seconds=120 * i), Trigger.PROTECTIVE if i % 2 else Trigger.RELAXING)
+            for i in range(turns + 1)
+        )
+        block = relaxing_blocks(_inputs(CALM_RPS, FAST, 0.0, changes=changes, rules=rules), 0.0, 0.0)
+        return None if block is None else block.name
+
+    def test_stops_relaxing_after_the_third_turn(self) -> None:
+        assert self._after(2) != "flapping"
+        assert self._after(3) == "flapping"
+
+    def test_is_not_known_to_decisions_of_before(self) -> None:
+        assert self._after(3, rules=1) != "flapping"
