@@ -21,7 +21,7 @@ from controlplane.decisions.policies import current_policies as current_policies
 from controlplane.decisions.policies import current_policy as current_policy
 from controlplane.decisions.policies import put_policy as put_policy
 from controlplane.decisions.reasons import Outcome
-from controlplane.decisions.scaling import advise
+from controlplane.decisions.scaling import Outlook, advise
 from controlplane.errors import NotFound
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
@@ -236,7 +236,7 @@ def _tell_capacity(
     is_short = session.scalars(query.limit(1)).first() == EventKind.CAPACITY_INSUFFICIENT.value
     calm = decision.breach_probability < inputs.policy.objective.breach_probability / 2
     if shortage is not None and not is_short:
-        advice = advise(row, decision.at, _AT_ONCE_S)
+        advice = advise(Outlook.of(row), decision.at, _AT_ONCE_S)
         events.record(
             session,
             kind=EventKind.CAPACITY_INSUFFICIENT,
