@@ -26,8 +26,6 @@ pytestmark = [
     ),
 ]
 
-PAGES = ("/webhooks", "/alerts", "/audit")
-
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -138,15 +136,4 @@ def test_the_log_is_searched_verified_and_taken_along(site: Site, tmp_path: Path
         download.value.save_as(tmp_path / "log.jsonl")
         rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
         assert {row["kind"].split(".")[0] for row in rows} == {"access"}
-        assert tab.faults + tab.refusals == []
-
-
-@pytest.mark.parametrize(("scheme", "width"), [("dark", "phone")])
-def test_pages_are_accessible_on_a_phone_in_the_dark(site: Site, scheme: str, width: str) -> None:
-    with open_tab(site.browser, site.api.url, scheme=scheme, width=width) as tab:
-        _enter(tab)
-        for path in PAGES:
-            tab.goto(path)
-            assert faults_of(Axe(), tab.page) == [], path
-            assert tab.overflow_px() <= 0, path
         assert tab.faults + tab.refusals == []

@@ -44,20 +44,6 @@ class Site:
     fleet: SeededFleet
     browser: Browser
 
-    def pages(self) -> dict[str, str]:
-        """Name of each page to its path."""
-        return {
-            "fleet": "/",
-            "pool": f"/pools/{self.fleet.pool_id}",
-            "node": f"/nodes/{self.fleet.node_ids[0]}",
-            "decisions": "/decisions",
-            "decision": f"/decisions/{self.fleet.decision_id}",
-            "rollouts": "/rollouts",
-            "rollout": f"/rollouts/{self.fleet.rollout_id}",
-            "system": "/system",
-            "missing": "/nothing/here",
-        }
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -78,28 +64,6 @@ def visit(site: Site, scheme: str = "light", width: str = "wide") -> Iterator[Vi
     with open_tab(site.browser, site.api.url, scheme=scheme, width=width) as tab:
         tab.goto(f"/#token={ADMIN_TOKEN}")
         yield tab
-
-
-# Contrast depends on the scheme and layout on the width, so that two of the four cells see nearly all there is to see.
-LOOKS = [
-    ("light", "wide"),
-    ("dark", "phone"),
-    pytest.param("light", "phone", marks=pytest.mark.slow),
-    pytest.param("dark", "wide", marks=pytest.mark.slow),
-]
-
-
-@pytest.mark.parametrize(("scheme", "width"), LOOKS)
-def test_every_page_is_accessible_quiet_and_at_home(site: Site, scheme: str, width: str) -> None:
-    axe = Axe()
-    with visit(site, scheme, width) as tab:
-        for name, path in site.pages().items():
-            tab.goto(path)
-            scheme_shown = tab.page.evaluate("document.documentElement.dataset.mantineColorScheme")
-            assert scheme_shown == scheme
-            assert faults_of(axe, tab.page) == [], name
-            assert tab.overflow_px() <= 0, f"{name} is wider than the window"
-        assert tab.faults + tab.refusals == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -228,43 +192,6 @@ class TestKeyboard:
             expect(tab.page.locator("html")).to_have_attribute("data-mantine-color-scheme", "dark")
 
 
-class TestChanging:
-    def test_pool_is_frozen_with_a_reason_and_released(self, site: Site) -> None:
-        with visit(site) as tab:
-            tab.goto("/system")
-            tab.page.get_by_role("button", name="Freeze pool demo").click()
-            dialog = tab.page.get_by_role("dialog")
-            expect(dialog.get_by_text("No new change reaches the 2 nodes")).to_be_visible()
-            dialog.get_by_label("Reason").fill("trade fair")
-            dialog.get_by_role("button", name="Freeze", exact=True).click()
-            expect(dialog).to_be_hidden()
-            expect(tab.page.get_by_text("trade fair").first).to_be_visible()
-            tab.page.get_by_role("button", name="Unfreeze pool demo").click()
-            tab.page.get_by_role("dialog").get_by_role("button", name="Unfreeze", exact=True).click()
-            expect(tab.page.get_by_text("Tuned as its policy allows")).to_be_visible()
-            assert tab.faults + tab.refusals == []
-
-    def test_rollout_by_hand_is_checked_started_and_aborted(self, site: Site) -> None:
-        _make_ready(site)
-        with visit(site) as tab:
-            tab.goto(f"/pools/{site.fleet.pool_id}")
-            tab.page.get_by_role("button", name="New rollout").click()
-            dialog = tab.page.get_by_role("dialog")
-            dialog.get_by_label("max_queue").fill("0")
-            expect(dialog.get_by_text("at least 1", exact=True)).to_be_visible()
-            dialog.get_by_label("max_queue").fill("128")
-            dialog.get_by_label("Reason").fill("shorter queue")
-            dialog.get_by_role("button", name="Check without changing anything").click()
-            expect(dialog.get_by_text("This would reach 2 nodes")).to_be_visible()
-            dialog.get_by_role("button", name="Start rollout").click()
-            expect(tab.page.get_by_role("heading", level=1, name="max_queue")).to_be_visible()
-            tab.page.get_by_role("button", name="Abort").click()
-            expect(tab.page.get_by_role("dialog").get_by_text("Nothing has to be undone")).to_be_visible()
-            tab.page.get_by_role("dialog").get_by_role("button", name="Abort").click()
-            expect(tab.page.get_by_text("asked to abort").first).to_be_visible()
-            assert tab.faults + tab.refusals == []
-
-
 @pytest.mark.slow
 def test_who_operates_one_pool_is_offered_what_that_allows(site: Site) -> None:
     for name, pools, may in (("pia", {site.fleet.pool_id: "operator"}, True), ("vic", {}, False)):
@@ -319,10 +246,3 @@ def _look_at(page: Page) -> None:
 
 def _table(page: Page, name: str) -> Locator:
     return page.get_by_role("region", name=name).locator("table")
-
-
-def _make_ready(site: Site) -> None:
-    """The seeded nodes fall silent as time goes on: they say once more that they are there."""
-    with session_scope(site.engine) as session:
-        for node_id in site.fleet.node_ids:
-            fleets.get_node(session, node_id).last_heartbeat_at = datetime.now(UTC)

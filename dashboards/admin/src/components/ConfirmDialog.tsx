@@ -1,5 +1,6 @@
 import { Button, Modal, Textarea } from "@mantine/core";
 import { type ReactNode, useState } from "react";
+import { fieldProblem } from "../api/problem";
 import { Failed } from "./States";
 
 interface ConfirmDialogProps {
@@ -36,6 +37,7 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
     onConfirm,
   } = props;
   const [reason, setReason] = useState(reasonDefault);
+  const said = fieldProblem(error, "reason") ?? fieldProblem(error, "comment");
   return (
     <Modal opened={opened} onClose={onClose} title={title} closeButtonProps={{ "aria-label": "Close" }}>
       <div className="stack">
@@ -47,10 +49,11 @@ export function ConfirmDialog(props: ConfirmDialogProps) {
             autosize
             minRows={2}
             value={reason}
+            error={said}
             onChange={(event) => setReason(event.currentTarget.value)}
           />
         )}
-        {error && <Failed error={error} />}
+        {error && said === null && <Failed error={error} />}
         <div className="row" style={{ justifyContent: "flex-end" }}>
           <Button variant="default" onClick={onClose} data-autofocus={reasonLabel ? undefined : true}>
             Cancel

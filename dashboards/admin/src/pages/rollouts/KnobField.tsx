@@ -6,11 +6,13 @@ import { knobProblem, knobText } from "../../lib/settings";
 interface KnobFieldProps {
   knob: Knob;
   value: KnobValue;
+  /** What the API has against it. */
+  said: string | null;
   onChange: (value: KnobValue) => void;
 }
 
 /** The field that fits a knob, made from what the contract says of it. */
-export function KnobField({ knob, value, onChange }: KnobFieldProps) {
+export function KnobField({ knob, value, said, onChange }: KnobFieldProps) {
   const label = <span className="mono">{knob.name}</span>;
   switch (knob.kind) {
     case "bool":
@@ -19,6 +21,7 @@ export function KnobField({ knob, value, onChange }: KnobFieldProps) {
           label={label}
           description={knob.help}
           checked={value === true}
+          error={said}
           onChange={(event) => onChange(event.currentTarget.checked)}
         />
       );
@@ -30,6 +33,7 @@ export function KnobField({ knob, value, onChange }: KnobFieldProps) {
           description={knob.help}
           value={String(value)}
           data={knob.choices}
+          error={said}
           onChange={(event) => onChange(event.currentTarget.value)}
         />
       );
@@ -42,7 +46,7 @@ export function KnobField({ knob, value, onChange }: KnobFieldProps) {
           value={value}
           allowDecimal={knob.kind === "float"}
           step={knob.kind === "float" ? 0.1 : 1}
-          error={knobProblem(knob, value)}
+          error={knobProblem(knob, value) ?? said}
           onChange={(next) => onChange(next)}
         />
       );

@@ -2,6 +2,7 @@ import { Button, Modal, Textarea } from "@mantine/core";
 import { useState } from "react";
 import { useNavigate } from "react-router";
 import { type RolloutOrder, useCreateRollout, usePlanRollout } from "../../api/mutations";
+import { fieldProblem, isBeside } from "../../api/problem";
 import { useKnobs } from "../../api/queries";
 import type { EngineSettings, Pool, RolloutPlan } from "../../api/types";
 import { SettingsDiff } from "../../components/SettingsDiff";
@@ -45,6 +46,8 @@ function Form({ pool, current, onClose }: { pool: Pool; current: EngineSettings;
   const [wanted, setWanted] = useState<EngineSettings>(current);
   const [reason, setReason] = useState("");
 
+  const error = plan.error ?? create.error;
+  const fields = ["reason", ...(knobs.data ?? []).map(({ name }) => `settings.${name}`)];
   const changes = changesBetween(current, wanted);
   const wrong = (knobs.data ?? []).some((knob) => knobProblem(knob, wanted[knob.name] ?? knob.default) !== null);
   const ready = Object.keys(changes).length > 0 && reason.trim() !== "" && !wrong;
@@ -70,9 +73,11 @@ function Form({ pool, current, onClose }: { pool: Pool; current: EngineSettings;
                 key={knob.name}
                 knob={knob}
                 value={wanted[knob.name] ?? knob.default}
+                said={fieldProblem(error, `settings.${knob.name}`)}
                 onChange={(value) => {
                   setWanted({ ...wanted, [knob.name]: value });
                   plan.reset();
+                  create.reset();
                 }}
               />
             ))}
@@ -88,10 +93,11 @@ function Form({ pool, current, onClose }: { pool: Pool; current: EngineSettings;
         required
         autosize
         value={reason}
+        error={fieldProblem(error, "reason")}
         onChange={(event) => setReason(event.currentTarget.value)}
       />
       {plan.data && <Plan plan={plan.data} />}
-      {(plan.error ?? create.error) && <Failed error={plan.error ?? create.error} />}
+      {error && isBeside(error, fields) && <Failed error={error} />}
       <div className="row" style={{ justifyContent: "flex-end" }}>
         <Button variant="default" disabled={!ready} loading={plan.isPending} onClick={() => plan.mutate(order)}>
           Check without changing anything
