@@ -19,7 +19,7 @@ from controlplane.forecasting.spikes.truth import Bools, Truth
 PACES = (0.25, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0)  # warnings for each spike that is to be expected
 _PRIOR_DAYS = 0.5  # what other services say of the number of spikes counts as much as half a day of its own
 _DAY_S, _EVERY_S = 86400.0, 43200.0
-_LEVELS = 60
+_LEVELS = 80
 # Fewer spikes than this say nothing of a service's best pace.
 _MIN_SPIKES = 10
 
@@ -99,7 +99,7 @@ def _level(scores: Floats, blocked: Bools, step_s: float, per_day: float) -> flo
     known = scores[~blocked & np.isfinite(scores)]
     if not len(known):
         return float("inf")
-    levels = np.unique(np.quantile(known, 1 - np.geomspace(5e-4, 0.1, _LEVELS)))
+    levels = np.unique(np.quantile(known, 1 - np.geomspace(5e-4, 0.3, _LEVELS)))
     most = per_day * len(scores) * step_s / _DAY_S
     low, high = 0, len(levels) - 1
     while low < high:  # warnings grow rarer as the level rises, but for chance in the cool-downs
