@@ -118,6 +118,24 @@ class TestFailover:
         assert warnings(engine) == before
 
 
+class TestAnomalies:
+    def test_latency_that_leaves_its_range_under_a_steady_load_is_told_once(self, engine: Engine) -> None:
+        """What no forecast of the load can see: the load does not change."""
+        steady = windows(130, T0, surge_every=10_000)
+        slow = [replace(each, ttft_p95_s=4 * (each.ttft_p95_s or 0.0)) for each in steady[100:]]
+        foresight = Foresight(engine, STEP_S)
+        foresight.notice(POOL, 1, steady[99], steady[:99])
+        for window in slow:
+            foresight.notice(POOL, 1, window, [])
+            with session_scope(engine) as session:
+                foresight.keep(session, POOL, None, window.window_end)
+        with session_scope(engine, read_only=True) as session:
+            (event,) = session.scalars(select(Event).where(Event.kind == EventKind.FORECAST_ANOMALY))
+            assert event.pool_id == POOL
+            assert (event.data["metric"], event.data["direction"]) == ("ttft_p95_s", "up")
+            assert event.at <= slow[15].window_end
+
+
 class TestPoisonedInput:
     def test_a_missing_window_says_nothing(self, engine: Engine) -> None:
         seen = windows(120, T0)
