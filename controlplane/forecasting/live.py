@@ -109,8 +109,10 @@ class LiveForecasts:
         """Fifteen minutes ahead, once a minute."""
         if minutes is None or len(minutes.values) < _MIN_MINUTES:
             return
-        minute = int(minutes.end.timestamp() // 60)
-        if self._minute.get(pool_id) == minute:
+        # Each pool has a second of its own at which its minute ends, so that not all of them look far in the same tick.
+        minute = int((minutes.end.timestamp() + crc32(pool_id.encode()) % 60) // 60)
+        # Of a pool just taken over it waits for the next one: the first tick has enough to fit.
+        if self._minute.setdefault(pool_id, minute) == minute:
             return
         self._minute[pool_id] = minute
         metric = _LOAD + LONG
