@@ -31,6 +31,9 @@ def replay(
     ] = None,
     faults: Annotated[bool, typer.Option(help="With nodes that fail and telemetry that goes missing.")] = True,
     seed: int = 0,
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write plots, as HTML.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Replay request traces through simulated nodes and compare policies by the share of requests within their objectives.
@@ -38,6 +41,7 @@ def replay(
     Nothing is asserted. Nodes step as the measured table says, never as the controller's own model does.
     """
     # The reading commands need none of this.
+    from controlplane.bench.replay import page as plots  # noqa: PLC0415
     from controlplane.bench.replay import run  # noqa: PLC0415
     from controlplane.bench.replay.arrivals import read_folder  # noqa: PLC0415
     from controlplane.bench.replay.case import Options, prepare_all  # noqa: PLC0415
@@ -64,6 +68,8 @@ def replay(
     except ControlPlaneError as error:
         raise UsageError(error.detail) from None
     document = run.document(results, notes, options)
+    if page is not None:
+        page.write_text(plots.page(results, document), encoding="utf-8")
     if as_json:
         print_json(document)
         return

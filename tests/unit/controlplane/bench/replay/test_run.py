@@ -1,12 +1,14 @@
 """Policies are compared on equal terms: same requests, same faults, same objectives."""
 
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 
 from controlplane.bench.replay import run
 from controlplane.bench.replay.arrivals import Arrivals
 from controlplane.bench.replay.case import Case, Options, prepare, prepare_all, telling_windows
+from controlplane.bench.replay.page import page
 from tests.support.replay_tables import levels, two_levels
 
 OPTIONS = Options(nodes=2, utilisation=0.6, seed=1)
@@ -72,3 +74,14 @@ def test_long_traces_are_cut_into_the_windows_that_tell_most() -> None:
     cases = prepare_all(arrivals, levels(), Options(nodes=2, window_s=200.0))
     assert [case.arrivals.name for case in cases] == ["long, busiest", "long, rising", "long, median"]
     assert len({case.policy.slo for case in cases}) == 1
+
+
+def test_the_page_shows_every_policy_of_every_case_and_stands_alone() -> None:
+    results = run.replay(_case(), levels(), OPTIONS, ("static-default", "trimtab"), lambda _: None)
+    text = page(results, run.document(results, ["a <note>"], OPTIONS))
+    root = ElementTree.fromstring(text.replace("<!doctype html>", "").replace('<meta charset="utf-8">', ""))
+    assert [name.text for name in root.iter("h2")] == ["made", "Load and objectives"]
+    for result in results:
+        assert f"{100 * result.attainment:.2f} %" in text
+    assert "a &lt;note&gt;" in text
+    assert "http" not in text
