@@ -6,6 +6,7 @@ room for beside them.
 
 import argparse
 import json
+import math
 import statistics
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def sample(bench: Bench, store: GpuStore, precision: Precision, rows: int, token
     """One cell: the captured step replayed, each time by itself."""
     runs = bench.runs(rows, _CONTEXT - 1) if rows else []
     if tokens:
-        blocks = list(range(_BLOCKS))[-(-(-tokens // _BLOCK)) :]
+        blocks = list(range(_BLOCKS))[-math.ceil(tokens / _BLOCK) :]
         bench.runner.pool.tables.write(rows, blocks)
         runs = [*runs, Run([7] * tokens, 0, rows, samples=True)]
     graph = bench.graph(store, runs)
