@@ -7,7 +7,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from inference_node.model import device
 from inference_node.model.device import GpuUnavailable, find_gpu
 
 
@@ -62,6 +61,6 @@ def test_no_driver_at_all_is_told(card: SimpleNamespace, monkeypatch: pytest.Mon
 
 
 def test_kernels_need_triton(card: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(GpuUnavailable, match=r"trimtab\[gpu\]"):
         find_gpu()
