@@ -37,6 +37,7 @@ Reason = Literal[
     "slo_broken",
     "alarm",
     "recovery",
+    "quality_budget",
     "within_slo",
     "no_data",
     "stale_data",
@@ -557,6 +558,9 @@ class Guardrails(TypedDict):
     max_changes_per_h: NotRequired[int]
     hysteresis: NotRequired[float]
     rolled_back_hold_s: NotRequired[float]
+    flap_reversals: NotRequired[int]
+    flap_window_s: NotRequired[float]
+    flap_hold_s: NotRequired[float]
     min_ready_ratio: NotRequired[float]
 
 
@@ -1010,6 +1014,7 @@ class QualityInput(TypedDict):
     """What answers may lose."""
 
     max_loss_ratio: NotRequired[float]
+    average_loss_ratio: NotRequired[float | None]
     certified: NotRequired[list[CertifiedVariant]]
 
 
@@ -1598,4 +1603,5 @@ class DecisionsPolicyQuality(TypedDict):
     """What answers may lose."""
 
     max_loss_ratio: NotRequired[float]
+    average_loss_ratio: NotRequired[float | None]
     certified: NotRequired[list[CertifiedVariant]]

@@ -3062,6 +3062,24 @@ export interface components {
              */
             rolled_back_hold_s: number;
             /**
+             * Flap Reversals
+             * @description so many turns between protecting and relaxing stop relaxing for a while
+             * @default 3
+             */
+            flap_reversals: number;
+            /**
+             * Flap Window S
+             * @description if they lie within so long
+             * @default 1800
+             */
+            flap_window_s: number;
+            /**
+             * Flap Hold S
+             * @description for how long, from the last of them
+             * @default 3600
+             */
+            flap_hold_s: number;
+            /**
              * Min Ready Ratio
              * @description share of the pool's nodes that must be ready for a change
              * @default 0.5
@@ -4589,9 +4607,15 @@ export interface components {
         "Quality-Input": {
             /**
              * Max Loss Ratio
+             * @description of any settings that are proposed, while they are in force
              * @default 0.01
              */
             max_loss_ratio: number;
+            /**
+             * Average Loss Ratio
+             * @description and on average over a day: exact answers come back once it is spent; null: no such budget
+             */
+            average_loss_ratio?: number | null;
             /**
              * Certified
              * @description besides what the nodes have good records of
@@ -4697,7 +4721,7 @@ export interface components {
          * @description Why the outcome is what it is.
          * @enum {string}
          */
-        Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "recently_rolled_back";
+        Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "quality_budget" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "recently_rolled_back";
         /** Recovered */
         Recovered: {
             /** Resent */
@@ -6421,9 +6445,15 @@ export interface components {
         controlplane__decisions__policy__Quality: {
             /**
              * Max Loss Ratio
+             * @description of any settings that are proposed, while they are in force
              * @default 0.01
              */
             max_loss_ratio: number;
+            /**
+             * Average Loss Ratio
+             * @description and on average over a day: exact answers come back once it is spent; null: no such budget
+             */
+            average_loss_ratio?: number | null;
             /**
              * Certified
              * @description besides what the nodes have good records of
