@@ -20,6 +20,7 @@ from inference_node.contract.settings import KNOBS, EngineSettings
 
 _RECORDED = 8  # candidates kept in the record, beside the settings in force
 _MOST = 0.75
+_FULL = 0.9
 # An alarm says that our own figures miss something; they are then taken for so much too low. Chosen, not measured: enough to
 # move a knob, and not so much that one alarm turns all of them.
 ALARM_HEADROOM = 0.5
@@ -220,6 +221,8 @@ def _choose(weighed: list[_Weighed], now: _Weighed, inputs: DecisionInputs) -> _
     """
     feasible = [w for w in weighed if w.candidate.feasible]
     if feasible and inputs.rules >= 2:
+        # Beyond nine tenths of what the model says, its own error decides whether a queue grows.
+        feasible = [w for w in feasible if w.candidate.predicted.utilisation <= _FULL] or feasible
         return _roomiest(feasible, inputs.policy.objective.min_gain)
     if not feasible:
         fit = [w for w in weighed if w.likely_violation == 0] or weighed
