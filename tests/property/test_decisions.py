@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from controlplane.decisions.decide import decide
-from controlplane.decisions.decision import Decision, DecisionInputs, NodeFacts, PastChange, StepTime, Workload
+from controlplane.decisions.decision import RULES, Decision, DecisionInputs, NodeFacts, PastChange, StepTime, Workload
 from controlplane.decisions.policy import Autonomy, Guardrails, Objective, Policy, Slo
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.forecasting.forecaster import Forecast, ForecastPoint
@@ -86,6 +86,7 @@ def inputs(draw: st.DrawFn, qualities: st.SearchStrategy[Quality] = ANY_QUALITY)
     )
     batch = st.integers(1, 32)
     return DecisionInputs(
+        rules=draw(st.sampled_from((1, RULES))),
         now=NOW,
         pool="p",
         policy=draw(policies()),
