@@ -112,6 +112,9 @@ def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None 
     now = weighed[0]
     barred = barred_settings(inputs)
     better = [w for w in weighed[1:] if _improves(w, now, inputs)]
+    if not better and inputs.rules >= 2 and situation.slo_broken is not None and situation.is_queueing:
+        # The model holds the settings in force for enough, and a queue says that they are not: what carries more is better.
+        better = [w for w in weighed[1:] if _carries_more(w, now, inputs)]
     open_ = [w for w in better if w.candidate.settings.content_hash() not in barred]
     shown = _record(inputs, situation, weighed, barred)
     if not open_:
@@ -212,6 +215,13 @@ def _improves(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> boo
     if candidate.likely_violation > now.likely_violation:
         return False  # what may come is not answered by breaking what is
     return candidate.candidate.violation < now.candidate.violation * (1 - least)
+
+
+def _carries_more(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> bool:
+    if candidate.autonomy is Autonomy.OFF or candidate.candidate.violation > now.candidate.violation:
+        return False
+    gain = 1 + inputs.policy.objective.min_gain
+    return candidate.candidate.predicted.capacity_rps > gain * now.candidate.predicted.capacity_rps
 
 
 def _choose(weighed: list[_Weighed], now: _Weighed, inputs: DecisionInputs) -> _Weighed:
