@@ -20,6 +20,8 @@ from inference_node.contract.settings import KNOBS, EngineSettings
 
 _RECORDED = 8  # candidates kept in the record, beside the settings in force
 _MOST = 0.75
+# Load over capacity from which settings count as full: queues grow steeply there, and models err by some percent.
+# Chosen, not measured.
 _FULL = 0.9
 # An alarm says that our own figures miss something; they are then taken for so much too low. Chosen, not measured: enough to
 # move a knob, and not so much that one alarm turns all of them.
