@@ -1,19 +1,20 @@
 """The pure whole: inputs in, decision out. No clock, no session, no chance: equal inputs give the equal decision.
 
-Protective moves need any signal (a projected or a present breach), relaxing moves need all of them. Among candidates that meet
-the objectives the order is: least quality loss, then the smallest change; when none meets them, the least violation.
+Protective moves need any signal (a projected or a present breach, an alarm), relaxing moves need all of them. Among candidates
+that meet the objectives the order is: least quality loss, then what carries most (small gains apart), then the smallest change;
+when none meets them, the least violation. `DecisionInputs.rules` keeps what was decided under older rules replayable.
 """
 
 from dataclasses import dataclass, replace
 
 from controlplane.decisions import explain
-from controlplane.decisions.certified import loss_of
 from controlplane.decisions.decision import Candidate, Constraint, Decision, DecisionInputs, Predicted
 from controlplane.decisions.guardrails import Block, barred_settings, change_blocks, relaxing_blocks, world_blocks
 from controlplane.decisions.objective import distance, predict, projection_of, violation
 from controlplane.decisions.optimizer import Proposal, autonomy_of, propose
 from controlplane.decisions.performance import PoolModel
 from controlplane.decisions.policy import Autonomy
+from controlplane.decisions.quality_budget import is_overspent, may_spend
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.decisions.situation import Situation, assess
 from inference_node.contract.settings import KNOBS, EngineSettings
@@ -26,8 +27,6 @@ _FULL = 0.9
 # An alarm says that our own figures miss something; they are then taken for so much too low. Chosen, not measured: enough to
 # move a knob, and not so much that one alarm turns all of them.
 ALARM_HEADROOM = 0.5
-# A surge that begins with less of the quality budget left than this would soon have to go back.
-_SPEND_TO = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ def decide(inputs: DecisionInputs) -> Decision:
     if block is not None:
         text = explain.blocked(block.constraint.detail, situation)
         return _hold(inputs, situation, block.reason, text, constraints=(block.constraint,))
-    if _is_overspent(inputs):
+    if is_overspent(inputs):
         return _restore(inputs, situation)
     threatened = situation.projection.breach_probability >= inputs.policy.objective.breach_probability
     if (threatened or situation.slo_broken is not None) and _is_learning(inputs, situation):
@@ -70,14 +69,6 @@ def _is_learning(inputs: DecisionInputs, situation: Situation) -> bool:
     """Whether too little is known to act on figures alone: the first windows after a start hold a handful of requests, and
     nodes that still warm up. A queue is no matter of few samples and counts at once."""
     return situation.known_windows < inputs.policy.forecast.min_windows and not situation.is_queueing
-
-
-def _is_overspent(inputs: DecisionInputs) -> bool:
-    """Whether faster, worse answers are in force that the average over the day no longer allows."""
-    most, spent = inputs.policy.quality.average_loss_ratio, inputs.quality_spent_ratio
-    if most is None or spent is None or spent < most:
-        return False
-    return loss_of(inputs.settings, inputs.policy, inputs.nodes) > most
 
 
 def _restore(inputs: DecisionInputs, situation: Situation) -> Decision:
@@ -98,14 +89,6 @@ def _restore(inputs: DecisionInputs, situation: Situation) -> Decision:
     notes = () if chosen.likely_violation == 0 else _shortage(situation, chosen)
     reason, trigger = Reason.QUALITY_BUDGET, Trigger.PROTECTIVE
     return _propose(inputs, situation, chosen, shown, trigger, reason, text, notes)
-
-
-def _may_spend(inputs: DecisionInputs, loss: float) -> bool:
-    """Whether the average allows answers that lose so much: below the budget always, above it while some of it is left."""
-    most, spent = inputs.policy.quality.average_loss_ratio, inputs.quality_spent_ratio
-    if most is None or loss <= most:
-        return True
-    return spent is not None and spent < _SPEND_TO * most
 
 
 def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None = None) -> Decision:
@@ -187,7 +170,7 @@ def _weigh(inputs: DecisionInputs, situation: Situation, rate: float) -> list[_W
     """Each proposal under `rate`, the settings in force first."""
     found = []
     for proposal in propose(inputs.settings, inputs.policy, inputs.nodes):
-        if proposal.settings != inputs.settings and not _may_spend(inputs, proposal.quality_loss_ratio):
+        if proposal.settings != inputs.settings and not may_spend(inputs, proposal.quality_loss_ratio):
             continue
         model = situation.model_for(proposal.settings, proposal.step_time_ratio)
         if model is not None:
