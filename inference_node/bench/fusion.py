@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -98,18 +99,21 @@ class TransformersWay:
         self._module: Any = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype, attn_implementation="eager", local_files_only=True, trust_remote_code=False
         ).eval()
+        # transformers 5.24 renamed it.
+        self._cache = "cache" if "cache" in signature(self._module.forward).parameters else "past_key_values"
 
     def prepare(self, case: Case) -> Step:
         kept, cache = len(case.before[0]), DynamicCache()
         tokens = torch.tensor(case.tokens)
         with torch.inference_mode():
             if kept:
-                self._module(torch.tensor(case.before), past_key_values=cache, use_cache=True, logits_to_keep=1)
+                self._module(torch.tensor(case.before), **{self._cache: cache}, use_cache=True, logits_to_keep=1)
 
         @torch.inference_mode()
         def step() -> Tensor:
             held = cache if kept else DynamicCache()
-            logits: Tensor = self._module(tokens, past_key_values=held, use_cache=True, logits_to_keep=1).logits[:, -1]
+            answer = self._module(tokens, **{self._cache: held}, use_cache=True, logits_to_keep=1)
+            logits: Tensor = answer.logits[:, -1]
             return logits
 
         return Step(step, (lambda: cache.crop(-1)) if kept else lambda: None)

@@ -1,4 +1,7 @@
-"""One installation for all tests that look at the whole app: it is started once."""
+"""One installation for the tests of a file that look at the whole app.
+
+Not for a whole session: an open browser of Playwright keeps an event loop running, in which no asynchronous test of another file can run.
+"""
 
 from collections.abc import Iterator
 
@@ -7,7 +10,7 @@ import pytest
 from tests.support.whole_site import WholeSite, whole_site
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WholeSite]:
     with whole_site(tmp_path_factory.mktemp("whole")) as site:
         yield site

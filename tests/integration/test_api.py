@@ -108,7 +108,9 @@ class TestNodesLife:
         )
         url = f"/api/v1/agents/{me.node_id}/heartbeat"
         reply = api.anonymous.post(url, json=beat.model_dump(mode="json"), headers=own)
-        assert reply.json() == {"desired_generation": generation, "desired_hash": LARGE.content_hash()}
+        assert reply.json() == {
+            "desired_generation": generation, "desired_hash": LARGE.content_hash(), "watch": None,
+        }  # fmt: skip
 
         node = api.client.get(f"/api/v1/nodes/{me.node_id}").json()
         assert (node["health"], node["in_sync"], node["running"]) == ("ready", True, 3)

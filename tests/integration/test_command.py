@@ -167,6 +167,7 @@ WITHOUT_JSON = {
     "bench peers",
     "bench report",
     "bench canary record",
+    "audit export",
 }
 
 
