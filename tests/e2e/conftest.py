@@ -1,6 +1,7 @@
 """One installation for the tests of a file that look at the whole app.
 
-Not for a whole session: an open browser of Playwright keeps an event loop running, in which no asynchronous test of another file can run.
+Not for a whole session: an open browser of Playwright keeps an event loop running, in which no asynchronous test of another
+file can run.
 """
 
 from collections.abc import Iterator
