@@ -128,6 +128,7 @@ def change_is_approved(site: WholeSite, hands: Hands) -> None:
     hands.press(button(page, "Approve"))
     hands.write(page.get_by_label("Comment"), "calm hour")
     hands.press(button(page.get_by_role("dialog"), "Approve"))
+    expect(page.get_by_role("dialog")).to_have_count(0)  # what is being written shows as text, too
     expect(page.get_by_text("calm hour", exact=True)).to_be_visible()
     assert _rollout(site, rollout)["approvals"][0]["agrees"] is True
 

@@ -14,7 +14,7 @@ SERIOUS = {"serious", "critical"}
 TIMEOUT_MS = 20_000
 # The browser's own word on an answer that the app then shows at a field: no script can keep it from being said.
 _SAID_OF_ANSWERS = "Failed to load resource: the server responded with a status of 4"
-_MOST_STOPS = 80
+_MOST_STOPS = 160
 _WATCH_POLICY = """document.addEventListener("securitypolicyviolation", (e) => console.error(
   `policy: ${e.effectiveDirective} blocked ${e.blockedURI} at ${e.sourceFile}:${e.lineNumber} ${e.sample}`))"""
 

@@ -1,5 +1,6 @@
 import { Button, NativeSelect } from "@mantine/core";
 import { useDebouncedValue } from "@mantine/hooks";
+import { useEffect, useRef, useState } from "react";
 import { Link, useSearchParams } from "react-router";
 import { Problem } from "../../api/problem";
 import { useKnobs, usePools } from "../../api/queries";
@@ -40,26 +41,29 @@ export function WhatIfPage() {
   return <Simulator key={pool.id} pool={pool} pools={items} choose={choose} />;
 }
 
+/** What is asked, kept in the address as well. It stands here at once: the router takes an address over when it has time, and
+ * what is typed until then would be put back. */
 function useDraft(): [Draft, (name: string, text: string | null) => void, () => void] {
   const [search, setSearch] = useSearchParams();
-  const change = (name: string, text: string | null) =>
-    setSearch(
-      (before) => {
-        if (text === null) before.delete(name);
-        else before.set(name, text);
-        return before;
-      },
-      { replace: true },
-    );
-  const clear = () =>
-    setSearch(
-      (before) => {
-        const pool = before.get("pool");
-        return pool ? { pool } : {};
-      },
-      { replace: true },
-    );
-  return [draftOf(search), change, clear];
+  const [draft, setDraft] = useState(() => draftOf(search));
+  const written = useRef<string[]>([]); // addresses of our own that the router has not taken over yet
+  useEffect(() => {
+    const place = written.current.indexOf(search.toString());
+    if (place >= 0) written.current.splice(0, place + 1);
+    else setDraft(draftOf(search)); // a link was followed
+  }, [search]);
+  const write = (next: Draft) => {
+    const pool = search.get("pool");
+    const address = new URLSearchParams({ ...(pool ? { pool } : {}), ...next });
+    written.current.push(address.toString());
+    setDraft(next);
+    setSearch(address, { replace: true });
+  };
+  const change = (name: string, text: string | null) => {
+    const { [name]: _, ...others } = draft;
+    write(text === null ? others : { ...others, [name]: text });
+  };
+  return [draft, change, () => write({})];
 }
 
 function Simulator({ pool, pools, choose }: { pool: Pool; pools: Pool[]; choose: (id: string) => void }) {
