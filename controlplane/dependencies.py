@@ -1,5 +1,7 @@
 """What endpoints are handed: a session that is one transaction, the time, the process's settings.
 
+What waits for nothing is `async`: each of the others is taken through a thread of FastAPI's pool and back.
+
 A transaction ends when the endpoint's function returns and before its answer is sent, so that who reads the answer finds
 what it tells of, and a commit that fails is an error answer.
 """
@@ -18,15 +20,15 @@ from controlplane.db import session_scope
 from controlplane.settings import ControlPlaneSettings
 
 
-def _engine(connection: HTTPConnection) -> Engine:
+async def _engine(connection: HTTPConnection) -> Engine:
     return cast(Engine, connection.app.state.engine)
 
 
-def _settings(connection: HTTPConnection) -> ControlPlaneSettings:
+async def _settings(connection: HTTPConnection) -> ControlPlaneSettings:
     return cast(ControlPlaneSettings, connection.app.state.settings)
 
 
-def _now(connection: HTTPConnection) -> datetime:
+async def _now(connection: HTTPConnection) -> datetime:
     return cast(Clock, connection.app.state.clock).now()
 
 

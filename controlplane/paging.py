@@ -28,4 +28,8 @@ class Paging:
         return Page(items=list(items), next_cursor=next_cursor)
 
 
-Paged = Annotated[Paging, Depends()]
+async def _paging(request: Request, response: Response) -> Paging:
+    return Paging(request, response)
+
+
+Paged = Annotated[Paging, Depends(_paging)]

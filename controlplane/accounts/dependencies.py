@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from sqlalchemy import Engine
@@ -41,7 +42,7 @@ def cookie_name(settings: ControlPlaneSettings) -> str:
     return f"__Host-{COOKIE}" if settings.base_url.startswith("https://") else COOKIE
 
 
-def session_secret(
+async def session_secret(
     request: Request, settings: ProcessSettings, _: Annotated[str | None, Depends(cookie_scheme)]
 ) -> str | None:
     """What the browser's cookie holds."""
@@ -98,7 +99,7 @@ def of_session(engine: Engine, secret: str, now: datetime) -> Identity | None:
     return sessions.identity_of(row)
 
 
-def still_in(request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine) -> StillIn:
+async def still_in(request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine) -> StillIn:
     """For answers that outlast the question of who asked: whether the same credential would let them in now."""
 
     def ask() -> bool:
@@ -110,6 +111,13 @@ def still_in(request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseE
     return ask
 
 
+def _named_pool(request: Request, engine: Engine) -> str | None:
+    """The pool that the path names, or is about."""
+    pool_of = cast(PoolOf, request.app.state.pool_of)
+    with session_scope(engine, read_only=True) as session:
+        return pool_of(session, request.path_params)
+
+
 class RoleGate:
     """A dependency that lets pass whose role includes `role`, everywhere or in the pool that the path names.
 
@@ -119,19 +127,14 @@ class RoleGate:
     def __init__(self, role: Role, *, in_some_pool: bool = False) -> None:
         self.role, self.in_some_pool = role, in_some_pool
 
-    def __call__(
+    async def __call__(
         self, request: Request, who: Annotated[Identity, Depends(identify)], engine: DatabaseEngine
     ) -> Identity:
         if who.role.includes(self.role):
             return who
         if self.in_some_pool and any(role.includes(self.role) for role in who.in_pools.values()):
             return who
-        pool_id = None
-        if who.in_pools:
-            pool_of = cast(PoolOf, request.app.state.pool_of)
-            with session_scope(engine, read_only=True) as session:
-                pool_id = pool_of(session, request.path_params)
-        permit(who, self.role, pool_id)
+        permit(who, self.role, await run_in_threadpool(_named_pool, request, engine) if who.in_pools else None)
         return who
 
 
