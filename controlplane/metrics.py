@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from controlplane.clock import Clock
 from controlplane.db import session_scope
 from controlplane.decisions.models import DecisionRecord
+from controlplane.events.kinds import EventKind
 from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
 from controlplane.forecast_metrics import forecast_metrics
@@ -76,7 +77,11 @@ class SqlCollector(Collector):
         yield rollouts
         # `events` only grows but for pruning of what is old: a drop is a reset to Prometheus, as after a restart.
         events = CounterMetricFamily("controlplane_events", "Events recorded, by kind.", labels=("kind",))
+        # Each kind stands at 0 before its first event: to Prometheus a series that begins at 1 has not grown.
+        counts = dict.fromkeys((kind.value for kind in EventKind), 0)
         for kind, count in session.execute(select(Event.kind, func.count()).group_by(Event.kind)):
+            counts[kind] = count
+        for kind, count in counts.items():
             events.add_metric((kind,), count)
         yield events
 

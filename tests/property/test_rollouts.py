@@ -101,6 +101,7 @@ def test_every_story_ends_or_waits_for_a_named_thing(
     world.settle(answer=answers[0])
     if world.phase is P.SCHEDULED:
         assert world.snapshot.frozen_reason is not None  # frozen before it began: it waits for the end of that
+        assert not world.snapshot.touched
         return
     ended = world.phase.is_terminal
     assert ended or world.phase is P.PAUSED
