@@ -19,20 +19,25 @@ from torch import Tensor
 
 from inference_node.bench.gpu.limits import read_bytes_per_s, time_s
 from inference_node.kernels.gpu import attention
+from inference_node.kernels.gpu.dense import dense
 from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
 from inference_node.kernels.gpu.in_bytes import as_bytes
+from inference_node.kernels.gpu.listed import Lists, listed
 from inference_node.kernels.gpu.planes import Planes
 from inference_node.kernels.gpu.planes_pack import pack_on_device
 from inference_node.kernels.gpu.planes_row import planes_row
-from inference_node.kernels.gpu.tuned import AttentionTuning, ListTuning, RowTuning, multiprocessors
+from inference_node.kernels.gpu.tuned import AttentionTuning, DenseTuning, ListTuning, RowTuning, multiprocessors
 
 SHAPES = {"qkv": (4096, 6144), "output": (4096, 4096), "gate_up": (4096, 28_672), "down": (14_336, 4096)}
 # Of each table's entry, the matrices that are cut up by it.
 _ENTRIES = {
     **dict.fromkeys(("fp8", "int8", "int4"), ("qkv", "output", "gate_up")),
     **{f"{kind}, wide": ("down",) for kind in ("fp8", "int8", "int4")},
-    "bf16, small": ("qkv", "output"),
     "bf16": ("gate_up", "down"),
+    "dense, small": ("qkv", "output"),
+    "dense, many inputs": ("down",),
+    "dense, many outputs": ("gate_up",),
+    "dense, listed": ("qkv", "output"),
 }
 # More than the L2 cache holds, so that each product reads from memory.
 _COPIES_BYTES = 300 << 20
@@ -40,10 +45,16 @@ _CONTEXT, _HEADS, _KEY_HEADS, _DIM, _BLOCK = 1024, 32, 8, 128, 32
 # Of the inputs of a pruned row, those that count.
 _KEPT = 0.6
 
-Cut = RowTuning | ListTuning
+Cut = RowTuning | ListTuning | DenseTuning
 
 
 def candidates(entry: str) -> list[Cut]:
+    if entry.startswith("dense"):
+        # Parts are added up by one program: more than these cost it more than they bring.
+        parts = {"dense, many outputs": (1, 2), "dense, listed": (4, 8)}.get(entry, (4, 8))
+        sizes_of = itertools.product(((64, 64), (128, 32), (128, 64), (256, 64)), (3, 4, 5), (4, 8), parts)
+        ahead = 0 if entry == "dense, listed" else 64
+        return [DenseTuning(*wide, stages, warps, each, ahead) for wide, stages, warps, each in sizes_of]
     if entry.startswith("bf16"):
         cuts = itertools.product(((128, 16), (256, 8), (256, 16), (512, 8)), (3, 5), (4,), (4, 6))
         return [ListTuning(*wide, *others) for wide, *others in cuts]
@@ -72,7 +83,7 @@ def kernels(entry: str) -> list[Cut]:
     """One of those that differ in how many programs run alone, which is no matter of compiling."""
     cuts = candidates(entry)
     return list(
-        {str(cut) if isinstance(cut, ListTuning) else str(replace(cut, programs=0)): cut for cut in cuts}.values()
+        {str(cut) if not isinstance(cut, RowTuning) else str(replace(cut, programs=0)): cut for cut in cuts}.values()
     )
 
 
@@ -83,7 +94,7 @@ def weights_for(entry: str, name: str, copies: int) -> list[Any]:
         if entry.startswith("fp8"):
             weight = torch.randn(outputs, inputs, device="cuda").to(torch.float8_e4m3fn)
             made.append((weight, torch.ones(outputs, device="cuda")))
-        elif entry.startswith("bf16"):
+        elif entry.startswith(("bf16", "dense")):
             made.append(torch.randn(inputs, outputs, device="cuda", dtype=torch.bfloat16))
         else:
             made.append(pack_on_device(torch.randn(outputs, inputs, device="cuda", dtype=torch.bfloat16)))
@@ -99,6 +110,10 @@ def bytes_of(entry: str, weight: Any) -> int:
 def call(entry: str, x: Tensor, weight: Any, scratch: GemvScratch, cut: Cut) -> Tensor:
     if isinstance(cut, ListTuning):
         return gemv(x, weight, scratch, tuning=cut)
+    if isinstance(cut, DenseTuning):
+        return (
+            dense(x, weight, tuning=cut) if entry != "dense, listed" else listed(x, weight, Lists(x.device), tuning=cut)
+        )
     if entry.startswith("fp8"):
         return gemv_narrow(x, *weight, tuning=cut)
     return planes_row(as_bytes(x), weight, bits=int(entry[3]), tuning=cut)
@@ -130,7 +145,7 @@ def best_of(entry: str, read: float, tell: Callable[[dict[str, Any]], None]) -> 
         weights = [one, *weights_for(entry, name, max(1, -(-_COPIES_BYTES // nbytes)))]
         bound += nbytes / read * 1e6
         x = torch.randn(1, inputs, device="cuda", dtype=torch.bfloat16)
-        if entry.startswith("bf16"):
+        if entry in ("bf16", "dense, listed"):
             x = torch.where(torch.rand(x.shape, device="cuda") < _KEPT, x, torch.zeros_like(x))
         scratch = GemvScratch(x.device, outputs, multiprocessors())
         given = as_bytes(x) if entry.startswith("int") else x
@@ -150,10 +165,17 @@ def best_of(entry: str, read: float, tell: Callable[[dict[str, Any]], None]) -> 
 def _of_one(
     entry: str, x: Any, weights: Sequence[Any], scratch: GemvScratch, cut: Cut, found: dict[Cut, float]
 ) -> float:
+    lists = Lists(torch.device("cuda"))
+
     def launch() -> None:
         for weight in weights:
             if isinstance(cut, ListTuning):
                 gemv(x, weight, scratch, tuning=cut)
+            elif isinstance(cut, DenseTuning):
+                if entry == "dense, listed":
+                    listed(x, weight, lists, tuning=cut)
+                else:
+                    dense(x, weight, tuning=cut)
             elif entry.startswith("fp8"):
                 gemv_narrow(x, *weight, tuning=cut)
             else:
@@ -223,8 +245,9 @@ def main() -> None:
         "card": found.name,
         "capability": [found.major, found.minor],
         "multiprocessors": found.multi_processor_count,
-        "rows": {entry: cut for entry, cut in cuts.items() if not entry.startswith("bf16")},
-        "lists": {entry: cut for entry, cut in cuts.items() if entry.startswith("bf16")},
+        "rows": {entry: cut for entry, cut in cuts.items() if not entry.startswith(("bf16", "dense"))},
+        "lists": {"bf16": cuts["bf16"]},
+        "dense": {entry.removeprefix("dense, "): cut for entry, cut in cuts.items() if entry.startswith("dense")},
         "attention": tiles,
     }
     options.out.write_text(json.dumps(table, indent=1) + "\n")

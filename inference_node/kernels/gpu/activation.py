@@ -14,8 +14,8 @@ _CHUNK = 1024
 
 @triton.jit
 def _gated(
-    gate_up, row_scale, column_scale, bias, out, out_scale, tau, kept, real, width,
-    SCALED: tl.constexpr, BIASED: tl.constexpr, GELU: tl.constexpr, FP8: tl.constexpr, BYTES: tl.constexpr,
+    gate_up, row_scale, column_scale, bias, out, out_scale, tau, kept, real, width, part_stride,
+    PARTS: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, GELU: tl.constexpr, FP8: tl.constexpr, BYTES: tl.constexpr,
     BLOCK: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     let_next_begin(EARLY)
@@ -28,6 +28,12 @@ def _gated(
     start = row.to(tl.int64) * 2 * width
     gate = tl.load(gate_up + start + at, mask=inside, other=0.0).to(tl.float32)
     up = tl.load(gate_up + start + width + at, mask=inside, other=0.0).to(tl.float32)
+    for part in tl.static_range(1, PARTS):
+        gate += tl.load(gate_up + part * part_stride + start + at, mask=inside, other=0.0)
+        up += tl.load(gate_up + part * part_stride + start + width + at, mask=inside, other=0.0)
+    if PARTS > 0:
+        # A product of one part rounds its result, too.
+        gate, up = gate.to(tl.bfloat16).to(tl.float32), up.to(tl.bfloat16).to(tl.float32)
     if SCALED:
         size = tl.load(row_scale + row)
         gate *= size * tl.load(column_scale + at, mask=inside, other=0.0)
@@ -70,11 +76,13 @@ def gated(
     in_bytes: bool = False,
     least_rows: int = 1,
 ) -> tuple[Tensor | InBytes, Tensor | None]:
-    """gate_up: [M, 2 I] bf16, gates and then what they open. Returns act(gate) * up, [M, I]; the rest as in `norm.add_norm`.
+    """gate_up: [M, 2 I] bf16 or [parts, M, 2 I] fp32, gates and then what they open. Returns act(gate) * up, [M, I].
+
+    The rest is as in `norm.add_norm`.
 
     scales: ([M], [2 I]) fp32 that gate_up still lacks; bias: [2 I] fp32.
     """
-    rows, width = gate_up.shape[0], gate_up.shape[1] // 2
+    rows, width = gate_up.shape[-2], gate_up.shape[-1] // 2
     made = InBytes.empty(rows, width, gate_up.device) if in_bytes else None
     scale: Tensor | None
     if made is not None:
@@ -89,8 +97,9 @@ def gated(
     block = block if fp8 else min(_CHUNK, block)
     _gated[(rows, triton.cdiv(width, block))](
         gate_up, row_scale, column_scale, tau if bias is None else bias, out, tau if scale is None else scale,
-        tau, kept, real, width,
+        tau, kept, real, width, 2 * rows * width,
+        PARTS=gate_up.shape[0] if gate_up.ndim == 3 else 0,
         SCALED=scales is not None, BIASED=bias is not None, GELU=gelu, FP8=fp8, BYTES=in_bytes, BLOCK=block,
-        num_warps=max(1, min(16, block // 256)), **overlap.options(gate_up),
+        num_warps=max(1, min(16, block // 256)), **overlap.options(gate_up, rows),
     )  # fmt: skip
     return (out, scale) if made is None else (made, None)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inference_node.kernels.gpu import overlap, tuned
 from inference_node.kernels.gpu.in_bytes import InBytes, write_bytes
+from inference_node.kernels.gpu.norm import parts_of
 from inference_node.kernels.gpu.overlap import LINE_BYTES, ask_for, let_next_begin, wait_for_last
 from inference_node.kernels.gpu.planes import PAIR
 from inference_node.kernels.gpu.rope import Turning, turned
@@ -56,11 +57,11 @@ def _written(
 
 @triton.jit
 def _decode(
-    q, row_scale, column_scale, bias, q_gain, k_gain, turns, pages, page_scales, positions, runs, tables, out, out_scale,
-    partial, partial_max, partial_sum, arrived, tau, kept, real, heads, key_heads, table_width, window, eps, scale,
-    TURN: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, BLOCK: tl.constexpr,
-    NARROW: tl.constexpr, FOLD: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr, D: tl.constexpr,
-    BLOCK_D: tl.constexpr, ENTRY_LINES: tl.constexpr, BYTES: tl.constexpr, EARLY: tl.constexpr,
+    q, part_stride, row_scale, column_scale, bias, q_gain, k_gain, turns, pages, page_scales, positions, runs, tables, out,
+    out_scale, partial, partial_max, partial_sum, arrived, tau, kept, real, heads, key_heads, table_width, window, eps, scale,
+    TURN: tl.constexpr, PARTS: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr,
+    BLOCK: tl.constexpr, NARROW: tl.constexpr, FOLD: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr,
+    D: tl.constexpr, BLOCK_D: tl.constexpr, ENTRY_LINES: tl.constexpr, BYTES: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     let_next_begin(EARLY)
     row, head, split = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
@@ -97,9 +98,9 @@ def _decode(
     wait_for_last(EARLY)
     if TURN:
         even, odd = turned(
-            q, row_scale, column_scale, bias, q_gain, cos[None, :], sin[None, :], base, row,
+            q, part_stride, row_scale, column_scale, bias, q_gain, cos[None, :], sin[None, :], base, row,
             (head * FOLD + member)[:, None] * D + 2 * pair[None, :], (member < FOLD)[:, None] & paired[None, :], eps,
-            SCALED, BIASED, NORMED, True, D,
+            PARTS, SCALED, BIASED, NORMED, True, D,
         )  # fmt: skip
         queries = tl.reshape(tl.join(even, odd), (ROWS, BLOCK_D)) * scale
         queries = queries.to(tl.float16 if NARROW else tl.bfloat16)
@@ -114,14 +115,15 @@ def _decode(
     if TURN:  # noqa: SIM102 - known when it is compiled, the other when it runs
         if has_own:
             own_even, own_odd = turned(
-                q, row_scale, column_scale, bias, k_gain, cos, sin, base, row, (heads + head) * D + 2 * pair, paired, eps,
-                SCALED, BIASED, NORMED, True, D,
+                q, part_stride, row_scale, column_scale, bias, k_gain, cos, sin, base, row, (heads + head) * D + 2 * pair,
+                paired, eps,
+                PARTS, SCALED, BIASED, NORMED, True, D,
             )  # fmt: skip
             slot = (tl.load(table + (end - 1) // BLOCK).to(tl.int64) * 2 * key_heads + head) * BLOCK + (end - 1) % BLOCK
             key, key_size = _written(own_even, own_odd, pages, page_scales, slot, pair, paired, NARROW, D, BLOCK_D)
             own_even, own_odd = turned(
-                q, row_scale, column_scale, bias, k_gain, cos, sin, base, row, (heads + key_heads + head) * D + 2 * pair,
-                paired, eps, SCALED, BIASED, False, False, D,
+                q, part_stride, row_scale, column_scale, bias, k_gain, cos, sin, base, row,
+                (heads + key_heads + head) * D + 2 * pair, paired, eps, PARTS, SCALED, BIASED, False, False, D,
             )  # fmt: skip
             slot += key_heads * BLOCK
             value, value_size = _written(own_even, own_odd, pages, page_scales, slot, pair, paired, NARROW, D, BLOCK_D)
@@ -288,14 +290,14 @@ def decode_attention(
     """One token a row, at positions [M], that sees itself and all before. Returns [M, H D] bf16, pruned as in `norm.add_norm`,
     or in bytes, which takes heads for which `goes_in_bytes` holds.
 
-    q: [M, H, D], scaled; or, with `turning`, a qkv product as it says, whose keys and values are then written, too. pages and
-    page_scales as in `rope.rope_write`; runs: [M] int32, the line of `tables`
-    [R, blocks] int32 that a row's blocks stand in. window: tokens back that a
-    row sees, itself included; 0 for all.
+    q: [M, H, D], scaled; or, with `turning`, a qkv product as it says, [M, N] bf16 or [parts, M, N] fp32,
+    whose keys and values are then written, too. pages and page_scales as in `rope.rope_write`; runs: [M] int32, the line of
+    `tables` [R, blocks] int32 that a row's blocks stand in. window: tokens back that a row sees, itself included; 0 for all.
     """
-    rows, dim = q.shape[0], pages.shape[-1]
+    rows, dim = positions.shape[0], pages.shape[-1]
     key_heads, block_size = pages.shape[2], pages.shape[3]
-    heads = q.shape[1] if turning is None else q.shape[1] // dim - 2 * key_heads
+    heads = q.shape[1] if turning is None else q.shape[-1] // dim - 2 * key_heads
+    parts = parts_of(q) if turning is not None else 1
     fold = heads // key_heads
     made = InBytes.empty(rows, heads * dim, q.device) if in_bytes else None
     if made is not None:
@@ -308,16 +310,17 @@ def decode_attention(
     row_scale, column_scale = how_turned.scales or (q, q)
     q_gain, k_gain = how_turned.head_gains or (q, q)
     _decode[(rows, key_heads, scratch.splits)](
-        q, row_scale, column_scale, q if how_turned.bias is None else how_turned.bias, q_gain, k_gain, how_turned.turns,
-        pages, q if page_scales is None else page_scales, positions, runs, tables, out, out_scale, scratch.partial,
-        scratch.largest, scratch.total, scratch.arrived, tau, kept, real, heads, key_heads, tables.shape[1], window,
-        how_turned.eps, how_turned.scale, TURN=turning is not None, SCALED=how_turned.scales is not None,
+        q, rows * q.shape[-1], row_scale, column_scale, q if how_turned.bias is None else how_turned.bias,
+        q_gain, k_gain, how_turned.turns, pages, q if page_scales is None else page_scales, positions, runs, tables, out,
+        out_scale, scratch.partial, scratch.largest, scratch.total, scratch.arrived, tau, kept, real, heads,
+        key_heads, tables.shape[1], window, how_turned.eps, how_turned.scale,
+        TURN=turning is not None, PARTS=parts, SCALED=how_turned.scales is not None,
         BIASED=how_turned.bias is not None, NORMED=how_turned.head_gains is not None,
         BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold,
         ROWS=max(16, triton.next_power_of_2(fold)), SPLITS=scratch.splits,
         TILE=how.tile if block_d <= 128 else 32, D=dim, BLOCK_D=block_d,
         ENTRY_LINES=triton.next_power_of_2(max(1, dim * pages.element_size() // LINE_BYTES.value)),
-        BYTES=in_bytes, num_warps=how.warps, num_stages=how.stages, **overlap.options(q),
+        BYTES=in_bytes, num_warps=how.warps, num_stages=how.stages, **overlap.options(q, rows),
     )  # fmt: skip
     return out if made is None else made
 

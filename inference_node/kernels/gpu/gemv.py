@@ -17,8 +17,6 @@ from inference_node.kernels.gpu.overlap import LINE_BYTES, ask_for, let_next_beg
 from inference_node.kernels.gpu.tuned import ListTuning, RowTuning
 
 _MOST_SPLITS, _MOST_COLUMNS = 64, 512
-# Weights from which on wide programs are faster.
-_LARGE = 40_000_000
 
 
 @triton.jit
@@ -134,7 +132,7 @@ def gemv(
 ) -> Tensor:
     """x: [1, K] bf16; weight: [K, N] bf16. Returns [1, N], summed in fp32."""
     inputs, outputs = weight.shape
-    how = tuning or tuned.here().lists["bf16" if weight.numel() > _LARGE else "bf16, small"]
+    how = tuning or tuned.here().lists["bf16"]
     splits, share = scratch.split(inputs, outputs, how)
     blocks, most = triton.cdiv(outputs, how.columns), triton.next_power_of_2(share)
     listed, values = scratch.lists(blocks * splits * most)

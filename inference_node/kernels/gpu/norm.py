@@ -13,9 +13,9 @@ from inference_node.kernels.gpu.overlap import let_next_begin, wait_for_last
 @triton.jit
 def _add_norm(
     residual, delta, delta_row, delta_column, delta_bias, delta_gain, gain, out, out_scale, tau, kept, real,
-    width, eps,
-    HAS_DELTA: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, FP8: tl.constexpr,
-    BYTES: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr,
+    width, eps, part_stride,
+    HAS_DELTA: tl.constexpr, PARTS: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr,
+    FP8: tl.constexpr, BYTES: tl.constexpr, BLOCK: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     let_next_begin(EARLY)
     row = tl.program_id(0)
@@ -29,6 +29,8 @@ def _add_norm(
     x = tl.load(residual + start + at, mask=inside, other=0.0).to(tl.float32)
     if HAS_DELTA:
         d = tl.load(delta + start + at, mask=inside, other=0.0).to(tl.float32)
+        for part in tl.static_range(1, PARTS):
+            d += tl.load(delta + part * part_stride + start + at, mask=inside, other=0.0)
         if SCALED:
             d = d * tl.load(delta_row + row) * tl.load(delta_column + at, mask=inside, other=0.0)
         if BIASED:
@@ -70,6 +72,11 @@ def _quantize_rows(x, out, out_scale, width, BLOCK: tl.constexpr, EARLY: tl.cons
     tl.store(out + start + at, (y / scale).to(out.dtype.element_ty), mask=inside)
 
 
+def parts_of(product: Tensor | None) -> int:
+    """Of what a product gave back, [M, N] or [parts, M, N]: how many there are to be added up."""
+    return product.shape[0] if product is not None and product.ndim == 3 else 1
+
+
 def add_norm(
     residual: Tensor,
     delta: Tensor | None,
@@ -86,7 +93,8 @@ def add_norm(
     in_bytes: bool = False,
     least_rows: int = 1,
 ) -> tuple[Tensor | InBytes, Tensor | None]:
-    """residual: [M, C] bf16, changed in place to residual + delta; delta: [M, C] bf16, what a product gave back.
+    """residual: [M, C] bf16, changed in place to residual + delta; delta: what a product gave back, [M, C] bf16 or
+    [parts, M, C] fp32.
 
     delta_scales: ([M], [C]) fp32 that delta still lacks; delta_bias, delta_gain: [C] fp32, added, and the gain of a norm of
     delta's own. gain: [C] fp32. tau: [1] fp32, the magnitude up to which a result counts as zero; kept: [1] int32, counts the
@@ -107,8 +115,8 @@ def add_norm(
     _add_norm[(rows,)](
         residual, residual if delta is None else delta, row_scale, column_scale,
         gain if delta_bias is None else delta_bias, gain if delta_gain is None else delta_gain,
-        gain, out, gain if scale is None else scale, tau, kept, real, width, eps,
-        HAS_DELTA=delta is not None, SCALED=delta_scales is not None, BIASED=delta_bias is not None,
+        gain, out, gain if scale is None else scale, tau, kept, real, width, eps, residual.numel(),
+        HAS_DELTA=delta is not None, PARTS=parts_of(delta), SCALED=delta_scales is not None, BIASED=delta_bias is not None,
         NORMED=delta_gain is not None, FP8=fp8, BYTES=in_bytes, BLOCK=block, num_warps=max(1, min(16, block // 512)),
         **overlap.options(residual),
     )  # fmt: skip

@@ -20,14 +20,14 @@ from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 _FROM = (9, 0)
 # With many rows launches are long, and cuBLAS' own, which do not begin early, are in between: 128 rows took 1 % longer.
-_MOST_ROWS = 2
+MOST_ROWS = 2
 # Of the L2 cache.
 LINE_BYTES = tl.constexpr(128)
 
 
-def options(x: Tensor) -> dict[str, Any]:
-    """Of a launch for x's rows on its device: EARLY for the kernel, and what tells the driver."""
-    if x.is_cuda and x.shape[0] <= _MOST_ROWS and _can_overlap(x.device.index):
+def options(x: Tensor, rows: int | None = None) -> dict[str, Any]:
+    """Of a launch for that many rows (x's own if not told) on its device: EARLY for the kernel, and what tells the driver."""
+    if x.is_cuda and (x.shape[0] if rows is None else rows) <= MOST_ROWS and _can_overlap(x.device.index):
         return {"EARLY": True, "launch_pdl": True}
     return {"EARLY": False}
 

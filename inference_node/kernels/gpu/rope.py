@@ -8,6 +8,7 @@ import triton.language as tl
 from torch import Tensor
 
 from inference_node.kernels.gpu import overlap
+from inference_node.kernels.gpu.norm import parts_of
 from inference_node.kernels.gpu.overlap import let_next_begin, wait_for_last
 
 
@@ -37,12 +38,15 @@ def _begin(
 
 @triton.jit
 def turned(
-    qkv, row_scale, column_scale, bias, gains, cos, sin, base, row, column, inside, eps,
-    SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, TURNS: tl.constexpr, D: tl.constexpr,
+    qkv, part_stride, row_scale, column_scale, bias, gains, cos, sin, base, row, column, inside, eps,
+    PARTS: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, TURNS: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """Of heads whose first channels stand in `column` [..., HALF], the channels at even places and at odd ones, fp32."""
     even = tl.load(qkv + base + column, mask=inside, other=0.0).to(tl.float32)
     odd = tl.load(qkv + base + column + 1, mask=inside, other=0.0).to(tl.float32)
+    for part in tl.static_range(1, PARTS):
+        even += tl.load(qkv + part * part_stride + base + column, mask=inside, other=0.0)
+        odd += tl.load(qkv + part * part_stride + base + column + 1, mask=inside, other=0.0)
     if SCALED:
         size = tl.load(row_scale + row)
         even *= size * tl.load(column_scale + column, mask=inside, other=0.0)
@@ -65,9 +69,10 @@ def turned(
 
 @triton.jit
 def _rope_write(
-    qkv, row_scale, column_scale, bias, q_gain, k_gain, turns, positions, slots, q_out, pages, page_scales,
+    qkv, part_stride, row_scale, column_scale, bias, q_gain, k_gain, turns, positions, slots, q_out, pages, page_scales,
     heads, key_heads, eps, scale,
-    BLOCK: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr, NARROW: tl.constexpr, D: tl.constexpr,
+    BLOCK: tl.constexpr, PARTS: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr,
+    NARROW: tl.constexpr, D: tl.constexpr,
     HALF: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
     let_next_begin(EARLY)
@@ -83,13 +88,13 @@ def _rope_write(
     sin = tl.load(turn + D // 2 + pair, mask=inside, other=0.0)
     if head < heads + key_heads:
         even, odd = turned(
-            qkv, row_scale, column_scale, bias, q_gain if head < heads else k_gain, cos, sin, base, row, column, inside, eps,
-            SCALED, BIASED, NORMED, True, D,
+            qkv, part_stride, row_scale, column_scale, bias, q_gain if head < heads else k_gain, cos, sin, base, row,
+            column, inside, eps, PARTS, SCALED, BIASED, NORMED, True, D,
         )  # fmt: skip
     else:
         even, odd = turned(
-            qkv, row_scale, column_scale, bias, k_gain, cos, sin, base, row, column, inside, eps,
-            SCALED, BIASED, False, False, D,
+            qkv, part_stride, row_scale, column_scale, bias, k_gain, cos, sin, base, row, column, inside, eps,
+            PARTS, SCALED, BIASED, False, False, D,
         )  # fmt: skip
     if head < heads:
         target = q_out + (row * heads + head) * D + 2 * pair
@@ -137,7 +142,7 @@ def begin(
 
 @dataclass(frozen=True, slots=True)
 class Turning:
-    """From a qkv product [M, (H + 2 G) D], rotary pairs side by side, to queries and keys.
+    """From a qkv product [M, (H + 2 G) D] or [parts, M, ...], rotary pairs side by side, to queries and keys.
 
     turns: [positions, 2, D/2] fp32, cosines and sines; scale: what queries are multiplied with; scales: ([M], [N]) fp32 that qkv
     still lacks; bias: [N] fp32; head_gains: ([D], [D]) fp32 of the norms of queries and keys, whose epsilon is eps.
@@ -165,7 +170,7 @@ def rope_write(
     pages: [blocks, 2, G, block size, D] in bf16, or e4m3 with page_scales [blocks, 2, G, block size] fp32, one for each token and
     head. Queries are bf16, and fp16 for narrow pages: e4m3 turns into fp16 exactly and in one instruction, into bf16 in several.
     """
-    rows, dim = qkv.shape[0], pages.shape[-1]
+    rows, dim = positions.shape[0], pages.shape[-1]
     key_heads, block_size = pages.shape[2], pages.shape[3]
     narrow = page_scales is not None
     q = torch.empty(rows, heads, dim, device=qkv.device, dtype=torch.float16 if narrow else torch.bfloat16)
@@ -173,11 +178,11 @@ def rope_write(
     row_scale, column_scale = turning.scales or (turns, turns)
     q_gain, k_gain = turning.head_gains or (turns, turns)
     _rope_write[(rows, heads + 2 * key_heads)](
-        qkv, row_scale, column_scale, turns if turning.bias is None else turning.bias, q_gain, k_gain, turns, positions,
-        slots, q, pages,
+        qkv, rows * qkv.shape[-1], row_scale, column_scale, turns if turning.bias is None else turning.bias, q_gain,
+        k_gain, turns, positions, slots, q, pages,
         turns if page_scales is None else page_scales, heads, key_heads, turning.eps, turning.scale,
-        BLOCK=block_size, SCALED=turning.scales is not None, BIASED=turning.bias is not None,
+        BLOCK=block_size, PARTS=parts_of(qkv), SCALED=turning.scales is not None, BIASED=turning.bias is not None,
         NORMED=turning.head_gains is not None, NARROW=narrow, D=dim,
-        HALF=triton.next_power_of_2(dim // 2), num_warps=1, **overlap.options(qkv),
+        HALF=triton.next_power_of_2(dim // 2), num_warps=1, **overlap.options(qkv, rows),
     )  # fmt: skip
     return q

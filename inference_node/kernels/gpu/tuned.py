@@ -47,6 +47,19 @@ class ListTuning:
 
 
 @dataclass(frozen=True, slots=True)
+class DenseTuning:
+    """One row or two of bf16. columns: outputs of a program; depth: inputs of a step of its loop; stages: of them on their way;
+    parts: that inputs are shared out over; ahead: inputs whose weights are asked for while the launch before still runs."""
+
+    columns: int
+    depth: int
+    stages: int
+    warps: int
+    parts: int
+    ahead: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionTuning:
     """tile: tokens of one step of the loop, of heads of up to 128 channels."""
 
@@ -62,11 +75,17 @@ class Table:
     multiprocessors: int
     rows: dict[str, RowTuning]
     lists: dict[str, ListTuning]
+    dense: dict[str, DenseTuning]
     attention: dict[str, AttentionTuning]
 
     def row(self, kind: str, inputs: int) -> RowTuning:
         """kind: fp8, int8 or int4."""
         return self.rows[f"{kind}, wide" if inputs > WIDE else kind]
+
+    def dense_for(self, inputs: int, outputs: int) -> DenseTuning:
+        if outputs > 2 * WIDE:
+            return self.dense["many outputs"]
+        return self.dense["many inputs" if inputs > WIDE else "small"]
 
     def tiles(self, *, narrow: bool, rows: int) -> AttentionTuning:
         """narrow: keys and values in e4m3."""
@@ -82,6 +101,7 @@ class Table:
             multiprocessors=told["multiprocessors"],
             rows={name: RowTuning(**given) for name, given in told["rows"].items()},
             lists={name: ListTuning(**given) for name, given in told["lists"].items()},
+            dense={name: DenseTuning(**given) for name, given in told["dense"].items()},
             attention={name: AttentionTuning(**given) for name, given in told["attention"].items()},
         )
 

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from inference_node.kernels.gpu.dense import MOST_ROWS as MOST_DENSE
+from inference_node.kernels.gpu.dense import dense
 from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
 from inference_node.kernels.gpu.in_bytes import InBytes
+from inference_node.kernels.gpu.listed import Lists, listed
 from inference_node.kernels.gpu.norm import quantize_rows
 from inference_node.kernels.gpu.planes import Planes
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
@@ -19,11 +22,14 @@ from inference_node.model.gpu.store import GpuMatrix, Narrow
 FP8_ROWS = 16
 # Above, writing a matrix in bf16 and multiplying by cuBLAS is faster than turning tiles of it again for each tile of rows.
 _GEMM_ROWS = 64
+# Weights up to which a row with inputs skipped is multiplied on the matrix units.
+_SMALL = 40_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """rows: [M, N] bf16; scales: ([M], [N]) fp32 that they have to be multiplied with; bias: [N] fp32 to be added then."""
+    """rows: [M, N] bf16, or [parts, M, N] fp32 that have to be added up; scales: ([M], [N]) fp32 that they have to be multiplied
+    with; bias: [N] fp32 to be added then."""
 
     rows: Tensor
     scales: tuple[Tensor, Tensor] | None
@@ -34,6 +40,7 @@ class Products:
     """Buffers for the products of one stream of steps."""
 
     def __init__(self, device: torch.device, widest: int) -> None:
+        self._lists = Lists(device)
         self._few = GemvScratch(device, widest, multiprocessors())
         self._many = GemmScratch(device, widest, multiprocessors())
         self._one = torch.ones((), device=device)
@@ -58,7 +65,11 @@ class Products:
                 return Product(y[: x_scale.shape[0]], (x_scale, narrow.scale), matrix.bias)
             case weight:
                 if skips and x.shape[0] == 1 and weight.is_contiguous():
+                    if weight.numel() <= _SMALL:
+                        return Product(listed(x, weight, self._lists), None, matrix.bias)
                     return Product(gemv(x, weight, self._few), None, matrix.bias)
+                if x.shape[0] <= MOST_DENSE and weight.is_contiguous():
+                    return Product(dense(x, weight), None, matrix.bias)
                 return Product(torch.mm(x, weight), None, matrix.bias)
 
     @staticmethod

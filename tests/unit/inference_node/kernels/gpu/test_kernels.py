@@ -15,8 +15,10 @@ from inference_node.kernels.gpu.attention import (
     prefill_attention,
     queries_per_tile,
 )
+from inference_node.kernels.gpu.dense import dense
 from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
 from inference_node.kernels.gpu.likeliest import likeliest
+from inference_node.kernels.gpu.listed import Lists, listed
 from inference_node.kernels.gpu.norm import add_norm, quantize_rows
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
 from inference_node.kernels.gpu.planes_pack import pack_on_device
@@ -54,6 +56,12 @@ def far_pruned(found: Tensor, expected: Tensor) -> float:
     return far(found * both, expected * both)
 
 
+def in_parts(draw: Generator, whole: Tensor) -> Tensor:
+    """[M, N] as products leave it for whoever reads it: [3, M, N] fp32, whose sum it is."""
+    first, second = (randn(draw, *whole.shape) for _ in range(2))
+    return torch.stack((first, whole.float() - first - second, second))
+
+
 def scalar(device: torch.device, value: float, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.tensor([value], device=device, dtype=dtype)
 
@@ -82,6 +90,15 @@ class TestAddNorm:
         count = int((expected[:real] != 0).sum())
         assert abs(int(kept) - count) <= 8
         assert 0 < count < real * width
+        if change is not None:
+            again, mine = scalar(device, 0, torch.int32), residual.clone()
+            out, scale = add_norm(
+                mine, in_parts(draw, change), gain, EPS, tau, again, scalar(device, real, torch.int32), fp8=fp8, **given
+            )
+            assert isinstance(out, Tensor)
+            found = out.float() if scale is None else out.float() * scale[:, None]
+            assert far(mine, after) < BF16
+            assert far_pruned(found, expected) < (FP8 if fp8 else BF16)
 
     @pytest.mark.skipif(not WRITES_FP8[-1], reason="the interpreter rounds to e4m3 wrongly")
     def test_quantizes_rows(self, draw: Generator) -> None:
@@ -110,6 +127,11 @@ def test_gate_equals_reference(draw: Generator, device: torch.device, gelu: bool
     found = out.float() if scale is None else out.float() * scale[:, None]
     assert far(found, expected) < (FP8 if fp8 else BF16)
     assert abs(int(kept) - int((expected != 0).sum())) <= 60
+    out, scale = gated(
+        in_parts(draw, gate_up), tau, kept, scalar(device, rows, torch.int32), gelu=gelu, fp8=fp8, **given
+    )
+    assert isinstance(out, Tensor)
+    assert far(out.float() if scale is None else out.float() * scale[:, None], expected) < (FP8 if fp8 else BF16)
 
 
 class Paged:
@@ -157,7 +179,8 @@ def test_rope_writes_keys_and_values(draw: Generator, narrow: bool, head_gains: 
     residual, slots = begin(tokens, sources, last, positions, runs, cache.tables, embedding, 2.0, cache.size)
     assert torch.equal(residual, (embedding[[7, 8, 40, 10, 30]].float() * 2).bfloat16())
     before = cache.pages.float().clone()
-    q = rope_write(qkv, Turning(turns, 0.25, EPS, **given), positions, slots, cache.pages, cache.scales, heads)
+    given_rows = in_parts(draw, qkv) if full else qkv
+    q = rope_write(given_rows, Turning(turns, 0.25, EPS, **given), positions, slots, cache.pages, cache.scales, heads)
     queries, keys, values = reference.turned(qkv, turns, positions, heads, key_heads, eps=EPS, **given)
     assert far(q, queries * 0.25) < BF16
     untouched = torch.ones(before.shape, dtype=torch.bool, device=device)
@@ -240,8 +263,9 @@ def test_decode_attention_turns_and_writes_what_is_new(
         cache.pages.view(torch.uint8)[cache.tables[row, (context - 1) // 16], :, :, (context - 1) % 16] = 0x3A
     scale = dim**-0.5
     out = decode_attention(
-        qkv, cache.pages, cache.scales, positions, runs, cache.tables, scratch, scalar(device, 0.0),
-        scalar(device, 0, torch.int32), scalar(device, rows, torch.int32), window, turning=Turning(turns, scale, EPS, **given),
+        in_parts(draw, qkv) if full else qkv, cache.pages, cache.scales, positions, runs, cache.tables, scratch,
+        scalar(device, 0.0), scalar(device, 0, torch.int32), scalar(device, rows, torch.int32), window,
+        turning=Turning(turns, scale, EPS, **given),
     )  # fmt: skip
     assert isinstance(out, Tensor)
     for row, context in enumerate(contexts):
@@ -292,6 +316,21 @@ class TestProducts:
         scratch = self._poisoned(GemvScratch(draw.device, outputs, 4))
         for _ in range(2):
             assert far(gemv(x, weight, scratch), x.float() @ weight.float()) < BF16
+        parts = listed(x, weight, Lists(draw.device))
+        assert far(parts.sum(0), x.float() @ weight.float()) < 1e-3
+
+    @pytest.mark.parametrize(("inputs", "outputs"), [(96, 80), (256, 128), (1000, 257)])
+    @pytest.mark.parametrize("rows", [1, 2, 17])
+    def test_few_rows_in_bf16(self, draw: Generator, inputs: int, outputs: int, rows: int) -> None:
+        x, weight = randn(draw, rows, inputs).bfloat16(), randn(draw, inputs, outputs).bfloat16()
+        parts = dense(x, weight)
+        assert parts.shape[1:] == (rows, outputs)
+        assert far(parts.sum(0), x.float() @ weight.float()) < 1e-3
+
+    def test_a_row_of_nothing_is_nothing(self, draw: Generator) -> None:
+        weight = randn(draw, 96, 80).bfloat16()
+        parts = listed(torch.zeros(1, 96, device=draw.device).bfloat16(), weight, Lists(draw.device))
+        assert not parts.any()
 
     @pytest.mark.parametrize(("inputs", "outputs"), [(96, 80), (200, 52), (1000, 36)])
     @pytest.mark.parametrize("rows", [1, 2])

@@ -1,0 +1,70 @@
+"""A few rows times a bf16 matrix, on the matrix units, in parts that whoever reads the result adds up.
+
+A matrix whose outputs alone would keep too few multiprocessors reading is shared out over its inputs as well. The library does
+so too, but adds the parts in a launch of its own, and none of its launches begins early (`overlap`). Here the next launch of a
+step, which reads every result anyway, adds the parts as it loads them, in their order.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from inference_node.kernels.gpu import overlap, tuned
+from inference_node.kernels.gpu.overlap import LINE_BYTES, ask_for, let_next_begin, wait_for_last
+from inference_node.kernels.gpu.tuned import DenseTuning
+
+# The matrix units take no fewer rows.
+_LEAST = 16
+# Above, the library is as fast.
+MOST_ROWS = 32
+
+
+@triton.jit
+def _dense(
+    x, weight, parts, rows, inputs, outputs, share,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, STAGES: tl.constexpr, WHOLE: tl.constexpr,
+    AHEAD: tl.constexpr, EARLY: tl.constexpr,
+):  # fmt: skip
+    block, split = tl.program_id(0), tl.program_id(1)
+    column = block * COLUMNS + tl.arange(0, COLUMNS)
+    row = tl.arange(0, ROWS)
+    at = tl.arange(0, DEPTH)
+    first = split * share
+    end = tl.minimum(first + share, inputs)
+    if EARLY and AHEAD > 0:
+        soon = tl.minimum(first + tl.arange(0, AHEAD), inputs - 1)[:, None].to(tl.int64)
+        soonest = tl.minimum(block * COLUMNS + tl.arange(0, COLUMNS * 2 // LINE_BYTES) * (LINE_BYTES // 2), outputs - 1)
+        ask_for(weight + soon * outputs + soonest[None, :])
+    wait_for_last(EARLY)
+    total = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for start in tl.range(first, end, DEPTH, num_stages=STAGES):
+        line = start + at
+        spot = weight + line[:, None].to(tl.int64) * outputs + column[None, :]
+        if WHOLE:
+            given = tl.load(x + row[:, None] * inputs + line[None, :], mask=(row < rows)[:, None], other=0.0)
+            weights = tl.load(spot, eviction_policy="evict_first")
+        else:
+            mask = (row < rows)[:, None] & (line < end)[None, :]
+            given = tl.load(x + row[:, None] * inputs + line[None, :], mask=mask, other=0.0)
+            mask = (line < end)[:, None] & (column < outputs)[None, :]
+            weights = tl.load(spot, mask=mask, other=0.0, eviction_policy="evict_first")
+        total = tl.dot(given, weights, total)
+    let_next_begin(EARLY)
+    target = parts + (split * rows + row)[:, None] * outputs + column[None, :]
+    tl.store(target, total, mask=(row < rows)[:, None] & (column < outputs)[None, :])
+
+
+def dense(x: Tensor, weight: Tensor, *, tuning: DenseTuning | None = None) -> Tensor:
+    """x: [M, K] bf16, M up to MOST_ROWS; weight: [K, N] bf16. Returns [parts, M, N] fp32, whose sum over parts is x @ weight."""
+    (rows, inputs), outputs = x.shape, weight.shape[1]
+    how = tuning or tuned.here().dense_for(inputs, outputs)
+    share = triton.cdiv(triton.cdiv(inputs, how.parts), how.depth) * how.depth
+    splits = triton.cdiv(inputs, share)
+    parts = torch.empty(splits, rows, outputs, device=x.device)
+    _dense[(triton.cdiv(outputs, how.columns), splits)](
+        x, weight, parts, rows, inputs, outputs, share, ROWS=max(_LEAST, triton.next_power_of_2(rows)), COLUMNS=how.columns,
+        DEPTH=how.depth, STAGES=how.stages, WHOLE=outputs % how.columns == 0 and inputs % share == 0, AHEAD=how.ahead,
+        num_warps=how.warps, **overlap.options(x),
+    )  # fmt: skip
+    return parts
