@@ -20,7 +20,7 @@ from controlplane.forecasting.schemas import (
 )
 from controlplane.forecasting.spikes.quality import warning_quality
 from controlplane.problem import declared
-from controlplane.schemas import Cursor, Limit, Page, decode_cursor, encode_cursor
+from controlplane.schemas import Cursor, Limit, Page, decode_cursor, decode_int_cursor, encode_cursor
 
 router = APIRouter(tags=["forecasts"], dependencies=[require(Role.VIEWER)], responses=declared(401, 403, 404, 422))
 
@@ -85,7 +85,6 @@ def list_spike_warnings(
 ) -> Page[SpikeWarningOut]:
     """A pool's warnings of latency spikes, newest first, with what came of each."""
     pool = fleets.get_pool(session, pool_id)
-    before = None if cursor is None else int(decode_cursor(cursor))
-    rows = service.list_spike_warnings(session, pool.id, before_id=before, limit=limit + 1)
+    rows = service.list_spike_warnings(session, pool.id, before_id=decode_int_cursor(cursor), limit=limit + 1)
     page = [SpikeWarningOut.of(row) for row in rows[:limit]]
     return Page(items=page, next_cursor=encode_cursor(str(page[-1].id)) if len(rows) > limit else None)

@@ -181,8 +181,9 @@ class TestPages:
         assert f"pool_id={pool_id}" in first.links["next"]["url"]
 
     def test_a_cursor_of_somebody_else_is_422(self, fleet: Api) -> None:
-        for what in ("pools", "nodes", "decisions", "events"):
-            for cursor in ("bm9uc2Vuc2U", "AAAA", "x" * 100):
+        pool_id = fleet.client.get(f"{V1}/pools").json()["items"][0]["id"]
+        for what in ("pools", "nodes", "decisions", "events", f"pools/{pool_id}/forecasts/warnings"):
+            for cursor in ("", "bm9uc2Vuc2U", "AAAA", "x" * 100):
                 answer = fleet.client.get(f"{V1}/{what}", params={"cursor": cursor})
                 assert answer.status_code == 422, (what, cursor, answer.text)
 
