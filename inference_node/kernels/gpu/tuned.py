@@ -48,7 +48,7 @@ class ListTuning:
 
 @dataclass(frozen=True, slots=True)
 class DenseTuning:
-    """One row or two of bf16. columns: outputs of a program; depth: inputs of a step of its loop; stages: of them on their way;
+    """A few rows of bf16. columns: outputs of a program; depth: inputs of a step of its loop; stages: of them on their way;
     parts: that inputs are shared out over; ahead: inputs whose weights are asked for while the launch before still runs."""
 
     columns: int
