@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from pydantic_core import from_json
 from sqlalchemy import (
     JSON,
     URL,
@@ -101,7 +102,9 @@ def _engine(url: str) -> Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() != "sqlite":
         return _postgresql_engine(parsed)
-    engine = create_engine(parsed, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(
+        parsed, connect_args={"timeout": 30, "check_same_thread": False}, json_deserializer=from_json
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
@@ -120,7 +123,8 @@ def _engine(url: str) -> Engine:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    engine = create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=20)
+    # Windows of metrics are most of what is read, and this parser takes a third of the time that the standard library's does.
+    engine = create_engine(url, pool_pre_ping=True, pool_size=20, max_overflow=20, json_deserializer=from_json)
     limit_ms = round(IDLE_IN_TRANSACTION_S * 1000)
 
     @event.listens_for(engine, "connect")

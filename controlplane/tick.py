@@ -27,7 +27,7 @@ from controlplane.errors import ControlPlaneError, Fenced
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.fleets import service as fleets
-from controlplane.fleets.models import Node
+from controlplane.fleets.models import Node, Pool
 from controlplane.forecasting.live import LiveForecasts
 from controlplane.forecasting.service import HISTORY_S
 from controlplane.forecasting.spikes.watch import Look
@@ -88,14 +88,19 @@ class _Given:
     policies: Mapping[str, tuple[Policy, int]]
     newest: Mapping[str, int]
     active: Mapping[str, Rollout]
+    around: decisions.Around
 
     @classmethod
-    def read(cls, session: Session, pool_id: str | None = None) -> Self:
+    def read(cls, session: Session, pools: Iterable[Pool], now: datetime, pool_id: str | None = None) -> Self:
+        """pools: all, or the one with pool_id."""
         nodes: dict[str, list[Node]] = defaultdict(list)
         for node in fleets.list_nodes(session, pool_id):
             nodes[node.pool_id].append(node)
         active = {rollout.pool_id: rollout for rollout in rollouts.active_rollouts(session)}
-        return cls(nodes, decisions.current_policies(session, pool_id), fleets.newest_numbers(session, pool_id), active)
+        policies = decisions.current_policies(session, pool_id)
+        rules = {pool.id: policies[pool.id][0] if pool.id in policies else Policy() for pool in pools}
+        around = decisions.Around.read(session, rules, now)
+        return cls(nodes, policies, fleets.newest_numbers(session, pool_id), active, around)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +180,9 @@ class Ticker:
         self._views.clear()
         try:
             with session_scope(self._engine, read_only=True) as session:
-                given = _Given.read(session)
-                self._foresight.begin(session, at)
                 there = fleets.list_pools(session)  # so that each is at hand
+                given = _Given.read(session, there, self._clock.now())
+                self._foresight.begin(session, at)
                 for pool_id in pool_ids:
                     epoch = terms.of(pool_id)
                     if epoch is not None:
@@ -259,7 +264,8 @@ class Ticker:
 
     def _read(self, pool_id: str, at: datetime, epoch: int) -> _View:
         with session_scope(self._engine, read_only=True) as session:
-            return self._view(session, _Given.read(session, pool_id), pool_id, at, epoch)
+            given = _Given.read(session, [fleets.get_pool(session, pool_id)], self._clock.now(), pool_id)
+            return self._view(session, given, pool_id, at, epoch)
 
     def _view(self, session: Session, given: _Given, pool_id: str, at: datetime, epoch: int) -> _View:
         """Everything that SQL has to say."""
@@ -278,8 +284,9 @@ class Ticker:
             nodes=[NodeRef(node.id, node.name) for node in nodes],
             history=history,
             facts=decisions.read_facts(
-                session, pool, nodes, self._lineages.of(session, pool, given.newest.get(pool_id, 0)),
-                given.policies.get(pool_id, (Policy(), 0)), now=now, active_rollout=None if active is None else active.id,
+                pool, nodes, self._lineages.of(session, pool, given.newest.get(pool_id, 0)),
+                given.policies.get(pool_id, (Policy(), 0)), now=now, around=given.around,
+                active_rollout=None if active is None else active.id,
                 heartbeat_timeout_s=self._settings.heartbeat_timeout_s,
             ),
         )  # fmt: skip

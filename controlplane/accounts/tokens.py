@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.accounts import grants
@@ -19,6 +19,8 @@ from controlplane.events.kinds import EventKind
 LAST_USED_RESOLUTION = timedelta(minutes=1)
 MIN_ADMIN_TOKEN = 24
 BOOTSTRAP = "bootstrap admin"
+# Made once: every request asks it.
+_BY_HASH = select(ApiToken).where(ApiToken.token_hash == bindparam("token_hash"))
 
 
 def create_token(
@@ -78,7 +80,7 @@ def ensure_admin_token(session: Session, secret: SecretStr, now: datetime) -> Ap
 
 def authenticate_token(session: Session, secret: str, now: datetime) -> ApiToken | None:
     """The token behind a secret while it is valid, else None. The look-up is by hash, so timing tells nothing."""
-    token = session.scalar(select(ApiToken).where(ApiToken.token_hash == hash_secret(secret)))
+    token = session.scalar(_BY_HASH, {"token_hash": hash_secret(secret)})
     return token if token is not None and is_valid(token, now) else None
 
 

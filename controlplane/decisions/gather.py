@@ -4,21 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
-
+from controlplane.decisions.around import Around
 from controlplane.decisions.certified import loss_of
 from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange
-from controlplane.decisions.freezing import frozen_reason
 from controlplane.decisions.lineage import Lineage
-from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.node_fits import offered_step_times
 from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
-from controlplane.decisions.reasons import Outcome, Trigger
 from controlplane.decisions.step_time import fit_step_times
-from controlplane.events.kinds import EventKind
-from controlplane.events.models import Event
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Node, Pool
 from controlplane.forecasting.forecaster import Forecast
@@ -55,17 +48,19 @@ class PoolFacts:
 
 
 def read_facts(
-    session: Session,
     pool: Pool,
     nodes: Sequence[Node],
     lineage: Lineage,
     policy: tuple[Policy, int],
     *,
     now: datetime,
+    around: Around,
     active_rollout: str | None,
     heartbeat_timeout_s: float,
 ) -> PoolFacts:
-    """nodes: those that live. policy: with its version. active_rollout: id of the rollout under way, if any."""
+    """nodes: those that live. policy: with its version. around: read of this pool, and maybe of others.
+
+    active_rollout: id of the rollout under way, if any."""
     rules, version = policy
     return PoolFacts(
         now=now,
@@ -84,11 +79,11 @@ def read_facts(
         ),
         profiles=tuple(StepProfile.model_validate(node.step_profile or {}) for node in nodes),
         same_since=lineage.same_since,
-        changes=past_changes(session, pool.id, rules, now),
+        changes=around.changes[pool.id],
         home=lineage.home,
-        frozen_reason=frozen_reason(session, pool, rules, now),
+        frozen_reason=around.frozen_reason(pool, rules, now),
         active_rollout=active_rollout,
-        alarm=fleets.alarm_of(session, pool.id, now),
+        alarm=around.alarms.get(pool.id),
         quality_spent_ratio=spent_ratio(lineage, rules, nodes, now),
     )
 
@@ -167,56 +162,6 @@ def needed_history(history: Sequence[Observation], policy: Policy, now: datetime
 def live_nodes(nodes: Sequence[Node], now: datetime) -> list[Node]:
     """Nodes that were heard of within the last ten minutes."""
     return [node for node in nodes if (now - node.last_heartbeat_at).total_seconds() <= FORGOTTEN_AFTER_S]
-
-
-def past_changes(session: Session, pool_id: str, policy: Policy, now: datetime) -> tuple[PastChange, ...]:
-    """What changed lately, oldest first: decisions to apply, and rollouts (also people's) that ended."""
-    rails = policy.guardrails
-    since = now - timedelta(seconds=max(3600.0, rails.rolled_back_hold_s, rails.cooldown_relaxing_s))
-    decided = session.scalars(
-        select(DecisionRecord).where(
-            DecisionRecord.pool_id == pool_id, DecisionRecord.at > since, DecisionRecord.outcome == Outcome.APPLY.value
-        )
-    )
-    changes = [
-        PastChange(at=row.at, trigger=Trigger(row.trigger), settings_hash=_hash(row), rolled_back=False)
-        for row in decided
-    ]
-    ended = session.scalars(
-        select(Event).where(
-            Event.pool_id == pool_id,
-            Event.at > since,
-            Event.kind.in_([EventKind.ROLLOUT_COMPLETED.value, EventKind.ROLLOUT_ROLLED_BACK.value]),
-        )
-    )
-    for event in ended:
-        row = _decision_of(session, event)
-        changes.append(
-            PastChange(
-                at=event.at,
-                trigger=Trigger.TICK if row is None else Trigger(row.trigger),
-                settings_hash=None if row is None else _hash(row),
-                rolled_back=event.kind == EventKind.ROLLOUT_ROLLED_BACK.value,
-                by_controller=False,  # the decision itself is counted above
-            )
-        )
-    return tuple(sorted(changes, key=lambda change: change.at))
-
-
-def _decision_of(session: Session, event: Event) -> DecisionRecord | None:
-    if event.decision_id is None and event.rollout_id is None:
-        return None
-    query = select(DecisionRecord).where(
-        or_(
-            DecisionRecord.id == event.decision_id,
-            (DecisionRecord.rollout_id == event.rollout_id) & DecisionRecord.rollout_id.is_not(None),
-        )
-    )
-    return session.scalars(query.limit(1)).first()
-
-
-def _hash(row: DecisionRecord) -> str | None:
-    return None if row.chosen is None else EngineSettings.model_validate(row.chosen).content_hash()
 
 
 def _cells(profiles: Sequence[StepProfile], settings: EngineSettings) -> list[StepSample]:

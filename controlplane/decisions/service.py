@@ -1,12 +1,14 @@
 """Decisions in SQL: recorded with everything they were made from, read back, and made again exactly."""
 
+import functools
 from collections.abc import Collection, Iterator
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session, aliased, defer
 
+from controlplane.decisions.around import Around as Around
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
 from controlplane.decisions.explain import CAPACITY_INSUFFICIENT
@@ -83,14 +85,16 @@ def record_decision(
 
 def _last_said(session: Session, pool_id: str) -> DecisionRecord | None:
     """The newest decision without its large documents, which are tens of kB: they are written over or left alone, never read."""
-    query = (
-        select(DecisionRecord)
-        .where(DecisionRecord.pool_id == pool_id)
-        .order_by(DecisionRecord.at.desc(), DecisionRecord.id.desc())
-        .limit(1)
-    )
+    found: DecisionRecord | None = session.scalars(_last(), {"pool_id": pool_id}).first()
+    return found
+
+
+@functools.cache
+def _last() -> Select[DecisionRecord]:
     large = (DecisionRecord.inputs, DecisionRecord.candidates, DecisionRecord.forecast, DecisionRecord.constraints)
-    return session.scalars(query.options(*(defer(column) for column in large))).first()
+    query = select(DecisionRecord).where(DecisionRecord.pool_id == bindparam("pool_id"))
+    newest = query.order_by(DecisionRecord.at.desc(), DecisionRecord.id.desc()).limit(1)
+    return newest.options(*(defer(column) for column in large))
 
 
 def link_rollout(session: Session, decision_id: str, rollout_id: str) -> None:

@@ -3,6 +3,7 @@
 An alarm that is neither repeated nor taken back ends by itself: its sender may be gone, and nobody else can know that it is over.
 """
 
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select, update
@@ -30,9 +31,19 @@ def silence_alarm(session: Session, alarm_id: str) -> None:
 
 def alarm_of(session: Session, pool_id: str, now: datetime) -> str | None:
     """The alarms of a pool in words, the oldest first; None where there are none."""
-    query = select(PoolAlarm.reason).where(PoolAlarm.pool_id == pool_id, PoolAlarm.told_at > now - LASTS)
-    found = list(session.scalars(query.order_by(PoolAlarm.at, PoolAlarm.id)))
-    if not found:
-        return None
-    more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
-    return "; ".join(found[:_MOST_TOLD]) + more
+    return alarms_of(session, [pool_id], now).get(pool_id)
+
+
+def alarms_of(session: Session, pool_ids: Collection[str], now: datetime) -> dict[str, str]:
+    """`alarm_of` by pool, in one query, of those that have any."""
+    query = select(PoolAlarm.pool_id, PoolAlarm.reason)
+    query = query.where(PoolAlarm.pool_id.in_(pool_ids), PoolAlarm.told_at > now - LASTS)
+    found: dict[str, list[str]] = {}
+    for pool_id, reason in session.execute(query.order_by(PoolAlarm.at, PoolAlarm.id)):
+        found.setdefault(pool_id, []).append(reason)
+    return {pool_id: _told(reasons) for pool_id, reasons in found.items()}
+
+
+def _told(reasons: Sequence[str]) -> str:
+    more = f" and {len(reasons) - _MOST_TOLD} more" if len(reasons) > _MOST_TOLD else ""
+    return "; ".join(reasons[:_MOST_TOLD]) + more

@@ -70,7 +70,11 @@ def general_freeze(session: Session) -> GeneralFreeze | None:
 
 def frozen_by_hand(session: Session, pool: Pool) -> str | None:
     """Why the pool may not change, by the word of a person or an alert; None while it may."""
-    general = general_freeze(session)
+    return frozen_under(general_freeze(session), pool)
+
+
+def frozen_under(general: GeneralFreeze | None, pool: Pool) -> str | None:
+    """The same, where it is known already whether everything is frozen."""
     if general is not None:
         return f"everything is frozen by {general.actor}: {general.reason}"
     return None if pool.frozen_at is None else pool.frozen_reason or "no reason given"

@@ -1,6 +1,7 @@
 """The room's door: what other rooms may call of fleets. Each name lives in the file that holds its noun."""
 
 from controlplane.fleets.alarms import alarm_of as alarm_of
+from controlplane.fleets.alarms import alarms_of as alarms_of
 from controlplane.fleets.alarms import repeat_alarms as repeat_alarms
 from controlplane.fleets.alarms import silence_alarm as silence_alarm
 from controlplane.fleets.alarms import sound_alarm as sound_alarm
@@ -18,6 +19,7 @@ from controlplane.fleets.freezes import count_frozen as count_frozen
 from controlplane.fleets.freezes import freeze_everything as freeze_everything
 from controlplane.fleets.freezes import freeze_pool as freeze_pool
 from controlplane.fleets.freezes import frozen_by_hand as frozen_by_hand
+from controlplane.fleets.freezes import frozen_under as frozen_under
 from controlplane.fleets.freezes import general_freeze as general_freeze
 from controlplane.fleets.freezes import unfreeze_everything as unfreeze_everything
 from controlplane.fleets.freezes import unfreeze_pool as unfreeze_pool

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.db import database_now_ms, insert_if_absent
@@ -16,6 +16,14 @@ from controlplane.errors import Fenced
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind
 from controlplane.processes.models import ControllerLease
+
+# Made once, since each tick of each pool asks it. In one order everywhere, so that no two transactions wait for one another.
+_HELD = (
+    select(ControllerLease.name, ControllerLease.epoch)
+    .where(ControllerLease.name.in_(bindparam("names", expanding=True)))
+    .order_by(ControllerLease.name)
+    .with_for_update(read=True)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +71,7 @@ def acquire_or_renew(
 
 def assert_holds(session: Session, terms: Mapping[str, int]) -> None:
     """Raises Fenced unless each lease (by name) still carries its epoch; takeovers then wait until this transaction has ended."""
-    query = select(ControllerLease.name, ControllerLease.epoch).where(ControllerLease.name.in_(terms))
-    # In one order everywhere, so that no two transactions wait for one another.
-    rows = session.execute(query.order_by(ControllerLease.name).with_for_update(read=True))
+    rows = session.execute(_HELD, {"names": list(terms)})
     current = {row.name: row.epoch for row in rows}
     for name, epoch in terms.items():
         if current.get(name) != epoch:

@@ -1,9 +1,11 @@
 """Observations in SQL: saved once per subject and window, read back oldest first."""
 
+import functools
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, bindparam, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
@@ -72,13 +74,20 @@ def latest_of_nodes(session: Session, node_ids: Collection[str]) -> dict[str, Ob
 def _latest_of(
     session: Session, subject: InstrumentedAttribute[str], subject_ids: Collection[str]
 ) -> dict[str, Observation]:
+    rows = session.execute(_newest_of(subject), {"subjects": list(subject_ids)})
+    return {subject_id: Observation.from_json(*facts) for subject_id, *facts in rows}
+
+
+@functools.cache
+def _newest_of(subject: InstrumentedAttribute[str]) -> Select[Any]:
+    """Made once: an alias and the key that its compiled form is found by cost more than the query itself."""
     # A look at the end of the index for each subject: a maximum by groups would read a day of windows of all of them.
     each = aliased(ObservationRecord)
     newest = (
         select(each.id).where(each.subject_id == subject).order_by(each.window_end.desc()).limit(1).scalar_subquery()
     )
-    query = select(ObservationRecord).where(ObservationRecord.id.in_(select(newest).where(subject.in_(subject_ids))))
-    return {row.subject_id: _observation(row) for row in session.scalars(query)}
+    named = select(newest).where(subject.in_(bindparam("subjects", expanding=True)))
+    return select(ObservationRecord.subject_id, *_COLUMNS).where(ObservationRecord.id.in_(named))
 
 
 def _row(pool_id: str, node_id: str | None, seen: Observation) -> dict[str, object]:

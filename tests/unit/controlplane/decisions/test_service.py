@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from controlplane.db import session_scope
 from controlplane.decisions import service
+from controlplane.decisions.around import Around, past_changes
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import DecisionInputs
-from controlplane.decisions.gather import live_nodes, make_inputs, past_changes, read_facts
+from controlplane.decisions.gather import live_nodes, make_inputs, read_facts
 from controlplane.decisions.lineage import Lineages, read_lineage
 from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.policies import current_policies
@@ -175,10 +176,10 @@ class TestGatherInputs:
         row = record(session, pool, decision_inputs(NOW, load=4))
         service.link_rollout(session, row.id, "r1")
         events.record(session, kind=EventKind.ROLLOUT_ROLLED_BACK, message="", at=NOW, pool_id=pool.id, rollout_id="r1")
-        back = [change for change in past_changes(session, pool.id, Policy(), NOW) if change.rolled_back]
+        back = [change for change in past_changes(session, {pool.id: Policy()}, NOW)[pool.id] if change.rolled_back]
         assert [change.settings_hash for change in back] == [EngineSettings.model_validate(row.chosen).content_hash()]
         later = decision_inputs(NOW + timedelta(seconds=60), load=4)
-        tried = replace(later, changes=past_changes(session, pool.id, Policy(), later.now))
+        tried = replace(later, changes=past_changes(session, {pool.id: Policy()}, later.now)[pool.id])
         again = decide(tried)
         assert again.chosen != EngineSettings.model_validate(row.chosen)
 
@@ -187,7 +188,10 @@ def gather(session: Session, pool: Pool, now: datetime = NOW) -> DecisionInputs:
     nodes = live_nodes(fleets.list_nodes(session, pool.id), now)
     policy = current_policies(session, pool.id).get(pool.id, (Policy(), 0))
     lineage = read_lineage(session, pool)
-    facts = read_facts(session, pool, nodes, lineage, policy, now=now, active_rollout=None, heartbeat_timeout_s=15.0)
+    around = Around.read(session, {pool.id: policy[0]}, now)
+    facts = read_facts(
+        pool, nodes, lineage, policy, now=now, around=around, active_rollout=None, heartbeat_timeout_s=15.0
+    )
     return make_inputs(facts, observation=None, history=[], forecasts={})
 
 
