@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Insert, Select, bindparam, select
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
@@ -38,8 +38,13 @@ def save_nodes(session: Session, pool_of: Mapping[str, str], seen: Mapping[str, 
 
 
 def _save(session: Session, rows: list[dict[str, object]]) -> None:
-    insert = postgresql_insert if session.get_bind().dialect.name == "postgresql" else sqlite_insert
-    session.execute(insert(ObservationRecord).on_conflict_do_nothing(index_elements=["subject_id", "window_end"]), rows)
+    session.execute(_unless_there(session.get_bind().dialect.name), rows)
+
+
+@functools.cache
+def _unless_there(dialect: str) -> Insert:
+    insert = postgresql_insert if dialect == "postgresql" else sqlite_insert
+    return insert(ObservationRecord).on_conflict_do_nothing(index_elements=["subject_id", "window_end"])
 
 
 def recent(
