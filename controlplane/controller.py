@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import FrameType
 from typing import Any
 
@@ -173,6 +173,7 @@ class Controller:
             self._failed("windows of nodes", error)
         else:
             self._troubles.set("windows of nodes", None)
+        self._ticker.race_ahead(at + timedelta(seconds=self._settings.tick_s))
 
     def reconcile(self) -> None:
         """Silent nodes, strays, and every rollout that is under way, in the pools that are ours."""

@@ -22,6 +22,7 @@ from sqlalchemy import (
     MetaData,
     Result,
     String,
+    Table,
     TypeDecorator,
     create_engine,
     event,
@@ -151,6 +152,11 @@ def session_scope(engine: Engine, *, read_only: bool = False) -> Iterator[Sessio
         bind = engine.execution_options(**options)
     with Session(bind, expire_on_commit=False) as session, session.begin():
         yield session
+
+
+def table_of(model: type[Base]) -> Table:
+    """The table of a model, to insert rows as they are: many of them as objects take longer than the database does."""
+    return cast("Table", model.__table__)
 
 
 def insert_if_absent(session: Session, table: type[Base], **values: Any) -> bool:

@@ -5,7 +5,6 @@ without effect: what it would have decided is old by then.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,7 +26,7 @@ from controlplane.errors import ControlPlaneError, Fenced
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
 from controlplane.fleets import service as fleets
-from controlplane.fleets.models import Node, Pool
+from controlplane.fleets.models import Pool
 from controlplane.forecasting.live import LiveForecasts
 from controlplane.forecasting.service import HISTORY_S
 from controlplane.forecasting.spikes.watch import Look
@@ -84,18 +83,18 @@ class Ticked:
 class _Given:
     """What one query each brings of all pools, or of the one that is ticked by itself; by pool."""
 
-    nodes: Mapping[str, Sequence[Node]]
+    nodes: Mapping[str, Sequence[fleets.NodeReading]]
     policies: Mapping[str, tuple[Policy, int]]
     newest: Mapping[str, int]
     active: Mapping[str, Rollout]
     around: decisions.Around
 
     @classmethod
-    def read(cls, session: Session, pools: Iterable[Pool], now: datetime, pool_id: str | None = None) -> Self:
+    def read(
+        cls, session: Session, nodes: Mapping[str, Sequence[fleets.NodeReading]], pools: Iterable[Pool], now: datetime,
+        pool_id: str | None = None,
+    ) -> Self:  # fmt: skip
         """pools: all, or the one with pool_id."""
-        nodes: dict[str, list[Node]] = defaultdict(list)
-        for node in fleets.list_nodes(session, pool_id):
-            nodes[node.pool_id].append(node)
         active = {rollout.pool_id: rollout for rollout in rollouts.active_rollouts(session)}
         policies = decisions.current_policies(session, pool_id)
         rules = {pool.id: policies[pool.id][0] if pool.id in policies else Policy() for pool in pools}
@@ -170,9 +169,12 @@ class Ticker:
         self._past = _Past()
         self._foresight = Foresight(engine, settings.tick_s)
         self._lineages = decisions.Lineages()
+        self._readings = fleets.NodeReadings()
         # Nodes whose windows are still to be saved, by pool.
         self._untold: dict[str, list[NodeRef]] = {}
         self._views: dict[tuple[str, datetime, int], _View] = {}
+        # What forecasts of the last round were made from, and how far they look, by pool.
+        self._forecast_from: dict[str, tuple[Sequence[Observation], float]] = {}
 
     def begin(self, pool_ids: Iterable[str], at: datetime, terms: Terms) -> None:
         """Asks Prometheus about all pools, and reads them from SQL while it answers. `tick` can do without."""
@@ -181,7 +183,7 @@ class Ticker:
         try:
             with session_scope(self._engine, read_only=True) as session:
                 there = fleets.list_pools(session)  # so that each is at hand
-                given = _Given.read(session, there, self._clock.now())
+                given = _Given.read(session, self._readings.of_all(session), there, self._clock.now())
                 self._foresight.begin(session, at)
                 for pool_id in pool_ids:
                     epoch = terms.of(pool_id)
@@ -226,6 +228,7 @@ class Ticker:
             raise StageFailed(stage, error) from error
         self._past.remember(pool_id, epoch, history)
         self._untold[pool_id] = view.nodes
+        self._forecast_from[pool_id] = history, view.facts.policy.forecast.horizon_s
         return Ticked(decision, rollout_id, seen.unavailable)
 
     def tell_nodes(self, at: datetime, terms: Terms) -> None:
@@ -241,6 +244,15 @@ class Ticker:
         with session_scope(self._engine) as session:
             shards.assert_leads_all(session, terms, ours)
             telemetry.save_nodes(session, {node.id: pool_id for pool_id, node in nodes}, found)
+
+    def race_ahead(self, until: datetime) -> None:
+        """Lets forecasters race whose turn comes with the next round, so that no decision waits for it; what is not done by
+        `until` is done then."""
+        given, self._forecast_from = self._forecast_from, {}
+        for pool_id, (history, horizon_s) in given.items():
+            if self._clock.now() >= until:
+                return
+            self._forecasts.race_ahead(pool_id, history, self._foresight.minutes(pool_id), horizon_s=horizon_s)
 
     def _next(self, stage: Stage, began: float) -> Stage:
         took_s = self._monotonic() - began
@@ -264,7 +276,8 @@ class Ticker:
 
     def _read(self, pool_id: str, at: datetime, epoch: int) -> _View:
         with session_scope(self._engine, read_only=True) as session:
-            given = _Given.read(session, [fleets.get_pool(session, pool_id)], self._clock.now(), pool_id)
+            nodes = {pool_id: self._readings.of_pool(session, pool_id)}
+            given = _Given.read(session, nodes, [fleets.get_pool(session, pool_id)], self._clock.now(), pool_id)
             return self._view(session, given, pool_id, at, epoch)
 
     def _view(self, session: Session, given: _Given, pool_id: str, at: datetime, epoch: int) -> _View:

@@ -13,10 +13,10 @@ from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.step_time import fit_step_times
 from controlplane.fleets import service as fleets
-from controlplane.fleets.models import Node, Pool
+from controlplane.fleets.models import Pool
+from controlplane.fleets.readings import NodeReading
 from controlplane.forecasting.forecaster import Forecast
 from controlplane.telemetry.observation import Observation
-from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings
 from inference_node.contract.step_profile import StepProfile, StepSample, pruning_bucket
 
@@ -49,7 +49,7 @@ class PoolFacts:
 
 def read_facts(
     pool: Pool,
-    nodes: Sequence[Node],
+    nodes: Sequence[NodeReading],
     lineage: Lineage,
     policy: tuple[Policy, int],
     *,
@@ -73,11 +73,11 @@ def read_facts(
                 id=node.id,
                 name=node.name,
                 ready=fleets.node_health(node, now, heartbeat_timeout_s) is fleets.NodeHealth.READY,
-                capabilities=NodeCapabilities.model_validate(node.capabilities),
+                capabilities=node.capabilities,
             )
             for node in nodes
         ),
-        profiles=tuple(StepProfile.model_validate(node.step_profile or {}) for node in nodes),
+        profiles=tuple(node.step_profile for node in nodes),
         same_since=lineage.same_since,
         changes=around.changes[pool.id],
         home=lineage.home,
@@ -123,7 +123,7 @@ def make_inputs(
     )
 
 
-def spent_ratio(lineage: Lineage, policy: Policy, nodes: Sequence[Node], now: datetime) -> float | None:
+def spent_ratio(lineage: Lineage, policy: Policy, nodes: Sequence[NodeReading], now: datetime) -> float | None:
     """What answers lost on average over the last day, by the time that settings were wished for; None without such a budget.
 
     What was wished for counts from then on, although nodes follow later, and whether or not its rollout came to an end: too much
@@ -131,10 +131,7 @@ def spent_ratio(lineage: Lineage, policy: Policy, nodes: Sequence[Node], now: da
     """
     if policy.quality.average_loss_ratio is None:
         return None
-    known = tuple(
-        NodeFacts(node.id, node.name, ready=True, capabilities=NodeCapabilities.model_validate(node.capabilities))
-        for node in nodes
-    )
+    known = tuple(NodeFacts(node.id, node.name, ready=True, capabilities=node.capabilities) for node in nodes)
     begin, total, until = now - timedelta(seconds=_QUALITY_DAY_S), 0.0, now
     for since, settings in lineage.newest_first:
         if until <= begin:
@@ -159,7 +156,7 @@ def needed_history(history: Sequence[Observation], policy: Policy, now: datetime
     )
 
 
-def live_nodes(nodes: Sequence[Node], now: datetime) -> list[Node]:
+def live_nodes(nodes: Sequence[NodeReading], now: datetime) -> list[NodeReading]:
     """Nodes that were heard of within the last ten minutes."""
     return [node for node in nodes if (now - node.last_heartbeat_at).total_seconds() <= FORGOTTEN_AFTER_S]
 

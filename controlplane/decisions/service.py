@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Collection, Iterator
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 
 from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session, aliased, defer
@@ -31,6 +30,7 @@ from controlplane.events.models import Event
 from controlplane.fleets.models import Pool
 from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.service import save_forecasts
+from controlplane.version import program_version
 
 _BREACH = (EventKind.FORECAST_BREACH_PREDICTED.value, EventKind.FORECAST_BREACH_CLEARED.value)
 _CAPACITY = (EventKind.CAPACITY_INSUFFICIENT.value, EventKind.CAPACITY_SUFFICIENT.value)
@@ -180,7 +180,7 @@ def _fill(row: DecisionRecord, decision: Decision, inputs: DecisionInputs, epoch
     row.inputs = inputs.to_json()
     row.actor = actor
     row.epoch = epoch
-    row.code_version = _code_version()
+    row.code_version = program_version()
 
 
 def _says_the_same(last: DecisionRecord, decision: Decision) -> bool:
@@ -272,10 +272,3 @@ def pools_with_breach_in_sight(session: Session) -> set[str]:
     predicted = Event.kind == EventKind.FORECAST_BREACH_PREDICTED.value
     query = select(Event.pool_id).where(Event.id.in_(newest), predicted)
     return {pool_id for pool_id in session.scalars(query) if pool_id is not None}
-
-
-def _code_version() -> str:
-    try:
-        return version("trimtab")
-    except PackageNotFoundError:
-        return "source"

@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from controlplane.fleets.models import Node
+from controlplane.fleets.readings import NodeReading
 from inference_node.contract.messages import NodeState
 
 
@@ -17,11 +18,11 @@ class NodeHealth(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-def is_silent(node: Node, now: datetime, timeout_s: float) -> bool:
+def is_silent(node: Node | NodeReading, now: datetime, timeout_s: float) -> bool:
     return (now - node.last_heartbeat_at).total_seconds() > timeout_s
 
 
-def node_health(node: Node, now: datetime, timeout_s: float) -> NodeHealth:
+def node_health(node: Node | NodeReading, now: datetime, timeout_s: float) -> NodeHealth:
     """timeout_s: silence after which a node counts as unreachable (`ControlPlaneSettings.heartbeat_timeout_s`)."""
     if is_silent(node, now, timeout_s):
         return NodeHealth.UNREACHABLE

@@ -48,5 +48,7 @@ from controlplane.fleets.observed import mark_unreachable as mark_unreachable
 from controlplane.fleets.observed import record_ack as record_ack
 from controlplane.fleets.observed import record_reject as record_reject
 from controlplane.fleets.observed import take_ack as take_ack
+from controlplane.fleets.readings import NodeReading as NodeReading
+from controlplane.fleets.readings import NodeReadings as NodeReadings
 from controlplane.fleets.registration import Registered as Registered
 from controlplane.fleets.registration import register_node as register_node

@@ -6,10 +6,11 @@ be ended, and its place is taken by a fresh one.
 
 import math
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as Overran
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -32,29 +33,74 @@ class Guard:
         self.barred: set[str] = set()
         self._told: set[str] = set()
 
-    def run(self, name: str, work: Callable[[], T]) -> T:
-        """The work's result. Raises CannotForecast when it raised anything, overran, or its method is barred."""
-        if name in self.barred:
-            raise CannotForecast("it hung before")
+    def run(self, works: Sequence[tuple[str, Callable[[], T]]]) -> dict[str, T]:
+        """By method, in the order given: what its work brought. One that raised anything, overran or is barred is left out.
+
+        They go over to the other thread together: handing each over by itself takes longer than many of them do.
+        """
+        found: dict[str, T] = {}
         with self._lock:
-            if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, thread_name_prefix="forecast")
-            future: Future[T] = self._worker.submit(work)
+            left = [(name, work) for name, work in works if name not in self.barred]
+            while left:
+                turn = _Turn(left)
+                hung_at = self._wait(turn)
+                found |= turn.found
+                for name, error in turn.failed.items():
+                    self._tell(name, error)
+                left = [] if hung_at is None else left[hung_at + 1 :]
+        return found
+
+    def _wait(self, turn: "_Turn[T]") -> int | None:
+        """The place of the work that hung, None when all came to an end."""
+        if self._worker is None:
+            self._worker = ThreadPoolExecutor(1, thread_name_prefix="forecast")
+        future: Future[None] = self._worker.submit(turn.run)
+        while True:
+            place, began = turn.at
             try:
-                return future.result(timeout=self._limit_s)
-            except Overran as error:
-                self.barred.add(name)
-                self._worker.shutdown(wait=False, cancel_futures=True)
-                self._worker = None
-                log.error("forecaster_hung", name=name, after_s=self._limit_s)
-                raise CannotForecast(f"took longer than {self._limit_s:g} s") from error
+                future.result(timeout=max(0.0, began + self._limit_s - time.monotonic()))
+                return None
+            except Overran:
+                if turn.at[0] != place:
+                    continue  # another one is at work by now
+            turn.left = True
+            name = turn.works[place][0]
+            self.barred.add(name)
+            self._worker.shutdown(wait=False, cancel_futures=True)
+            self._worker = None
+            log.error("forecaster_hung", name=name, after_s=self._limit_s)
+            return place
+
+    def _tell(self, name: str, error: Exception) -> None:
+        if name not in self._told:
+            self._told.add(name)
+            log.warning("forecaster_failed", name=name, reason=f"{type(error).__name__}: {error}")
+
+
+class _Turn(Generic[T]):
+    """Works that one thread does one after another. at: the place of the one at work, and since when by the monotonic clock."""
+
+    def __init__(self, works: Sequence[tuple[str, Callable[[], T]]]) -> None:
+        self.works = works
+        self.at = (0, time.monotonic())
+        self.left = False  # nobody waits any more: what hung is not to go on with the others when it wakes
+        self.found: dict[str, T] = {}
+        self.failed: dict[str, Exception] = {}
+
+    def run(self) -> None:
+        for place, (name, work) in enumerate(self.works):
+            if self.left:
+                return
+            self.at = (place, time.monotonic())
+            try:
+                brought = work()
             except CannotForecast:
-                raise
-            except Exception as error:
-                if name not in self._told:
-                    self._told.add(name)
-                    log.warning("forecaster_failed", name=name, reason=f"{type(error).__name__}: {error}")
-                raise CannotForecast(f"{type(error).__name__}: {error}") from error
+                continue
+            except Exception as error:  # noqa: BLE001 (a method's trouble is its own)
+                self.failed[name] = error
+                continue
+            if not self.left:
+                self.found[name] = brought
 
 
 def checked(found: Backtest, ahead: list[float]) -> list[float]:

@@ -18,7 +18,7 @@ from controlplane.forecasting.models import ForecastBandRecord
 from controlplane.forecasting.remembered import Fits
 from controlplane.forecasting.selection import FORECASTERS, select_forecast
 from controlplane.forecasting.series import Series
-from controlplane.forecasting.service import LONG, forecast_pool, save_forecasts
+from controlplane.forecasting.service import LONG, METRICS, forecast_pool, save_forecasts
 from controlplane.telemetry.observation import Observation
 
 log = structlog.get_logger(__name__)
@@ -61,6 +61,23 @@ class LiveForecasts:
             out[metric] = bands.widened(self._fits.judged(pool_id, metric, forecast))
         self._look_far(pool_id, minutes)
         return out
+
+    def race_ahead(
+        self, pool_id: str, history: Sequence[Observation], minutes: Series | None, *, horizon_s: float
+    ) -> None:
+        """Lets all methods race now where they would at the next forecast, which then need not wait for it."""
+        due = [metric for metric in METRICS if self._fits.is_due(pool_id, metric)]
+        found = forecast_pool(
+            history,
+            horizon_s=horizon_s,
+            metrics=due,
+            forecasters=lambda metric: self._fits.of(pool_id, metric),
+            guard=self._guard,
+        )
+        if minutes is not None and self._fits.is_due(pool_id, _LOAD + LONG):
+            found[_LOAD + LONG] = self._far(pool_id, minutes)
+        for metric, forecast in found.items():
+            self._fits.judged(pool_id, metric, forecast)
 
     def keep(self, session: Session, pool_id: str, now: datetime) -> None:
         """The long view, once a minute, and now and then how wide bands have to be. In the caller's transaction."""
@@ -116,9 +133,12 @@ class LiveForecasts:
             return
         self._minute[pool_id] = minute
         metric = _LOAD + LONG
-        found = select_forecast(
-            replace(minutes, metric=metric), LONG_MINUTES, self._fits.of(pool_id, metric), self._guard
-        )
+        found = self._far(pool_id, minutes)
         bands = self._bands.setdefault((pool_id, metric), AdaptiveBands())
         bands.came(minutes.end, minutes.values[-1], minutes.step_s / 2)
         self._long[pool_id] = bands.widened(self._fits.judged(pool_id, metric, found))
+
+    def _far(self, pool_id: str, minutes: Series) -> Forecast:
+        metric = _LOAD + LONG
+        methods = self._fits.of(pool_id, metric)
+        return select_forecast(replace(minutes, metric=metric), LONG_MINUTES, methods, self._guard)

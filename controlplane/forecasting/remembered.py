@@ -64,6 +64,11 @@ class Fits:
             self._of[key] = _Race(methods, self._every, turn)
         return self._of[key].entered()
 
+    def is_due(self, pool_id: str, metric: str) -> bool:
+        """Whether all race the next time. Not of a series that never raced: its first forecast waits for nobody."""
+        race = self._of.get((pool_id, metric))
+        return race is not None and race.is_due
+
     def judged(self, pool_id: str, metric: str, found: Forecast) -> Forecast:
         """What came of those that `of` gave, with the scores that the others had in the last race."""
         return self._of[pool_id, metric].judged(found)
@@ -80,6 +85,10 @@ class _Race:
         self._left, self._next = 0, first_after
         self._few: Sequence[Remembered] = methods
         self._scores: Mapping[str, float] = {}
+
+    @property
+    def is_due(self) -> bool:
+        return self._left == 0
 
     def entered(self) -> Sequence[Remembered]:
         if self._left == 0:

@@ -4,14 +4,16 @@ The choice is made anew at each call, since a series of a few hundred windows is
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from statistics import median
 
 from controlplane.forecasting.arima import Arima
 from controlplane.forecasting.backtest import Backtest, backtest, quantile
-from controlplane.forecasting.forecaster import CannotForecast, Forecast, Forecaster, ForecastPoint
+from controlplane.forecasting.forecaster import Forecast, Forecaster, ForecastPoint
 from controlplane.forecasting.guard import Guard, checked
 from controlplane.forecasting.holt_winters import HoltWinters
 from controlplane.forecasting.last_value import LastValue
@@ -41,12 +43,7 @@ def select_forecast(
     A method that raises or says NaN is out of the race; with a guard also one that hangs.
     """
     baseline = LastValue()
-    tested: dict[str, Backtest] = {}
-    for forecaster in forecasters:
-        try:
-            tested[forecaster.name] = _tested(forecaster, series, steps, guard)
-        except CannotForecast:
-            continue
+    tested = _tested(forecasters, series, steps, guard)
     scores = {name: found.score for name, found in tested.items()}
     if baseline.name not in tested:
         return _forecast(series, baseline.fit(series.values)(series.values, steps), [()] * steps, baseline.name, scores)
@@ -63,22 +60,24 @@ def select_forecast(
     return _forecast(series, chosen.predictor(series.values, steps), chosen.residuals, name, scores)
 
 
-def _tested(forecaster: Forecaster, series: Series, steps: int, guard: Guard | None) -> Backtest:
-    """The method's race against its own past, with its forecast from now on checked. Raises CannotForecast."""
+def _tested(
+    forecasters: Sequence[Forecaster], series: Series, steps: int, guard: Guard | None
+) -> Mapping[str, Backtest]:
+    """By name: each method's race against its own past, its forecast from now on checked. Those that cannot are left out."""
 
-    def work() -> Backtest:
+    def work(forecaster: Forecaster) -> Backtest:
         found = backtest(forecaster, series.values, steps)
         ahead = checked(found, found.predictor(series.values, steps))
         return replace(found, predictor=lambda known, count: ahead[:count])
 
+    works = [(forecaster.name, partial(work, forecaster)) for forecaster in forecasters]
     if guard is not None:
-        return guard.run(forecaster.name, work)
-    try:
-        return work()
-    except CannotForecast:
-        raise
-    except Exception as error:
-        raise CannotForecast(f"{type(error).__name__}: {error}") from error
+        return guard.run(works)
+    found = {}
+    for name, each in works:
+        with suppress(Exception):  # CannotForecast, or trouble of its own
+            found[name] = each()
+    return found
 
 
 def _has_shifted(found: Backtest) -> bool:

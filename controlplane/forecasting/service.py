@@ -5,15 +5,16 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
-from sqlalchemy import insert, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from controlplane.db import table_of
 from controlplane.forecasting.forecaster import Forecast, Forecaster, ForecastPoint
 from controlplane.forecasting.guard import Guard
 from controlplane.forecasting.models import ForecastRecord, SpikeWarningRecord
 from controlplane.forecasting.quality import Foreseen, HorizonQuality, quality
 from controlplane.forecasting.selection import FORECASTERS, select_forecast
-from controlplane.forecasting.series import series_of
+from controlplane.forecasting.series import all_series_of
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.observation import Observation
 
@@ -30,6 +31,7 @@ def forecast_pool(
     history: Sequence[Observation],
     *,
     horizon_s: float,
+    metrics: Iterable[str] = METRICS,
     forecasters: Callable[[str], Sequence[Forecaster]] = lambda metric: FORECASTERS,
     guard: Guard | None = None,
 ) -> dict[str, Forecast]:
@@ -38,8 +40,8 @@ def forecast_pool(
     forecasters: the methods that race for a metric; theirs is all that is remembered from call to call. guard: ends what hangs.
     """
     found = {}
-    for metric in METRICS:
-        series = series_of(history, metric)
+    wanted = list(metrics)
+    for metric, series in zip(wanted, all_series_of(history, wanted), strict=True):
         if series is not None:
             steps = max(1, math.ceil(horizon_s / series.step_s))
             found[metric] = select_forecast(series, steps, forecasters(metric), guard)
@@ -62,7 +64,7 @@ def save_forecasts(session: Session, pool_id: str, forecasts: Iterable[Forecast]
     ]
     if rows:
         # Rows, not objects: a controller of a hundred pools writes five hundred at every tick.
-        session.execute(insert(ForecastRecord), rows)
+        session.execute(table_of(ForecastRecord).insert(), rows)
 
 
 def list_forecasts(

@@ -29,6 +29,7 @@ from controlplane.telemetry.queries import (
 )
 
 Facts = Mapping[str, float]
+_QUESTIONS_AT_ONCE = 4
 
 _RATES = {
     "offered": "offered_rps",
@@ -38,7 +39,7 @@ _RATES = {
 
 
 class Querier(Protocol):
-    """Asked from two threads at a time."""
+    """Asked from several threads at a time."""
 
     def query(self, promql: str, at: datetime) -> list[Sample]: ...
 
@@ -82,8 +83,8 @@ class Collector:
         self._adapter = adapter
         self._pools: tuple[_Asked, _Asked] | None = None
         self._nodes: _Asked | None = None
-        # Threads for good: the client keeps a connection for each that asks. Two, since Prometheus answers each on one core.
-        self._beside = ThreadPoolExecutor(2, thread_name_prefix="collect")
+        # Threads for good: the client keeps a connection for each that asks. Prometheus answers each question on one core.
+        self._beside = ThreadPoolExecutor(_QUESTIONS_AT_ONCE, thread_name_prefix="collect")
 
     def begin(self, at: datetime, window_s: float) -> None:
         """Asks for the pools' windows without waiting for the answer, which `collect_pool` does."""
@@ -91,11 +92,14 @@ class Collector:
         if self._pools is not None and self._pools[0].window == window:
             return
         grouping, adapter = Grouping.POOL, self._adapter
-        # Buckets take Prometheus as long as all the rest.
-        grown = self._beside.submit(self._quantiles, window)
+        # Buckets take Prometheus longer than all the rest.
+        grown = [
+            self._beside.submit(self._quantiles, window, {histogram: expression})
+            for histogram, expression in buckets(adapter, grouping, window_s).items()
+        ]
         facts = self._beside.submit(self._ask, grouping, expressions(adapter, grouping, window_s), window)
         trust = self._beside.submit(self._ask, Grouping.NODE, health(adapter, window_s), window)
-        self._pools = _Asked(window, (facts, grown)), _Asked(window, (trust,))
+        self._pools = _Asked(window, (facts, *grown)), _Asked(window, (trust,))
 
     def collect_pool(self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float) -> Observation:
         """The pool's window ending `at`. nodes: all of its. Raises PrometheusUnavailable."""
@@ -138,11 +142,11 @@ class Collector:
             return Quality.OK
         return Quality.PARTIAL if any(name in facts for name in NEEDED) else Quality.MISSING
 
-    def _quantiles(self, window: _Window) -> _Groups:
-        """Of pools, read from their buckets."""
+    def _quantiles(self, window: _Window, named: Mapping[str, str]) -> _Groups:
+        """Of pools, read from their buckets; named: histogram -> its question."""
         grouping, adapter = Grouping.POOL, self._adapter
         counts: dict[tuple[tuple[str, ...], str], dict[float, float]] = defaultdict(dict)
-        for labels, histogram, sample in self._samples(grouping, buckets(adapter, grouping, window.window_s), window):
+        for labels, histogram, sample in self._samples(grouping, named, window):
             bound, value = sample.labels.get("le"), finite(sample.value)
             if bound is not None and value is not None:
                 counts[labels, histogram][float(bound)] = value

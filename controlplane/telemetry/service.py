@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
+from controlplane.db import table_of
 from controlplane.fleets.models import Node, Pool
 from controlplane.telemetry.models import ObservationRecord
 from controlplane.telemetry.observation import Observation
@@ -44,7 +45,7 @@ def _save(session: Session, rows: list[dict[str, object]]) -> None:
 @functools.cache
 def _unless_there(dialect: str) -> Insert:
     insert = postgresql_insert if dialect == "postgresql" else sqlite_insert
-    return insert(ObservationRecord).on_conflict_do_nothing(index_elements=["subject_id", "window_end"])
+    return insert(table_of(ObservationRecord)).on_conflict_do_nothing(index_elements=["subject_id", "window_end"])
 
 
 def recent(

@@ -33,7 +33,7 @@ def fleet(
         for name in ("request_to_ack_s", "dispatch_to_ack_s"):
             report[part][name] = running.summary(report[part][name])
     if ticks:
-        for name in ("tick_s", "nodes_s"):
+        for name in ("tick_s", "nodes_s", "races_s"):
             report["ticks"][name] = running.summary(report["ticks"][name])
     if as_json:
         print_json(report)
@@ -45,7 +45,14 @@ def fleet(
         for name in ("request_to_ack_s", "dispatch_to_ack_s")
     ]
     if ticks:
-        rows.append((f"tick over {report['ticks']['pools']} pools", nodes, *report["ticks"]["tick_s"].values()))
+        pools_ticked = report["ticks"]["pools"]
+        rows += [
+            (f"{what} {pools_ticked} pools", nodes, *report["ticks"][name].values())
+            for what, name in (
+                ("tick: decisions for", "tick_s"), ("afterwards: windows of the nodes of", "nodes_s"),
+                ("afterwards: races of forecasters of", "races_s"),
+            )
+        ]  # fmt: skip
     title = (
         f"{report['rollouts']} rollouts, {report['applies']} applies on {report['database']}: {report['lost']} lost, "
         f"{report['doubled']} doubled, {report['dead_letters']} dead letters (seconds)"

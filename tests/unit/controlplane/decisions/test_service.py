@@ -185,7 +185,7 @@ class TestGatherInputs:
 
 
 def gather(session: Session, pool: Pool, now: datetime = NOW) -> DecisionInputs:
-    nodes = live_nodes(fleets.list_nodes(session, pool.id), now)
+    nodes = live_nodes(fleets.NodeReadings().of_pool(session, pool.id), now)
     policy = current_policies(session, pool.id).get(pool.id, (Policy(), 0))
     lineage = read_lineage(session, pool)
     around = Around.read(session, {pool.id: policy[0]}, now)

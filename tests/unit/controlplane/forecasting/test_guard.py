@@ -1,8 +1,10 @@
 """A method's trouble is its own: the race goes on without it."""
 
 import threading
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -82,5 +84,39 @@ def test_what_it_guards_may_say_that_it_cannot() -> None:
     def work() -> int:
         raise CannotForecast("too short")
 
-    with pytest.raises(CannotForecast, match="too short"):
-        Guard().run("any", work)
+    assert Guard().run([("any", work), ("other", lambda: 3)]) == {"other": 3}
+
+
+def test_those_behind_one_that_hangs_have_their_turn_and_it_goes_on_with_none_of_them() -> None:
+    guard, released = Guard(limit_s=0.02), threading.Event()
+    done: list[str] = []
+
+    def hangs() -> int:
+        released.wait()
+        return 2
+
+    def last() -> int:
+        done.append("last")
+        return 3
+
+    works = [("first", lambda: 1), ("hangs", hangs), ("last", last)]
+    try:
+        assert guard.run(works) == {"first": 1, "last": 3}
+        left = next(
+            thread for thread in threading.enumerate() if thread.name.startswith("forecast") and thread.is_alive()
+        )
+    finally:
+        released.set()
+    left.join(5)
+    assert done == ["last"] and guard.barred == {"hangs"}
+
+
+def test_each_has_the_whole_time_for_itself() -> None:
+    def slow(number: int) -> int:
+        time.sleep(0.1)
+        return number
+
+    guard = Guard(limit_s=0.2)
+    works = [(f"slow-{number}", partial(slow, number)) for number in range(5)]
+    assert guard.run(works) == {f"slow-{number}": number for number in range(5)}
+    assert not guard.barred

@@ -77,3 +77,32 @@ def test_a_method_that_breaks_leaves_the_rest(engine: Engine, monkeypatch: pytes
     seen = windows(60, T0)
     found = LiveForecasts(engine).forecast(POOL, 1, seen, None, horizon_s=60.0)
     assert found["offered_rps"].model == "last_value" and "breaks" not in found["offered_rps"].scores
+
+
+def test_those_who_raced_between_two_ticks_do_not_race_in_the_next(engine: Engine) -> None:
+    asked: list[int] = []
+
+    class Counted:
+        name = "counted"
+
+        def fit(self, series: Sequence[float]) -> Predictor:
+            asked.append(len(series))
+            return lambda known, steps: [known[-1] + 50.0] * steps
+
+    def races(live: LiveForecasts, *, ahead: bool) -> list[int]:
+        seen = windows(120, T0)
+        in_ticks = []
+        for i in range(60, 120):
+            asked.clear()
+            live.forecast(POOL, 1, seen[i - 59 : i + 1], None, horizon_s=60.0)
+            in_ticks.append(len(asked))
+            if ahead:
+                live.race_ahead(POOL, seen[i - 59 : i + 1], None, horizon_s=60.0)
+        return in_ticks
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("controlplane.forecasting.live.FORECASTERS", (LastValue(), Counted()))
+        alone, beside = races(LiveForecasts(engine), ahead=False), races(LiveForecasts(engine), ahead=True)
+    assert alone[0] == beside[0] > 0
+    assert sum(alone[1:]) > 10
+    assert sum(beside[1:]) == 0

@@ -140,3 +140,17 @@ class TestRace:
             fits.judged("p", "m", self.found("c", b=1.0, c=0.5))
         fits.judged("p", "m", self.found("last_value", last_value=1.0))
         assert len(self.names(fits)) == 3
+
+    def test_who_has_raced_ahead_of_time_need_not_race_then(self) -> None:
+        fits = self.raced(every=4)
+        assert not fits.is_due("p", "m"), "a first forecast waits for nobody"
+        ahead = 0
+        for _ in range(12):
+            if fits.is_due("p", "m"):
+                assert len(self.names(fits)) == 3
+                fits.judged("p", "m", self.found("c", last_value=3.0, b=2.0, c=1.0))
+                ahead += 1
+            names = self.names(fits)
+            fits.judged("p", "m", self.found("c", **dict.fromkeys(names, 1.0)))
+            assert len(names) == 2 or not ahead
+        assert ahead >= 2
