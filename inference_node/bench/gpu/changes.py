@@ -72,9 +72,11 @@ class _Load:
             f"budget {settings.max_batched_tokens}, captured {self.captures - before}"
         )
 
-    def take_gaps(self) -> list[float]:
+    def take_gaps(self, *, goes_on: bool = False) -> list[float]:
+        """goes_on: what happens from now until the next step counts as its gap."""
         gaps, self.gaps = self.gaps, []
-        self._before = None
+        if not goes_on:
+            self._before = None
         return gaps
 
 
@@ -257,7 +259,7 @@ def _beside(load: _Load, work: Callable[[], None]) -> tuple[float, list[float]]:
     thread.join()
     if not took:
         raise RuntimeError("the preparation failed; see above")
-    return took[0], load.take_gaps()
+    return took[0], load.take_gaps(goes_on=True)
 
 
 def _p99(values: list[float]) -> float:
