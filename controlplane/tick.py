@@ -169,6 +169,7 @@ class Ticker:
         self._past = _Past()
         self._foresight = Foresight(engine, settings.tick_s)
         self._lineages = decisions.Lineages()
+        self._last_words = decisions.LastWords()
         self._readings = fleets.NodeReadings()
         # Nodes whose windows are still to be saved, by pool.
         self._untold: dict[str, list[NodeRef]] = {}
@@ -218,9 +219,11 @@ class Ticker:
             stage = self._next(Stage.RECORD, began)
             rollout_id = self._record(view, seen, look, decision, inputs, epoch)
         except Fenced:
+            self._last_words.forget(pool_id)
             raise
         except Exception as error:
             self._past.forget(pool_id)
+            self._last_words.forget(pool_id)
             if seen is not None:
                 self._keep_alone(pool_id, seen, epoch)  # what was seen is so, whatever came of it
             if isinstance(error, TickOverran):
@@ -273,6 +276,7 @@ class Ticker:
         self._past.forget_all_but(there)
         self._foresight.forget_all_but(there)
         self._lineages.forget_all_but(there)
+        self._last_words.forget_all_but(there)
 
     def _read(self, pool_id: str, at: datetime, epoch: int) -> _View:
         with session_scope(self._engine, read_only=True) as session:
@@ -340,18 +344,20 @@ class Ticker:
             _save(session, pool_id, seen)
             self._foresight.keep(session, pool_id, look, seen.observation.window_end)
             self._forecasts.keep(session, pool_id, seen.observation.window_end)
-            row = decisions.record_decision(session, decision, pool_id=pool_id, inputs=inputs, epoch=epoch, actor=ACTOR)
+            decision_id = decisions.record_decision(
+                session, decision, pool_id=pool_id, inputs=inputs, epoch=epoch, actor=ACTOR, memory=self._last_words
+            )
             # What people must agree to is begun as well: as a rollout that waits for them.
             proposed = decision.outcome is Outcome.ADVISE and decision.mode is Autonomy.APPROVE
             if decision.outcome is not Outcome.APPLY and not proposed:
                 return None
             try:
                 with session.begin_nested():
-                    return self._begin_rollout(session, pool_id, row.id, decision, inputs, epoch)
+                    return self._begin_rollout(session, pool_id, decision_id, decision, inputs, epoch)
             except ControlPlaneError as error:
                 # A person or the pool was quicker than the decision: it stands as it was made, without a rollout.
-                log.warning("rollout_not_begun", pool_id=pool_id, decision_id=row.id, reason=error.detail)
-                rollouts.note_not_begun(session, pool_id, row.id, error, at=decision.at)
+                log.warning("rollout_not_begun", pool_id=pool_id, decision_id=decision_id, reason=error.detail)
+                rollouts.note_not_begun(session, pool_id, decision_id, error, at=decision.at)
                 return None
 
     def _begin_rollout(

@@ -5,8 +5,9 @@ alone. The rest is filled in with the pool's average request.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import Self
 
 from controlplane.decisions.decision import StepTime, Workload
 from inference_node.contract.settings import EngineSettings, Precision
@@ -27,12 +28,13 @@ def offered_step_times(
     Fits count that were made under the KV format and the pruning in force: elsewhere the node has not run yet.
     """
     wanted = StepArithmetic.of(settings)
+    shapes = _Shapes.of(settings, workload)
     found: list[StepTime] = []
     for precision in Precision:
         arithmetic = wanted.model_copy(update={"precision": precision})
         fits = [fit for profile in profiles if (fit := profile.fit_for(arithmetic)) is not None and _is_good(fit)]
         if fits:
-            found.append(_mean([_folded(fit, settings, workload) for fit in fits]))
+            found.append(_mean([_folded(fit, shapes) for fit in fits]))
     return tuple(found)
 
 
@@ -63,26 +65,44 @@ def _is_good(fit: StepFit) -> bool:
     return fit.error_median is None or fit.error_median <= _WORST_ERROR
 
 
-def _folded(fit: StepFit, settings: EngineSettings, workload: Workload | None) -> StepTime:
+@dataclass(frozen=True, slots=True)
+class _Shapes:
+    """The steps that are asked about, of the average request. curve: by decode rows, each with that request's context."""
+
+    curve: tuple[StepShape, ...]
+    beside: StepShape
+    with_chunk: StepShape
+
+    @classmethod
+    def of(cls, settings: EngineSettings, workload: Workload | None) -> Self:
+        prompt, answer = (workload.prompt_tokens, workload.generation_tokens) if workload is not None else (1.0, 1.0)
+        context = prompt + answer / 2
+        # What a token of a prompt adds to a step that has half a batch of decode rows in it already: the curve's chord, not its
+        # slope, since a step carries a whole chunk or nothing.
+        beside = max(1, settings.max_batch_size // 2)
+        chunk = max(1, min(round(prompt), settings.max_batched_tokens - beside))
+        return cls(
+            curve=tuple(StepShape(rows, context_tokens=int(rows * context)) for rows in _ROWS),
+            beside=StepShape(beside),
+            with_chunk=StepShape(beside, chunk, 1, 0, chunk * chunk // 2),
+        )
+
+
+_EMPTY = StepShape(0)
+
+
+def _folded(fit: StepFit, shapes: _Shapes) -> StepTime:
     """In rows and prefill tokens: each row with the context of the average request, prefill in chunks of its prompt."""
-    prompt, answer = (workload.prompt_tokens, workload.generation_tokens) if workload is not None else (1.0, 1.0)
-    context = prompt + answer / 2
-    empty = fit.step_s(StepShape(0))
-    curve = tuple((rows, fit.step_s(StepShape(rows, context_tokens=int(rows * context))) - empty) for rows in _ROWS)
-    # What a token of a prompt adds to a step that has half a batch of decode rows in it already: the curve's chord, not its
-    # slope, since a step carries a whole chunk or nothing.
-    beside = max(1, settings.max_batch_size // 2)
-    chunk = max(1, min(round(prompt), settings.max_batched_tokens - beside))
-    with_chunk = fit.step_s(StepShape(beside, chunk, 1, 0, chunk * chunk // 2))
+    empty = fit.step_s(_EMPTY)
     return StepTime(
         precision=fit.precision,
         base_s=empty,
         row_s=0.0,
-        prefill_token_s=(with_chunk - fit.step_s(StepShape(beside))) / chunk,
+        prefill_token_s=(fit.step_s(shapes.with_chunk) - fit.step_s(shapes.beside)) / shapes.with_chunk.prefill_tokens,
         samples=fit.samples,
         error_ratio=_UNTESTED_ERROR if fit.error_median is None else fit.error_median,
         measured=fit.error_median is not None,
-        curve=curve,
+        curve=tuple((shape.decode_rows, fit.step_s(shape) - empty) for shape in shapes.curve),
     )
 
 

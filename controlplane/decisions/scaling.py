@@ -6,7 +6,7 @@ Settings come first, since they take effect in a second; nodes are what is left 
 import math
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -40,11 +40,6 @@ class Outlook:
     breach_probability: float | None
     forecast: dict[str, Any]
     nodes: list[dict[str, Any]]
-
-    @classmethod
-    def of(cls, row: DecisionRecord) -> Self:
-        """Of a decision that is in memory with its inputs, such as one just made."""
-        return cls(row.last_at, row.reason, row.explanation, row.breach_probability, row.forecast, row.inputs["nodes"])
 
 
 def read_outlook(session: Session, pool_id: str) -> Outlook | None:

@@ -47,14 +47,17 @@ def fit_step_times(
         (rows, prefill, step) for rows, prefill, step in served if rows is not None and prefill is not None and step
     ]
     by_precision = {p: [c for c in cells if c.precision is p] for p in Precision}
-    slowdown = _slowdown(_probe(by_precision[precision]), facts)
     fitted_by_nodes = {step.precision: step for step in offered}
     offered_slowdown = _slowdown(fitted_by_nodes.get(precision), facts)
+    # Looked at only where some precision has to be fitted here.
+    slowdown = None
     found = []
     for each, own in by_precision.items():
         if each in fitted_by_nodes:
             found.append(_leveled(fitted_by_nodes[each], offered_slowdown, facts if each is precision else []))
             continue
+        if slowdown is None:
+            slowdown = _slowdown(_probe(by_precision[precision]), facts)
         fitted = _fit(each, own, facts if each is precision else [], slowdown)
         if fitted is not None:
             found.append(fitted)

@@ -44,7 +44,7 @@ class Arima:
             size = float(np.abs(part).sum())
             if size > _STABLE:
                 part *= _STABLE / size
-        return _Recursion(float(ar[0]), float(ar[1]), float(ma[0]), float(ma[1])).predict
+        return _Recursion(float(ar[0]), float(ar[1]), float(ma[0]), float(ma[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +54,30 @@ class _Recursion:
     ma1: float
     ma2: float
 
-    def predict(self, series: Sequence[float], steps: int) -> list[float]:
-        logs = [math.log1p(max(0.0, value)) for value in series]
+    def __call__(self, series: Sequence[float], steps: int) -> list[float]:
+        return self.sweep(series, range(len(series), len(series) + 1), steps)[0]
+
+    def sweep(self, series: Sequence[float], origins: range, steps: int) -> list[list[float]]:
+        logs = [math.log1p(max(0.0, value)) for value in series[: origins[-1]]]
         before, older, miss, missed = 0.0, 0.0, 0.0, 0.0
-        for i in range(1, len(logs)):
-            change = logs[i] - logs[i - 1]
-            foreseen = self.ar1 * before + self.ar2 * older + self.ma1 * miss + self.ma2 * missed
-            miss, missed = change - foreseen, miss
-            before, older = change, before
-        level, out = logs[-1], []
+        found = []
+        for i, level in enumerate(logs):
+            if i:
+                change = level - logs[i - 1]
+                foreseen = self.ar1 * before + self.ar2 * older + self.ma1 * miss + self.ma2 * missed
+                miss, missed = change - foreseen, miss
+                before, older = change, before
+            if i + 1 in origins:
+                found.append(self._ahead(level, before, older, miss, missed, steps))
+        return found
+
+    def _ahead(self, newest: float, before: float, older: float, miss: float, missed: float, steps: int) -> list[float]:
+        level, out = newest, []
         for _ in range(steps):
             foreseen = self.ar1 * before + self.ar2 * older + self.ma1 * miss + self.ma2 * missed
             miss, missed = 0.0, miss
             before, older = foreseen, before
-            level = min(max(level + foreseen, 0.0), logs[-1] + _CAP)
+            level = min(max(level + foreseen, 0.0), newest + _CAP)
             out.append(math.expm1(level))
         return out
 

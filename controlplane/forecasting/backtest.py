@@ -9,7 +9,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from controlplane.forecasting.forecaster import CannotForecast, Forecaster, Predictor
+from controlplane.forecasting.forecaster import CannotForecast, Forecaster, Predictor, predictions
 
 FIT_SHARE = 0.5
 _MIN_ORIGINS = 4
@@ -39,8 +39,7 @@ def backtest(forecaster: Forecaster, values: Sequence[float], steps: int, *, max
     # Of each step the residuals that are realised at the origin: those of origins step + 1 or more ago. Kept in order of size.
     ranked: list[list[float]] = [[] for _ in range(steps)]
     losses: list[float] = []
-    for origin in origins:
-        ahead = predictor(values[:origin], steps)
+    for origin, ahead in zip(origins, predictions(predictor, values, origins, steps), strict=True):
         for step, actual in enumerate(values[origin : origin + steps]):
             if (newest := len(residuals[step]) - step - 1) >= 0:
                 insort(ranked[step], residuals[step][newest])

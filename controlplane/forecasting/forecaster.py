@@ -1,6 +1,6 @@
 """What a forecaster is and what it returns: quantiles per step ahead, never one bare number."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -35,6 +35,18 @@ class Forecast:
 
 Predictor = Callable[[Sequence[float], int], list[float]]
 """(series, steps) -> the next `steps` values after `series`; oldest first, evenly spaced, each >= 0."""
+
+
+def predictions(predictor: Predictor, series: Sequence[float], origins: range, steps: int) -> Iterable[Sequence[float]]:
+    """For each origin what it says of `series[:origin]`.
+
+    A predictor that has a method `sweep(series, origins, steps)` tells all of them in one pass over the series, up to rounding.
+    """
+    sweep = getattr(predictor, "sweep", None)
+    if sweep is not None:
+        found: list[list[float]] = sweep(series, origins, steps)
+        return found
+    return (predictor(series[:origin], steps) for origin in origins)
 
 
 class Forecaster(Protocol):

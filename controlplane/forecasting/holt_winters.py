@@ -29,13 +29,22 @@ class _Smoothing:
     level: float
     trend: float
 
-    def predict(self, series: Sequence[float], steps: int) -> list[float]:
+    def __call__(self, series: Sequence[float], steps: int) -> list[float]:
+        return self.sweep(series, range(len(series), len(series) + 1), steps)[0]
+
+    def sweep(self, series: Sequence[float], origins: range, steps: int) -> list[list[float]]:
         level, trend = self.level, self.trend
-        for value in series:
+        found = []
+        for place, value in enumerate(series[: origins[-1]], start=1):
             foreseen = level + self.phi * trend
             risen = self.alpha * value + (1 - self.alpha) * foreseen
             trend = self.beta * (risen - level) + (1 - self.beta) * self.phi * trend
             level = risen
+            if place in origins:
+                found.append(self._ahead(level, trend, steps))
+        return found
+
+    def _ahead(self, level: float, trend: float, steps: int) -> list[float]:
         ahead, damped = [], 0.0
         for _ in range(steps):
             damped = self.phi * (damped + 1.0)  # phi + phi^2 + ... : what is left of the trend after so many steps
@@ -58,7 +67,7 @@ class HoltWinters:
             raise CannotForecast(f"needs {_MIN_VALUES} values, has {len(series)}")
         values = np.asarray(series, dtype=float)
         if float(np.ptp(values)) <= 1e-12:
-            return _Smoothing(alpha=0.5, beta=0.0, phi=_DAMPING, level=float(values[0]), trend=0.0).predict
+            return _Smoothing(alpha=0.5, beta=0.0, phi=_DAMPING, level=float(values[0]), trend=0.0)
         level = float(values[: len(values) // 4].mean())
         with warnings.catch_warnings():
             # statsmodels tells by a warning that a fit failed; here that is an answer, not something to print.
@@ -74,4 +83,4 @@ class HoltWinters:
         alpha, beta = float(found["smoothing_level"]), float(found["smoothing_trend"])
         if not (0 <= alpha <= 1 and 0 <= beta <= 1):
             raise CannotForecast("the fit found no smoothing weights between 0 and 1")
-        return _Smoothing(alpha, beta, _DAMPING, level, 0.0).predict
+        return _Smoothing(alpha, beta, _DAMPING, level, 0.0)

@@ -6,6 +6,7 @@ steps between are on the way from one to the other.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,27 +38,35 @@ class QuantileLine:
         first = max(_WIDTHS) - 1
         lines = [_median_line(table[first:-ahead], (logs[ahead:] - logs[:-ahead])[first:]) for ahead in (1, _FAR)]
 
-        def predict(known: Sequence[float], steps: int) -> list[float]:
-            if len(known) < max(_WIDTHS):
-                raise CannotForecast("the series is shorter than the longest mean")
-            newest = np.log1p(np.maximum(np.asarray(known[-max(_WIDTHS) :], dtype=float), 0.0))
-            row = _row(newest)
-            near, far = (float(row @ line) for line in lines)
-            out = []
-            for step in range(1, steps + 1):
-                share = min(1.0, (step - 1) / (_FAR - 1))
-                out.append(float(np.expm1(max(0.0, newest[-1] + near + share * (far - near)))))
-            return out
-
-        return predict
+        return _Lines(*lines)
 
 
-def _row(newest: Floats) -> Floats:
-    return np.asarray([newest[-width:].mean() - newest[-1] for width in _WIDTHS] + [newest[-2] - newest[-1]])
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """[F] each: weights of the features for the step ahead and for the far end."""
+
+    near: Floats
+    far: Floats
+
+    def __call__(self, series: Sequence[float], steps: int) -> list[float]:
+        newest = series[-max(_WIDTHS) :]
+        return self.sweep(newest, range(len(newest), len(newest) + 1), steps)[0]
+
+    def sweep(self, series: Sequence[float], origins: range, steps: int) -> list[list[float]]:
+        if origins[0] < max(_WIDTHS):
+            raise CannotForecast("the series is shorter than the longest mean")
+        logs = np.log1p(np.maximum(np.asarray(series[: origins[-1]], dtype=float), 0.0))
+        at = np.asarray(origins) - 1
+        rows = _table(logs)[at]
+        near, far = (rows @ self.near)[:, None], (rows @ self.far)[:, None]
+        share = np.minimum(1.0, np.arange(steps) / (_FAR - 1))[None, :]
+        ahead: list[list[float]] = np.expm1(np.maximum(0.0, logs[at][:, None] + near + share * (far - near))).tolist()
+        return ahead
 
 
 def _table(logs: Floats) -> Floats:
-    """[N, F] as `_row` of each prefix; rows before the longest mean are not to be used."""
+    """[N, F] of each prefix: the distances of its means from its newest value, and its last change back; rows before the longest
+    mean are not to be used."""
     total = np.concatenate([[0.0], np.cumsum(logs)])
     index = np.arange(1, len(logs) + 1)
     means = []

@@ -11,19 +11,17 @@ from datetime import UTC, datetime
 from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from controlplane.db import database_now_ms, insert_if_absent
+from controlplane.db import database_now_ms, insert_if_absent, table_of
 from controlplane.errors import Fenced
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind
 from controlplane.processes.models import ControllerLease
 
 # Made once, since each tick of each pool asks it. In one order everywhere, so that no two transactions wait for one another.
-_HELD = (
-    select(ControllerLease.name, ControllerLease.epoch)
-    .where(ControllerLease.name.in_(bindparam("names", expanding=True)))
-    .order_by(ControllerLease.name)
-    .with_for_update(read=True)
-)
+_LEASES = table_of(ControllerLease).c
+_HELD = select(_LEASES.name, _LEASES.epoch).order_by(_LEASES.name).with_for_update(read=True)
+_ONE_HELD = _HELD.where(_LEASES.name == bindparam("name"))
+_ALL_HELD = _HELD.where(_LEASES.name.in_(bindparam("names", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,9 @@ def acquire_or_renew(
 
 def assert_holds(session: Session, terms: Mapping[str, int]) -> None:
     """Raises Fenced unless each lease (by name) still carries its epoch; takeovers then wait until this transaction has ended."""
-    rows = session.execute(_HELD, {"names": list(terms)})
+    names = list(terms)
+    held, given = (_ONE_HELD, {"name": names[0]}) if len(names) == 1 else (_ALL_HELD, {"names": names})
+    rows = session.execute(held, given)
     current = {row.name: row.epoch for row in rows}
     for name, epoch in terms.items():
         if current.get(name) != epoch:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, func, select, update
+from sqlalchemy import Engine, func, select
 
 from controlplane import models as models
 from controlplane import schema
@@ -22,12 +22,12 @@ from controlplane.db import make_engine, session_scope
 from controlplane.decisions.policy import Policy, RolloutPolicy
 from controlplane.events.models import Event, OutboxItem
 from controlplane.fleets import service as fleets
-from controlplane.fleets.models import Node
 from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.models import Rollout, RolloutNode
 from controlplane.rollouts.plan import Mode
 from controlplane.rollouts.requests import roll_back_to
 from trimtab.errors import CommandError
+from trimtab.fleet_bench.beside import beating_nodes
 from trimtab.fleet_bench.enrol import enrol
 from trimtab.fleet_bench.nodes import NodeServer
 from trimtab.fleet_bench.ticks import time_ticks
@@ -35,7 +35,7 @@ from trimtab.supervisor import redis as local_redis
 from trimtab.supervisor.ports import free_port
 
 POLICY = Policy(rollout=RolloutPolicy(progress_deadline_s=120.0))
-POLL_S, BEAT_S, BEATS_AT_ONCE = 0.25, 4.0, 50
+POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +73,34 @@ async def _run(options: FleetOptions, folder: Path, progress: Callable[[str], No
     began = time.monotonic()
     await asyncio.to_thread(enrol, engine, options.nodes, options.pools, server.url)
     progress(f"{options.nodes} nodes in {options.pools} pools enrolled in {time.monotonic() - began:.1f} s")
-    beating = asyncio.create_task(_keep_beating(engine))
     try:
-        with _processes(options, url, folder):
-            rounds = []
-            pools = await asyncio.to_thread(_pool_ids, engine)
-            for number in range(1, options.rounds + 1):
-                ids: list[str] = []
-                for some in _groups(pools, options.pools_at_once):
-                    begun = await asyncio.to_thread(_change, engine, some, 10 + number)
-                    await _ended(engine, begun, options.timeout_s)
-                    ids += begun
-                rounds.append(await asyncio.to_thread(_times, engine, ids))
-                progress(f"change {number} of {options.rounds}: {_words(rounds[-1])}")
-            back = await asyncio.to_thread(_all_back, engine)
-            await _ended(engine, back, options.timeout_s)
-            rollback = await asyncio.to_thread(_times, engine, back)
-            progress(f"rollback of all: {_words(rollback)}")
-            await _outbox_empty(engine, options.timeout_s)
-        ticks = await asyncio.to_thread(time_ticks, engine, options.ticks, folder, progress) if options.ticks else None
+        with beating_nodes(url):
+            return await _measured(options, url, folder, engine, server, progress)
     finally:
-        beating.cancel()
-        await asyncio.gather(beating, return_exceptions=True)
         await server.stop()
+        engine.dispose()
+
+
+async def _measured(
+    options: FleetOptions, url: str, folder: Path, engine: Engine, server: NodeServer, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    with _processes(options, url, folder):
+        rounds = []
+        pools = await asyncio.to_thread(_pool_ids, engine)
+        for number in range(1, options.rounds + 1):
+            ids: list[str] = []
+            for some in _groups(pools, options.pools_at_once):
+                begun = await asyncio.to_thread(_change, engine, some, 10 + number)
+                await _ended(engine, begun, options.timeout_s)
+                ids += begun
+            rounds.append(await asyncio.to_thread(_times, engine, ids))
+            progress(f"change {number} of {options.rounds}: {_words(rounds[-1])}")
+        back = await asyncio.to_thread(_all_back, engine)
+        await _ended(engine, back, options.timeout_s)
+        rollback = await asyncio.to_thread(_times, engine, back)
+        progress(f"rollback of all: {_words(rollback)}")
+        await _outbox_empty(engine, options.timeout_s)
+    ticks = await asyncio.to_thread(time_ticks, engine, options.ticks, folder, progress) if options.ticks else None
     report = {
         "benchmark": "fleet", "nodes": options.nodes, "pools": options.pools, "rounds": options.rounds,
         "rollouts": options.pools * (options.rounds + 1), "database": engine.dialect.name,
@@ -104,25 +109,7 @@ async def _run(options: FleetOptions, folder: Path, progress: Callable[[str], No
     }  # fmt: skip
     if ticks is not None:
         report["ticks"] = ticks
-    engine.dispose()
     return report
-
-
-async def _keep_beating(engine: Engine) -> None:
-    """All nodes are heard of: what is measured is the way of a change, not the intake of heartbeats."""
-
-    def beat() -> None:
-        with session_scope(engine, read_only=True) as session:
-            ids = sorted(session.scalars(select(Node.id)))
-        for start in range(0, len(ids), BEATS_AT_ONCE):
-            some = ids[start : start + BEATS_AT_ONCE]
-            with session_scope(engine) as session:
-                session.execute(select(Node.id).where(Node.id.in_(some)).order_by(Node.id).with_for_update())
-                session.execute(update(Node).where(Node.id.in_(some)).values(last_heartbeat_at=datetime.now(UTC)))
-
-    while True:
-        await asyncio.to_thread(beat)
-        await asyncio.sleep(BEAT_S)
 
 
 def _pool_ids(engine: Engine) -> list[str]:

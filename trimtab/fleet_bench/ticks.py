@@ -25,7 +25,8 @@ from controlplane.telemetry.observation import Observation, Quality
 from controlplane.telemetry.prometheus import Prometheus
 from controlplane.tick import Ticker
 from trimtab.errors import CommandError
-from trimtab.fleet_bench.exposition import Exposition, Told
+from trimtab.fleet_bench.beside import page_of
+from trimtab.fleet_bench.exposition import Told
 from trimtab.supervisor import prometheus as local_prometheus
 from trimtab.supervisor.ports import free_port
 from trimtab.supervisor.report import Reporter
@@ -40,15 +41,10 @@ _WARM = 2
 def time_ticks(engine: Engine, count: int, folder: Path, progress: Callable[[str], None]) -> dict[str, Any]:
     """Seconds of each tick over all pools, one right after the other. Raises CommandError when Prometheus does not start."""
     told = _nodes(engine)
-    page = Exposition(told)
-    page.start()
-    try:
-        with _prometheus(folder, page.address) as url:
-            _wait_for_windows(url, len(told))
-            progress(f"Prometheus has scraped {page.series:,} series of {len(told)} nodes")
-            return {"series": page.series, **_ticks(engine, count, url)}
-    finally:
-        page.stop()
+    with page_of(told) as (address, series), _prometheus(folder, address) as url:
+        _wait_for_windows(url, len(told))
+        progress(f"Prometheus has scraped {series:,} series of {len(told)} nodes")
+        return {"series": series, **_ticks(engine, count, url)}
 
 
 def _ticks(engine: Engine, count: int, url: str) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def pool(session: Session) -> Pool:
 
 
 def record(session: Session, pool: Pool, given: DecisionInputs) -> DecisionRecord:
-    return service.record_decision(session, decide(given), pool_id=pool.id, inputs=given, epoch=1)
+    row_id = service.record_decision(session, decide(given), pool_id=pool.id, inputs=given, epoch=1)
+    return session.get_one(DecisionRecord, row_id, populate_existing=True)
 
 
 def kinds(session: Session) -> list[str]:
