@@ -10,7 +10,6 @@ from controlplane import db
 from controlplane.db import session_scope
 from tests.support.postgres import fresh_database
 
-
 pytestmark = pytest.mark.postgres
 
 

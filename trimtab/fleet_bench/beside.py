@@ -76,4 +76,3 @@ def _keep_beating(parent: Connection, database_url: str) -> None:
                 session.execute(select(Node.id).where(Node.id.in_(some)).order_by(Node.id).with_for_update())
                 session.execute(update(Node).where(Node.id.in_(some)).values(last_heartbeat_at=datetime.now(UTC)))
         is_over = parent.poll(BEAT_S)
-
