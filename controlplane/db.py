@@ -172,6 +172,17 @@ def _json(value: Any) -> str:
         return json.dumps(value)
 
 
+def read_only(engine: Engine) -> Engine:
+    """The same database, for sessions that only read: a snapshot that never waits for a writer."""
+    options: dict[str, Any] = {"read_only": True}
+    if engine.dialect.name == "postgresql":
+        options["postgresql_readonly"] = True
+    return engine.execution_options(**options)
+
+
+_read_only = read_only  # where a parameter bears the name
+
+
 @contextmanager
 def session_scope(engine: Engine, *, read_only: bool = False) -> Iterator[Session]:
     """One unit of work: committed at the end, rolled back when anything is raised.
@@ -179,13 +190,7 @@ def session_scope(engine: Engine, *, read_only: bool = False) -> Iterator[Sessio
     read_only: a snapshot that never waits for a writer; on PostgreSQL a write in it is an error.
     No network call belongs inside: read, call, write.
     """
-    bind = engine
-    if read_only:
-        options: dict[str, Any] = {"read_only": True}
-        if engine.dialect.name == "postgresql":
-            options["postgresql_readonly"] = True
-        bind = engine.execution_options(**options)
-    with Session(bind, expire_on_commit=False) as session, session.begin():
+    with Session(_read_only(engine) if read_only else engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 

@@ -6,17 +6,20 @@ A transaction ends when the endpoint's function returns and before its answer is
 what it tells of, and a commit that fails is an error answer.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Annotated, cast
 
-from fastapi import Depends
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
 from controlplane.clock import Clock
-from controlplane.db import session_scope
+from controlplane.db import read_only, session_scope
 from controlplane.settings import ControlPlaneSettings
 
 
@@ -32,9 +35,59 @@ async def _now(connection: HTTPConnection) -> datetime:
     return cast(Clock, connection.app.state.clock).now()
 
 
-def _read_session(engine: "DatabaseEngine") -> Iterator[Session]:
-    with session_scope(engine, read_only=True) as session:
-        yield session
+class ReadTurn:
+    """The one read-only session of a request, opened when somebody first asks for it: for who asks, and for what is answered."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """Costs nothing yet: it connects with its first query."""
+        if self._session is None:
+            self._session = Session(read_only(self._engine), expire_on_commit=False)
+        return self._session
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._session is not None and self._session.in_transaction()
+
+    def end(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
+
+async def _read_turn(engine: "DatabaseEngine") -> AsyncIterator[ReadTurn]:
+    turn = ReadTurn(engine)
+    try:
+        yield turn
+    finally:
+        if turn.is_under_way:
+            await run_in_threadpool(turn.end)
+
+
+async def _read_session(turn: "Reading") -> Session:
+    return turn.session
+
+
+def reads_in_turn(request: Request) -> bool:
+    """Whether the endpoint of this request is handed the session of its `ReadTurn`: whoever else reads before it may use it."""
+    route = request.scope.get("route")
+    if not isinstance(route, APIRoute):
+        return False
+    known = _KNOWN.get(id(route.dependant))
+    if known is None or known[0] is not route.dependant:
+        known = _KNOWN[id(route.dependant)] = route.dependant, _has_read_session(route.dependant)
+    return known[1]
+
+
+# By identity: a dependant has no hash. Routes are few and live as long as the application.
+_KNOWN: dict[int, tuple[Dependant, bool]] = {}
+
+
+def _has_read_session(dependant: Dependant) -> bool:
+    return dependant.call is _read_session or any(_has_read_session(each) for each in dependant.dependencies)
 
 
 def _write_session(engine: "DatabaseEngine") -> Iterator[Session]:
@@ -45,5 +98,6 @@ def _write_session(engine: "DatabaseEngine") -> Iterator[Session]:
 DatabaseEngine = Annotated[Engine, Depends(_engine)]
 ProcessSettings = Annotated[ControlPlaneSettings, Depends(_settings)]
 Now = Annotated[datetime, Depends(_now)]
+Reading = Annotated[ReadTurn, Depends(_read_turn, scope="function")]
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 WriteSession = Annotated[Session, Depends(_write_session, scope="function")]

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from pydantic import Field
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
-from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.policy import Policy
-from controlplane.decisions.service import current_policies, latest_decisions
+from controlplane.decisions.service import LastDecision, current_policies, latest_decisions
 from controlplane.events.stream import Message
 from controlplane.fleets import service as fleets
 from controlplane.fleets.health import NodeHealth
@@ -22,6 +21,9 @@ from controlplane.telemetry.models import ObservationRecord
 from controlplane.telemetry.observation import Observation
 from controlplane.telemetry.schemas import ObservationOut
 
+_ACTIVE = select(Rollout.pool_id, Rollout.id, Rollout.phase).where(
+    Rollout.active_pool_id.in_(bindparam("pools", expanding=True))
+)
 # A window older than so many of its own lengths says nothing of now.
 _FRESH_WINDOWS = 4
 
@@ -88,9 +90,8 @@ def pools_out(session: Session, pools: Sequence[Pool], *, now: datetime, timeout
     windows = telemetry.latest_of_pools(session, ids)
     policies = current_policies(session, ids[0] if len(ids) == 1 else None)
     decided = latest_decisions(session, ids)
-    running = select(Rollout).where(Rollout.active_pool_id.in_(ids))
-    active = {rollout.pool_id: rollout for rollout in session.scalars(running)}
-    current = fleets.get_revisions(session, [id_ for pool in pools if (id_ := pool.current_revision_id) is not None])
+    active = {rollout.pool_id: rollout for rollout in session.execute(_ACTIVE, {"pools": ids})}
+    current = fleets.revisions_by_id(session, [id_ for pool in pools if (id_ := pool.current_revision_id) is not None])
 
     def out(pool: Pool) -> PoolOut:
         policy, _ = policies.get(pool.id, (Policy(), 0))
@@ -138,7 +139,9 @@ def fleet_out(session: Session, *, now: datetime, timeout_s: float) -> FleetOut:
     )
 
 
-def node_detail(node: Node, latest: Observation | None, *, now: datetime, timeout_s: float) -> NodeDetail:
+def node_detail(
+    node: Node | fleets.NodeView, latest: Observation | None, *, now: datetime, timeout_s: float
+) -> NodeDetail:
     return NodeDetail(
         **NodeOut.fields_of(node, now=now, timeout_s=timeout_s),
         latest=None if latest is None else ObservationOut.of(latest),
@@ -160,7 +163,7 @@ class ObservationTicks:
         return [Message("tick", f'{{"pool_id":"{pool_id}"}}') for pool_id in session.scalars(query)]
 
 
-def _decision_ref(row: DecisionRecord) -> DecisionRef:
+def _decision_ref(row: LastDecision) -> DecisionRef:
     return DecisionRef(id=row.id, at=row.last_at, outcome=row.outcome, reason=row.reason, explanation=row.explanation)
 
 

@@ -78,7 +78,7 @@ def list_nodes(
         fleets.get_pool(session, pool_id)
     timeout_s = settings.heartbeat_timeout_s
     after = decode_pair_cursor(cursor)
-    rows = fleets.list_nodes(session, pool_id, after=after, limit=None if limit is None else limit + 1)
+    rows = fleets.list_views(session, pool_id, after=after, limit=None if limit is None else limit + 1)
     page = rows[:limit]
     latest = telemetry.latest_of_nodes(session, [node.id for node in page])
     items = [node_detail(node, latest.get(node.id), now=now, timeout_s=timeout_s) for node in page]

@@ -1,6 +1,7 @@
 """Lets a route say which role it needs: `dependencies=[require(Role.VIEWER)]`, or `who: Annotated[Identity, require(...)]`."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Annotated, Any, cast
 
@@ -17,7 +18,7 @@ from controlplane.accounts.roles import Identity, Role
 from controlplane.accounts.throttle import RequestThrottle
 from controlplane.clock import Clock
 from controlplane.db import session_scope
-from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings
+from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings, Reading, reads_in_turn
 from controlplane.errors import Forbidden, Unauthorized
 from controlplane.settings import ControlPlaneSettings
 
@@ -52,10 +53,13 @@ async def session_secret(
 Cookie = Annotated[str | None, Depends(session_secret)]
 
 
-def identify(request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, now: Now) -> Identity:
+def identify(
+    request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, now: Now, reading: Reading
+) -> Identity:
     """Who asks. A bearer token counts before the cookie. Raises Unauthorized, and Forbidden for a foreign page's request."""
+    session = reading.session if reads_in_turn(request) else None
     if bearer is not None and bearer.credentials:
-        found = of_token(engine, bearer.credentials, now)
+        found = of_token(engine, bearer.credentials, now, session)
         if found is None:
             raise Unauthorized(f"the token is unknown, expired or revoked: {_SIGN_IN}")
         return _counted(request, found)
@@ -63,7 +67,7 @@ def identify(request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseE
         raise Unauthorized(f"this needs a sign-in: {_SIGN_IN}")
     if is_cross_site(request.method, request.headers):
         raise Forbidden("this request was set off by another site's page: open the web app itself")
-    found = of_session(engine, cookie, now)
+    found = of_session(engine, cookie, now, session)
     if found is None:
         raise Unauthorized(f"the session has ended: {_SIGN_IN}")
     return _counted(request, found)
@@ -75,9 +79,9 @@ def _counted(request: Request, who: Identity) -> Identity:
     return who
 
 
-def of_token(engine: Engine, secret: str, now: datetime) -> Identity | None:
-    """Who acts with a token, and a note of the use; None for one that lets nobody in."""
-    with session_scope(engine, read_only=True) as session:
+def of_token(engine: Engine, secret: str, now: datetime, session: Session | None = None) -> Identity | None:
+    """Who acts with a token, and a note of the use; None for one that lets nobody in. session: one to read with."""
+    with nullcontext(session) if session is not None else session_scope(engine, read_only=True) as session:
         token = tokens.authenticate_token(session, secret, now)
     if token is None:
         return None
@@ -87,9 +91,9 @@ def of_token(engine: Engine, secret: str, now: datetime) -> Identity | None:
     return tokens.identity_of(token)
 
 
-def of_session(engine: Engine, secret: str, now: datetime) -> Identity | None:
-    """Who sits before the browser, and a note that they do; None for a session that has ended."""
-    with session_scope(engine, read_only=True) as session:
+def of_session(engine: Engine, secret: str, now: datetime, session: Session | None = None) -> Identity | None:
+    """Who sits before the browser, and a note that they do; None for a session that has ended. session: one to read with."""
+    with nullcontext(session) if session is not None else session_scope(engine, read_only=True) as session:
         row = sessions.authenticate_session(session, secret, now)
     if row is None:
         return None

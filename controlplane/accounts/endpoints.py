@@ -21,7 +21,7 @@ from controlplane.accounts.schemas import (
     SignInWays,
 )
 from controlplane.db import session_scope
-from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings, ReadSession, WriteSession
+from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings, Reading, ReadSession, WriteSession
 from controlplane.errors import Conflict, Forbidden, Unauthorized
 from controlplane.problem import declared
 
@@ -72,20 +72,20 @@ def sign_in(body: SignIn, enter: Enter, engine: DatabaseEngine, now: Now) -> Non
     openapi_extra=access("anyone"),
 )
 def whoami(
-    request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, settings: ProcessSettings, now: Now
-) -> SessionOut | Response:
+    request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, settings: ProcessSettings, now: Now,
+    session: ReadSession, reading: Reading,
+) -> SessionOut | Response:  # fmt: skip
     """Who is signed in. A browser in which nobody is hears 204; a token that lets nobody in is refused."""
     if bearer is None:
-        who = dependencies.of_session(engine, cookie, now) if cookie else None
+        who = dependencies.of_session(engine, cookie, now, session) if cookie else None
         if who is None:
             nobody = Response(status_code=204)
             if cookie:
                 nobody.delete_cookie(cookie_name(settings), path="/")
             return nobody
     else:
-        who = identify(request, bearer, cookie, engine, now)
-    with session_scope(engine, read_only=True) as session:
-        due = who.user_id is None and who.role is Role.ADMIN and not users.has_users(session)
+        who = identify(request, bearer, cookie, engine, now, reading)
+    due = who.user_id is None and who.role is Role.ADMIN and not users.has_users(session)
     return SessionOut(
         name=who.name, role=who.role, pools=dict(who.in_pools), user_id=who.user_id, session_id=who.session_id,
         set_up_due=due,

@@ -1,9 +1,11 @@
 """The room's door, and decisions in SQL: read back, and made again exactly."""
 
+import functools
 from collections.abc import Collection, Iterator
 from datetime import datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import Select, bindparam, func, select
 from sqlalchemy.orm import Session, aliased, defer
 
 from controlplane.decisions.around import Around as Around
@@ -37,7 +39,7 @@ def link_rollout(session: Session, decision_id: str, rollout_id: str) -> None:
 
 def get_decision(session: Session, decision_id: str) -> DecisionRecord:
     """Raises NotFound."""
-    row = session.get(DecisionRecord, decision_id)
+    row = session.get(DecisionRecord, decision_id, options=[defer(DecisionRecord.inputs)])
     if row is None:
         raise NotFound(f"there is no decision with id {decision_id!r}: GET /api/v1/decisions lists them")
     return row
@@ -47,8 +49,26 @@ def latest_decision(session: Session, pool_id: str) -> DecisionRecord | None:
     return next(iter(list_decisions(session, pool_id=pool_id, limit=1)), None)
 
 
-def latest_decisions(session: Session, pool_ids: Collection[str]) -> dict[str, DecisionRecord]:
-    """By pool, in one query: its newest decision, without what it was made from, of those that have one."""
+class LastDecision(NamedTuple):
+    """What a pool's newest decision said."""
+
+    pool_id: str
+    id: str
+    last_at: datetime
+    outcome: str
+    reason: str
+    explanation: str
+    breach_probability: float | None
+
+
+def latest_decisions(session: Session, pool_ids: Collection[str]) -> dict[str, LastDecision]:
+    """By pool, in one query, of those that have one."""
+    rows = session.execute(_latest(), {"pools": list(pool_ids)})
+    return {row.pool_id: LastDecision(*row) for row in rows}
+
+
+@functools.cache
+def _latest() -> Select[Any]:
     each = aliased(DecisionRecord)
     newest = (
         select(each.id)
@@ -57,9 +77,9 @@ def latest_decisions(session: Session, pool_ids: Collection[str]) -> dict[str, D
         .limit(1)
         .scalar_subquery()
     )
-    query = select(DecisionRecord).where(DecisionRecord.id.in_(select(newest).where(Pool.id.in_(pool_ids))))
-    parts = (DecisionRecord.inputs, DecisionRecord.forecast, DecisionRecord.candidates, DecisionRecord.constraints)
-    return {row.pool_id: row for row in session.scalars(query.options(*(defer(part) for part in parts)))}
+    ids = select(newest).where(Pool.id.in_(bindparam("pools", expanding=True)))
+    columns = (getattr(DecisionRecord, name) for name in LastDecision._fields)
+    return select(*columns).where(DecisionRecord.id.in_(ids))
 
 
 def list_decisions(
@@ -71,7 +91,9 @@ def list_decisions(
     before: tuple[datetime, str] | None = None,
 ) -> list[DecisionRecord]:
     """Newest first; `before` is (at, id) of the last one of the page before."""
-    query = select(DecisionRecord).order_by(DecisionRecord.at.desc(), DecisionRecord.id.desc()).limit(limit)
+    # What a decision was made from is tens of kB, and shown nowhere: who wants to make it again has it read then.
+    query = select(DecisionRecord).options(defer(DecisionRecord.inputs))
+    query = query.order_by(DecisionRecord.at.desc(), DecisionRecord.id.desc()).limit(limit)
     if pool_id is not None:
         query = query.where(DecisionRecord.pool_id == pool_id)
     if outcome is not None:

@@ -11,6 +11,7 @@ from controlplane.events import service as events
 from controlplane.events.kinds import EventKind
 from controlplane.fleets.inventory import get_revision, list_revisions
 from controlplane.fleets.models import Node, Pool, SettingsRevision
+from controlplane.fleets.views import NodeView
 from controlplane.processes import lease, shards
 from inference_node.contract.messages import SettingsPush
 from inference_node.contract.served import ServedWatch
@@ -117,7 +118,7 @@ def end_watches(session: Session, node_ids: Sequence[str]) -> None:
             node.watch = node.served = None
 
 
-def experiment_ends_at(node: Node) -> datetime | None:
+def experiment_ends_at(node: Node | NodeView) -> datetime | None:
     """When the lease of the node's experiment is over by the control plane's clock; None without one.
 
     The node counts from when it applied it, which is later; that it goes back is asked for at the earlier time.

@@ -5,7 +5,10 @@ from enum import StrEnum
 
 from controlplane.fleets.models import Node
 from controlplane.fleets.readings import NodeReading
+from controlplane.fleets.views import NodeView, Standing
 from inference_node.contract.messages import NodeState
+
+Heard = Node | NodeReading | NodeView | Standing
 
 
 class NodeHealth(StrEnum):
@@ -18,11 +21,11 @@ class NodeHealth(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-def is_silent(node: Node | NodeReading, now: datetime, timeout_s: float) -> bool:
+def is_silent(node: Heard, now: datetime, timeout_s: float) -> bool:
     return (now - node.last_heartbeat_at).total_seconds() > timeout_s
 
 
-def node_health(node: Node | NodeReading, now: datetime, timeout_s: float) -> NodeHealth:
+def node_health(node: Heard, now: datetime, timeout_s: float) -> NodeHealth:
     """timeout_s: silence after which a node counts as unreachable (`ControlPlaneSettings.heartbeat_timeout_s`)."""
     if is_silent(node, now, timeout_s):
         return NodeHealth.UNREACHABLE
@@ -37,15 +40,15 @@ def node_health(node: Node | NodeReading, now: datetime, timeout_s: float) -> No
             return NodeHealth.FAILED
 
 
-def is_quarantined(node: Node, now: datetime) -> bool:
+def is_quarantined(node: Node | NodeView, now: datetime) -> bool:
     """Whether changes leave the node out for now."""
     return node.quarantined_until is not None and now < node.quarantined_until
 
 
-def in_sync(node: Node) -> bool:
+def in_sync(node: Node | NodeView | Standing) -> bool:
     """Whether the node has what is desired of it: the same generation, and settings of the same hash."""
-    if node.desired_revision is None:
-        return node.desired_generation == node.observed_generation
-    return (
-        node.desired_generation == node.observed_generation and node.desired_revision.content_hash == node.observed_hash
-    )
+    if isinstance(node, Standing):
+        wanted = node.desired_hash
+    else:
+        wanted = None if node.desired_revision is None else node.desired_revision.content_hash
+    return node.desired_generation == node.observed_generation and wanted in (None, node.observed_hash)

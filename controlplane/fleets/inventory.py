@@ -1,10 +1,10 @@
 """Which pools, nodes and revisions there are. Reads by id raise NotFound."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select, tuple_
-from sqlalchemy.orm import Session, joinedload, lazyload, load_only
+from sqlalchemy.orm import Session
 
 from controlplane.errors import NotFound
 from controlplane.fleets.models import Node, Pool, SettingsRevision
@@ -62,20 +62,6 @@ def list_nodes(
     if pool_id is not None:
         query = query.where(Node.pool_id == pool_id)
     return list(session.scalars(query))
-
-
-def standings(session: Session, pool_ids: Collection[str]) -> dict[str, list[Node]]:
-    """By pool, in one query: its nodes, of which only what tells their health and whether they are in sync is read."""
-    told = load_only(
-        Node.pool_id, Node.state, Node.last_heartbeat_at, Node.unreachable_since, Node.quarantined_until,
-        Node.desired_generation, Node.observed_generation, Node.observed_hash,
-    )  # fmt: skip
-    wanted = joinedload(Node.desired_revision).load_only(SettingsRevision.content_hash)
-    query = select(Node).where(Node.is_there, Node.pool_id.in_(pool_ids)).options(told, wanted, lazyload(Node.pool))
-    found: dict[str, list[Node]] = {}
-    for node in session.scalars(query):
-        found.setdefault(node.pool_id, []).append(node)
-    return found
 
 
 def get_revision(session: Session, revision_id: str) -> SettingsRevision:

@@ -8,6 +8,7 @@ from pydantic import Field
 from controlplane.fleets.desired import experiment_ends_at
 from controlplane.fleets.health import NodeHealth, in_sync, is_quarantined, node_health
 from controlplane.fleets.models import Node, SettingsRevision
+from controlplane.fleets.views import NodeView, RevisionView
 from controlplane.schemas import Body, Out, UtcTime
 from inference_node.contract.messages import NodeCapabilities, NodeHardware
 from inference_node.contract.settings import ApplyMode, EngineSettings, SafeDirection
@@ -21,7 +22,7 @@ class RevisionRef(Out):
     settings: EngineSettings
 
     @classmethod
-    def of(cls, revision: SettingsRevision) -> "RevisionRef":
+    def of(cls, revision: SettingsRevision | RevisionView) -> "RevisionRef":
         return cls.model_validate(revision)
 
 
@@ -74,7 +75,7 @@ class ExperimentOut(Out):
     ends_at: UtcTime = Field(description="when the node is asked to go back, should it not have done so by itself")
 
     @classmethod
-    def of(cls, node: Node) -> "ExperimentOut | None":
+    def of(cls, node: Node | NodeView) -> "ExperimentOut | None":
         ends_at, revision = experiment_ends_at(node), node.desired_revision
         if ends_at is None or node.lease_s is None or revision is None:
             return None
@@ -116,7 +117,7 @@ class NodeOut(Out):
     experiment: ExperimentOut | None = Field(description="settings that are tried on this node alone, under a lease")
 
     @classmethod
-    def fields_of(cls, node: Node, *, now: datetime, timeout_s: float) -> dict[str, Any]:
+    def fields_of(cls, node: Node | NodeView, *, now: datetime, timeout_s: float) -> dict[str, Any]:
         """The fields that this room knows; rooms above add theirs."""
         revision = node.desired_revision
         return {

@@ -38,7 +38,6 @@ from controlplane.fleets.inventory import lock_node as lock_node
 from controlplane.fleets.inventory import lock_nodes as lock_nodes
 from controlplane.fleets.inventory import lock_pool as lock_pool
 from controlplane.fleets.inventory import newest_numbers as newest_numbers
-from controlplane.fleets.inventory import standings as standings
 from controlplane.fleets.membership import quarantine_node as quarantine_node
 from controlplane.fleets.membership import release_node as release_node
 from controlplane.fleets.membership import remove_node as remove_node
@@ -52,3 +51,8 @@ from controlplane.fleets.readings import NodeReading as NodeReading
 from controlplane.fleets.readings import NodeReadings as NodeReadings
 from controlplane.fleets.registration import Registered as Registered
 from controlplane.fleets.registration import register_node as register_node
+from controlplane.fleets.views import NodeView as NodeView
+from controlplane.fleets.views import Standing as Standing
+from controlplane.fleets.views import list_views as list_views
+from controlplane.fleets.views import revisions_by_id as revisions_by_id
+from controlplane.fleets.views import standings as standings

@@ -1,11 +1,12 @@
 """Forecasts of a pool: made from its recent windows, saved, and read back."""
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
-from sqlalchemy import select
+from sqlalchemy import BindParameter, Select, bindparam, or_, select
 from sqlalchemy.orm import Session
 
 from controlplane.db import table_of
@@ -81,8 +82,23 @@ def list_forecasts(
 
 def latest_forecasts(session: Session, pool_id: str) -> dict[str, ForecastRecord]:
     """metric -> the newest forecast of it."""
-    found = {metric: list_forecasts(session, pool_id, metric=metric, limit=1) for metric in METRICS}
-    return {metric: rows[0] for metric, rows in found.items() if rows}
+    rows = {row.metric: row for row in session.scalars(_latest(), {"pool_id": pool_id})}
+    return {metric: rows[metric] for metric in METRICS if metric in rows}
+
+
+@functools.cache
+def _latest() -> Select[ForecastRecord]:
+    """A look at the end of the index for each metric."""
+    pool_id: BindParameter[str] = bindparam("pool_id")
+    newest = (
+        select(ForecastRecord.id)
+        .where(ForecastRecord.pool_id == pool_id, ForecastRecord.metric == metric)
+        .order_by(ForecastRecord.id.desc())
+        .limit(1)
+        .scalar_subquery()
+        for metric in METRICS
+    )
+    return select(ForecastRecord).where(or_(*(ForecastRecord.id == one for one in newest)))
 
 
 def fresh_forecasts(session: Session, pool_id: str, since: datetime) -> dict[str, ForecastRecord]:
