@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 import uvicorn
+from anyio import CapacityLimiter
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
@@ -17,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from controlplane import api, docs, metrics, middleware, probes, problem, schema, ui
 from controlplane.accounts import access
 from controlplane.accounts import service as accounts
+from controlplane.accounts.known import Known
 from controlplane.accounts.oidc.terms import Provider
 from controlplane.accounts.throttle import RequestThrottle, SignInThrottle
 from controlplane.background import repeat
@@ -26,6 +28,7 @@ from controlplane.errors import Invalid
 from controlplane.events import stream
 from controlplane.fleets import watch
 from controlplane.idempotency import route as idempotency
+from controlplane.memory import settle
 from controlplane.outside import Outside
 from controlplane.overview import ObservationTicks
 from controlplane.pool_of import pool_of
@@ -61,6 +64,7 @@ def create_app(settings: ControlPlaneSettings, *, clock: Clock | None = None) ->
     )
     app.state.settings = settings
     app.state.clock = clock or SystemClock()
+    app.state.known = Known()
     app.state.sign_in_throttle = SignInThrottle()
     app.state.request_throttle = RequestThrottle(settings.requests_per_s, max(1, round(2 * settings.requests_per_s)))
     app.state.pool_of = pool_of
@@ -98,6 +102,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(engine.dispose)
         await asyncio.to_thread(_prepare, engine, settings, app.state.clock)
         app.state.engine = engine
+        # Threads of their own: what gives connections back never waits behind those who wait for one.
+        app.state.ends = CapacityLimiter(8)
         app.state.metrics = CollectorRegistry()
         metrics.register(app.state.metrics, engine, settings, app.state.clock, version=program_version())
         app.state.event_fan_out = stream.EventFanOut(engine, extra=ObservationTicks())
@@ -167,7 +173,8 @@ def _operation_id(route: APIRoute) -> str:
 class Server(uvicorn.Server):
     """Ends what waits before uvicorn waits for it: it tells the application only once all connections are closed."""
 
-    def __init__(self, app: FastAPI, settings: ControlPlaneSettings) -> None:
+    def __init__(self, app: FastAPI, settings: ControlPlaneSettings, *, owns_process: bool = False) -> None:
+        """owns_process: nothing else runs in it, so that its memory may be settled."""
         super().__init__(
             uvicorn.Config(
                 app,
@@ -180,6 +187,12 @@ class Server(uvicorn.Server):
             )
         )
         self._app = app
+        self._owns_process = owns_process
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._owns_process:
+            settle()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         close_waiting(self._app)
@@ -193,4 +206,4 @@ def serve(settings: ControlPlaneSettings) -> None:
         schema.check(engine)
     finally:
         engine.dispose()
-    Server(create_app(settings), settings).run()
+    Server(create_app(settings), settings, owns_process=True).run()

@@ -24,6 +24,7 @@ from controlplane.errors import Conflict, ControlPlaneError, Fenced
 from controlplane.fleets import service as fleets
 from controlplane.fleets.intake import read_intake
 from controlplane.leadership import Leadership
+from controlplane.memory import settle
 from controlplane.mesh.keeper import MeshKeeper
 from controlplane.processes import service as processes
 from controlplane.processes import shards
@@ -314,6 +315,7 @@ def run_controller(settings: ControlPlaneSettings) -> int:
         signal.signal(number, stop)
     started_at = clock.now()
     controller.start()
+    settle()
     log.info("controller_started", name=controller.name, tick_s=settings.tick_s, reconcile_s=settings.reconcile_s)
     code = 0
     while not stopping.is_set():

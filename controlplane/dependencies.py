@@ -10,10 +10,8 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Annotated, cast
 
-from fastapi import Depends, Request
-from fastapi.concurrency import run_in_threadpool
-from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
+from anyio import CapacityLimiter, to_thread
+from fastapi import Depends
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
@@ -36,7 +34,7 @@ async def _now(connection: HTTPConnection) -> datetime:
 
 
 class ReadTurn:
-    """The one read-only session of a request, opened when somebody first asks for it: for who asks, and for what is answered."""
+    """The read-only session of a request. It holds a connection from its first query on: one thread's turn, not several."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -58,36 +56,17 @@ class ReadTurn:
             self._session.close()
 
 
-async def _read_turn(engine: "DatabaseEngine") -> AsyncIterator[ReadTurn]:
+async def _read_turn(connection: HTTPConnection, engine: "DatabaseEngine") -> AsyncIterator[ReadTurn]:
     turn = ReadTurn(engine)
     try:
         yield turn
     finally:
         if turn.is_under_way:
-            await run_in_threadpool(turn.end)
+            await to_thread.run_sync(turn.end, limiter=cast(CapacityLimiter, connection.app.state.ends))
 
 
 async def _read_session(turn: "Reading") -> Session:
     return turn.session
-
-
-def reads_in_turn(request: Request) -> bool:
-    """Whether the endpoint of this request is handed the session of its `ReadTurn`: whoever else reads before it may use it."""
-    route = request.scope.get("route")
-    if not isinstance(route, APIRoute):
-        return False
-    known = _KNOWN.get(id(route.dependant))
-    if known is None or known[0] is not route.dependant:
-        known = _KNOWN[id(route.dependant)] = route.dependant, _has_read_session(route.dependant)
-    return known[1]
-
-
-# By identity: a dependant has no hash. Routes are few and live as long as the application.
-_KNOWN: dict[int, tuple[Dependant, bool]] = {}
-
-
-def _has_read_session(dependant: Dependant) -> bool:
-    return dependant.call is _read_session or any(_has_read_session(each) for each in dependant.dependencies)
 
 
 def _write_session(engine: "DatabaseEngine") -> Iterator[Session]:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from controlplane.accounts import grants, sessions, users
 from controlplane.accounts.dependencies import Admin
 from controlplane.accounts.endpoints import Myself
+from controlplane.accounts.known import CHANGES_WHO
 from controlplane.accounts.models import User, WebSession
 from controlplane.accounts.roles import Identity
 from controlplane.accounts.schemas import InvitationOut, UserIn, UserOut, UserPatch, WebSessionOut
@@ -15,7 +16,7 @@ from controlplane.errors import Conflict
 from controlplane.problem import declared
 from controlplane.schemas import Page
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], dependencies=[CHANGES_WHO])
 _CHANGE = declared(401, 403, 404, 409, 422)
 
 

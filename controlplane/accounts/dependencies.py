@@ -1,7 +1,6 @@
 """Lets a route say which role it needs: `dependencies=[require(Role.VIEWER)]`, or `who: Annotated[Identity, require(...)]`."""
 
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, cast
 
@@ -14,11 +13,13 @@ from sqlalchemy.orm import Session
 
 from controlplane.accounts import sessions, tokens
 from controlplane.accounts.csrf import is_cross_site
+from controlplane.accounts.known import Known, LetIn, known_of
 from controlplane.accounts.roles import Identity, Role
+from controlplane.accounts.secrets import hash_secret
 from controlplane.accounts.throttle import RequestThrottle
 from controlplane.clock import Clock
 from controlplane.db import session_scope
-from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings, Reading, reads_in_turn
+from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings
 from controlplane.errors import Forbidden, Unauthorized
 from controlplane.settings import ControlPlaneSettings
 
@@ -33,7 +34,7 @@ cookie_scheme = APIKeyCookie(
     description=f"a signed-in browser; over https the cookie is called `__Host-{COOKIE}`",
 )
 
-StillIn = Callable[[], bool]
+StillIn = Callable[[], Awaitable[bool]]
 PoolOf = Callable[[Session, Mapping[str, str]], str | None]
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(bearer_scheme)]
 
@@ -53,64 +54,72 @@ async def session_secret(
 Cookie = Annotated[str | None, Depends(session_secret)]
 
 
-def identify(
-    request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, now: Now, reading: Reading
-) -> Identity:
+async def identify(request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, now: Now) -> Identity:
     """Who asks. A bearer token counts before the cookie. Raises Unauthorized, and Forbidden for a foreign page's request."""
-    session = reading.session if reads_in_turn(request) else None
-    if bearer is not None and bearer.credentials:
-        found = of_token(engine, bearer.credentials, now, session)
-        if found is None:
-            raise Unauthorized(f"the token is unknown, expired or revoked: {_SIGN_IN}")
-        return _counted(request, found)
-    if not cookie:
-        raise Unauthorized(f"this needs a sign-in: {_SIGN_IN}")
-    if is_cross_site(request.method, request.headers):
+    shown = bearer.credentials if bearer is not None and bearer.credentials else None
+    if shown is None and cookie and is_cross_site(request.method, request.headers):
         raise Forbidden("this request was set off by another site's page: open the web app itself")
-    found = of_session(engine, cookie, now, session)
-    if found is None:
-        raise Unauthorized(f"the session has ended: {_SIGN_IN}")
-    return _counted(request, found)
-
-
-def _counted(request: Request, who: Identity) -> Identity:
-    """Raises TooMany for who asks more often than the process bears."""
+    if shown is None and not cookie:
+        raise Unauthorized(f"this needs a sign-in: {_SIGN_IN}")
+    who = await _let_in(known_of(request), engine, now, token=shown, cookie=cookie)
+    if who is None:
+        what = "the session has ended" if shown is None else "the token is unknown, expired or revoked"
+        raise Unauthorized(f"{what}: {_SIGN_IN}")
+    # Raises TooMany for who asks more often than the process bears.
     cast(RequestThrottle, request.app.state.request_throttle).take(who.caller_id, who.name)
     return who
 
 
-def of_token(engine: Engine, secret: str, now: datetime, session: Session | None = None) -> Identity | None:
-    """Who acts with a token, and a note of the use; None for one that lets nobody in. session: one to read with."""
-    with nullcontext(session) if session is not None else session_scope(engine, read_only=True) as session:
+async def _let_in(
+    known: Known, engine: Engine, now: datetime, *, token: str | None, cookie: str | None
+) -> Identity | None:
+    """Who they are, None for a credential that lets nobody in. A token counts before the cookie."""
+    secret = token or cookie
+    if not secret:
+        return None
+    key = f"{'token' if token else 'session'} {hash_secret(secret)}"
+    who = known.find(key, now)
+    if who is not None:
+        return who
+    before = known.before()
+    let_in = await run_in_threadpool(of_token if token else of_session, engine, secret, now)
+    if let_in is None:
+        return None
+    known.keep(key, let_in, before)
+    return let_in.who
+
+
+def of_token(engine: Engine, secret: str, now: datetime) -> LetIn | None:
+    """Who acts with a token, and a note of the use; None for one that lets nobody in."""
+    with session_scope(engine, read_only=True) as session:
         token = tokens.authenticate_token(session, secret, now)
     if token is None:
         return None
     if tokens.is_use_due(token, now):
         with session_scope(engine) as session:
             tokens.note_use(session, token.id, now)
-    return tokens.identity_of(token)
+    return LetIn(tokens.identity_of(token), token.expires_at)
 
 
-def of_session(engine: Engine, secret: str, now: datetime, session: Session | None = None) -> Identity | None:
-    """Who sits before the browser, and a note that they do; None for a session that has ended. session: one to read with."""
-    with nullcontext(session) if session is not None else session_scope(engine, read_only=True) as session:
+def of_session(engine: Engine, secret: str, now: datetime) -> LetIn | None:
+    """Who sits before the browser, and a note that they do; None for a session that has ended."""
+    with session_scope(engine, read_only=True) as session:
         row = sessions.authenticate_session(session, secret, now)
     if row is None:
         return None
     if sessions.is_sight_due(row, now):
         with session_scope(engine) as session:
             sessions.note_sight(session, row, now)
-    return sessions.identity_of(row)
+    return LetIn(sessions.identity_of(row), row.expires_at)
 
 
 async def still_in(request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine) -> StillIn:
     """For answers that outlast the question of who asked: whether the same credential would let them in now."""
 
-    def ask() -> bool:
+    async def ask() -> bool:
         now = cast(Clock, request.app.state.clock).now()
-        if bearer is not None:
-            return of_token(engine, bearer.credentials, now) is not None
-        return cookie is not None and of_session(engine, cookie, now) is not None
+        token = None if bearer is None else bearer.credentials
+        return await _let_in(known_of(request), engine, now, token=token, cookie=cookie) is not None
 
     return ask
 

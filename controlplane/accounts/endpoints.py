@@ -3,11 +3,14 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from sqlalchemy import Engine
 
-from controlplane.accounts import dependencies, entry, sessions, tokens, users
+from controlplane.accounts import entry, sessions, tokens, users
 from controlplane.accounts.access import access
 from controlplane.accounts.dependencies import Admin, Bearer, Cookie, Viewer, cookie_name, identify
 from controlplane.accounts.entrances import Enter
+from controlplane.accounts.known import CHANGES_WHO
 from controlplane.accounts.roles import Identity, Role
 from controlplane.accounts.schemas import (
     Acceptance,
@@ -21,11 +24,11 @@ from controlplane.accounts.schemas import (
     SignInWays,
 )
 from controlplane.db import session_scope
-from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings, Reading, ReadSession, WriteSession
+from controlplane.dependencies import DatabaseEngine, Now, ProcessSettings, ReadSession, WriteSession
 from controlplane.errors import Conflict, Forbidden, Unauthorized
 from controlplane.problem import declared
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], dependencies=[CHANGES_WHO])
 
 
 class TokenRefused(Unauthorized):
@@ -71,25 +74,30 @@ def sign_in(body: SignIn, enter: Enter, engine: DatabaseEngine, now: Now) -> Non
     responses=declared(401) | {204: {"description": "nobody is signed in in this browser"}},
     openapi_extra=access("anyone"),
 )
-def whoami(
-    request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, settings: ProcessSettings, now: Now,
-    session: ReadSession, reading: Reading,
-) -> SessionOut | Response:  # fmt: skip
+async def whoami(
+    request: Request, bearer: Bearer, cookie: Cookie, engine: DatabaseEngine, settings: ProcessSettings, now: Now
+) -> SessionOut | Response:
     """Who is signed in. A browser in which nobody is hears 204; a token that lets nobody in is refused."""
-    if bearer is None:
-        who = dependencies.of_session(engine, cookie, now, session) if cookie else None
-        if who is None:
-            nobody = Response(status_code=204)
-            if cookie:
-                nobody.delete_cookie(cookie_name(settings), path="/")
-            return nobody
-    else:
-        who = identify(request, bearer, cookie, engine, now, reading)
-    due = who.user_id is None and who.role is Role.ADMIN and not users.has_users(session)
+    try:
+        who = await identify(request, bearer, cookie, engine, now)
+    except Unauthorized:
+        if bearer is not None:
+            raise
+        nobody = Response(status_code=204)
+        if cookie:
+            nobody.delete_cookie(cookie_name(settings), path="/")
+        return nobody
+    may_set_up = who.user_id is None and who.role is Role.ADMIN
+    due = may_set_up and await run_in_threadpool(_nobody_yet, engine)
     return SessionOut(
         name=who.name, role=who.role, pools=dict(who.in_pools), user_id=who.user_id, session_id=who.session_id,
         set_up_due=due,
     )  # fmt: skip
+
+
+def _nobody_yet(engine: Engine) -> bool:
+    with session_scope(engine, read_only=True) as session:
+        return not users.has_users(session)
 
 
 @router.delete("/session", status_code=204, responses=declared(401, 403))

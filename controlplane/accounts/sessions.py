@@ -92,7 +92,7 @@ def list_open(session: Session, now: datetime, *, user_id: str | None = None) ->
 
 
 def end_session(session: Session, session_id: str, now: datetime, *, user_id: str | None = None) -> None:
-    """Ends it with the next request. With user_id only one of theirs is found. Raises NotFound."""
+    """Ends it. With user_id only one of theirs is found. Raises NotFound."""
     query = select(WebSession).where(WebSession.id == session_id)
     row = session.scalar(query if user_id is None else query.where(_of_user(user_id)))
     if row is None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from controlplane.accounts import enrolment, tokens, users
 from controlplane.accounts.dependencies import Admin
 from controlplane.accounts.endpoints import Myself
+from controlplane.accounts.known import CHANGES_WHO
 from controlplane.accounts.models import ApiToken, EnrolmentToken
 from controlplane.accounts.schemas import (
     EnrolmentTokenCreated,
@@ -20,7 +21,7 @@ from controlplane.dependencies import Now, ReadSession, WriteSession
 from controlplane.problem import declared
 from controlplane.schemas import Page
 
-router = APIRouter(tags=["accounts"])
+router = APIRouter(tags=["accounts"], dependencies=[CHANGES_WHO])
 
 
 @router.get("/tokens", responses=declared(401, 403))

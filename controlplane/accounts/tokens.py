@@ -117,7 +117,7 @@ def list_tokens(session: Session, *, owner_id: str | None = None) -> list[ApiTok
 def revoke_token(
     session: Session, token_id: str, now: datetime, *, by: str = "system", owner_id: str | None = None
 ) -> None:
-    """Ends a token and its sessions with the next request. With owner_id only one of theirs is found.
+    """Ends a token and its sessions. With owner_id only one of theirs is found.
 
     Raises NotFound; Conflict for the last way in as an admin.
     """

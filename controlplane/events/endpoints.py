@@ -1,6 +1,7 @@
 """The history, as pages and as a live stream."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -72,14 +73,15 @@ async def _listener(fan_out: FanOut, still_in: Annotated[StillIn, Depends(still_
 
 async def _end_when_out(listener: Listener, still_in: StillIn, every_s: float) -> None:
     """A stream outlasts the session or token that opened it by no more than a moment."""
+    await asyncio.sleep(every_s * random.random())  # streams that began together are not asked about together
     while True:
-        await asyncio.sleep(every_s)
         try:
-            if not await asyncio.to_thread(still_in):
+            if not await still_in():
                 listener.end()
                 return
         except SQLAlchemyError as error:
             log.warning("stream_not_rechecked", error=str(error))  # the next round asks again
+        await asyncio.sleep(every_s)
 
 
 # FastAPI would send each message through two more tasks and queues for each listener: with 200 of them most of the API's time.
