@@ -166,9 +166,8 @@ def _postgresql_engine(url: URL) -> Engine:
 def _json(value: Any) -> str:
     try:
         return to_json(value).decode()
-    except (
-        ValueError
-    ):  # text that is no Unicode, such as half a surrogate pair: whether it may stand is the database's to say
+    except ValueError:
+        # Text that is no Unicode, such as half a surrogate pair: whether it may stand is the database's to say.
         return json.dumps(value)
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Annotated, cast
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 from fastapi import Depends
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
@@ -62,7 +62,8 @@ async def _read_turn(connection: HTTPConnection, engine: "DatabaseEngine") -> As
         yield turn
     finally:
         if turn.is_under_way:
-            await to_thread.run_sync(turn.end, limiter=cast(CapacityLimiter, connection.app.state.ends))
+            with CancelScope(shield=True):  # also when the client has gone meanwhile
+                await to_thread.run_sync(turn.end, limiter=cast(CapacityLimiter, connection.app.state.ends))
 
 
 async def _read_session(turn: "Reading") -> Session:
