@@ -171,15 +171,12 @@ def _json(value: Any) -> str:
         return json.dumps(value)
 
 
-def read_only(engine: Engine) -> Engine:
+def for_reading(engine: Engine) -> Engine:
     """The same database, for sessions that only read: a snapshot that never waits for a writer."""
     options: dict[str, Any] = {"read_only": True}
     if engine.dialect.name == "postgresql":
         options["postgresql_readonly"] = True
     return engine.execution_options(**options)
-
-
-_read_only = read_only  # where a parameter bears the name
 
 
 @contextmanager
@@ -189,7 +186,7 @@ def session_scope(engine: Engine, *, read_only: bool = False) -> Iterator[Sessio
     read_only: a snapshot that never waits for a writer; on PostgreSQL a write in it is an error.
     No network call belongs inside: read, call, write.
     """
-    with Session(_read_only(engine) if read_only else engine, expire_on_commit=False) as session, session.begin():
+    with Session(for_reading(engine) if read_only else engine, expire_on_commit=False) as session, session.begin():
         yield session
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
 from controlplane.clock import Clock
-from controlplane.db import read_only, session_scope
+from controlplane.db import for_reading, session_scope
 from controlplane.settings import ControlPlaneSettings
 
 
@@ -33,41 +33,15 @@ async def _now(connection: HTTPConnection) -> datetime:
     return cast(Clock, connection.app.state.clock).now()
 
 
-class ReadTurn:
-    """The read-only session of a request. It holds a connection from its first query on: one thread's turn, not several."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._session: Session | None = None
-
-    @property
-    def session(self) -> Session:
-        """Costs nothing yet: it connects with its first query."""
-        if self._session is None:
-            self._session = Session(read_only(self._engine), expire_on_commit=False)
-        return self._session
-
-    @property
-    def is_under_way(self) -> bool:
-        return self._session is not None and self._session.in_transaction()
-
-    def end(self) -> None:
-        if self._session is not None:
-            self._session.close()
-
-
-async def _read_turn(connection: HTTPConnection, engine: "DatabaseEngine") -> AsyncIterator[ReadTurn]:
-    turn = ReadTurn(engine)
+async def _read_session(connection: HTTPConnection, engine: "DatabaseEngine") -> AsyncIterator[Session]:
+    """It holds a connection from its first query on: that of the endpoint, which is one thread's turn."""
+    session = Session(for_reading(engine), expire_on_commit=False)
     try:
-        yield turn
+        yield session
     finally:
-        if turn.is_under_way:
+        if session.in_transaction():
             with CancelScope(shield=True):  # also when the client has gone meanwhile
-                await to_thread.run_sync(turn.end, limiter=cast(CapacityLimiter, connection.app.state.ends))
-
-
-async def _read_session(turn: "Reading") -> Session:
-    return turn.session
+                await to_thread.run_sync(session.close, limiter=cast(CapacityLimiter, connection.app.state.ends))
 
 
 def _write_session(engine: "DatabaseEngine") -> Iterator[Session]:
@@ -78,6 +52,5 @@ def _write_session(engine: "DatabaseEngine") -> Iterator[Session]:
 DatabaseEngine = Annotated[Engine, Depends(_engine)]
 ProcessSettings = Annotated[ControlPlaneSettings, Depends(_settings)]
 Now = Annotated[datetime, Depends(_now)]
-Reading = Annotated[ReadTurn, Depends(_read_turn, scope="function")]
 ReadSession = Annotated[Session, Depends(_read_session, scope="function")]
 WriteSession = Annotated[Session, Depends(_write_session, scope="function")]

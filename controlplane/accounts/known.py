@@ -75,9 +75,18 @@ async def _forgets(request: Request) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        known_of(request).forget()
+
+
+async def _forgets_changes(request: Request) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
         if request.method not in _SAFE:
             known_of(request).forget()
 
 
 # For routers whose changes are of people, sessions and tokens.
-CHANGES_WHO = Depends(_forgets, scope="function")
+CHANGES_WHO = Depends(_forgets_changes, scope="function")
+# For an endpoint that changes them when it is only asked for, as a browser comes back from its identity provider.
+CHANGES_WHO_BY_GET = Depends(_forgets, scope="function")

@@ -29,13 +29,8 @@ def silence_alarm(session: Session, alarm_id: str) -> None:
     session.execute(delete(PoolAlarm).where(PoolAlarm.id == alarm_id))
 
 
-def alarm_of(session: Session, pool_id: str, now: datetime) -> str | None:
-    """The alarms of a pool in words, the oldest first; None where there are none."""
-    return alarms_of(session, [pool_id], now).get(pool_id)
-
-
 def alarms_of(session: Session, pool_ids: Collection[str], now: datetime) -> dict[str, str]:
-    """`alarm_of` by pool, in one query, of those that have any."""
+    """By pool, in one query, of those that have any: its alarms in words, the oldest first."""
     query = select(PoolAlarm.pool_id, PoolAlarm.reason)
     query = query.where(PoolAlarm.pool_id.in_(pool_ids), PoolAlarm.told_at > now - LASTS)
     found: dict[str, list[str]] = {}

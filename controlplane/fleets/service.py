@@ -1,6 +1,5 @@
 """The room's door: what other rooms may call of fleets. Each name lives in the file that holds its noun."""
 
-from controlplane.fleets.alarms import alarm_of as alarm_of
 from controlplane.fleets.alarms import alarms_of as alarms_of
 from controlplane.fleets.alarms import repeat_alarms as repeat_alarms
 from controlplane.fleets.alarms import silence_alarm as silence_alarm

@@ -6,7 +6,7 @@ the same: hardware, capabilities and settings of machines of one kind.
 
 import functools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
@@ -27,12 +27,6 @@ _DOCUMENTS: dict[str, type[BaseModel]] = {
     "hardware": NodeHardware,
     "observed_settings": EngineSettings,
 }
-_PLAIN = (
-    "id", "pool_id", "name", "url", "version", "registered_at", "started_at", "state", "last_heartbeat_at", "running",
-    "waiting", "kv_usage", "desired_generation", "desired_epoch", "desired_since", "lease_s", "observed_generation",
-    "observed_epoch", "observed_hash", "observed_at", "applied_step", "preparing_generation", "rejected_generation",
-    "rejected_reason", "drifted", "quarantined_until", "quarantined_reason",
-)  # fmt: skip
 
 
 class PoolView(NamedTuple):
@@ -53,7 +47,7 @@ class RevisionView(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """A node's row for reading, with the attributes of `Node` that people are shown."""
+    """A node's row for reading, with the attributes of `Node` that people are shown: columns, documents, and what is joined."""
 
     id: str
     pool_id: str
@@ -87,6 +81,9 @@ class NodeView:
     observed_settings: EngineSettings
     pool: PoolView
     desired_revision: RevisionView | None
+
+
+_PLAIN = tuple(each.name for each in fields(NodeView) if each.name in _NODE and each.name not in _DOCUMENTS)
 
 
 class Standing(NamedTuple):

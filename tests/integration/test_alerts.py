@@ -158,7 +158,7 @@ class TestProtect:
         engine = make_engine(api.settings.database_url)
         try:
             with session_scope(engine, read_only=True) as session:
-                return fleets.alarm_of(session, pool["id"], datetime.now(UTC) + later)
+                return fleets.alarms_of(session, [pool["id"]], datetime.now(UTC) + later).get(pool["id"])
         finally:
             engine.dispose()
 

@@ -40,6 +40,7 @@ def page_of(nodes: Sequence[Told]) -> Iterator[tuple[str, int]]:
 @contextmanager
 def _beside(work: Callable[[Connection, Any], None], given: Any) -> Iterator[Any]:
     """What it says first, while it goes on."""
+    what = work.__name__.strip("_")
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=work, args=(theirs, given), daemon=True)
@@ -47,10 +48,17 @@ def _beside(work: Callable[[Connection, Any], None], given: Any) -> Iterator[Any
     theirs.close()
     try:
         if not ours.poll(_START_S):
-            raise CommandError(f"{work.__name__.strip('_')} has not started within {_START_S:g} s")
-        yield ours.recv()
-    except EOFError:
-        raise CommandError(f"{work.__name__.strip('_')} ended with {process.exitcode} before it had begun") from None
+            raise CommandError(
+                f"the process of {what!r} has said nothing for {_START_S:g} s: is the machine busy with something else?"
+            )
+        try:
+            said = ours.recv()
+        except EOFError:
+            process.join()
+            raise CommandError(
+                f"the process of {what!r} ended with {process.exitcode}: what it printed says why"
+            ) from None
+        yield said
     finally:
         process.terminate()
         process.join()

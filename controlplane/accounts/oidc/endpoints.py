@@ -16,7 +16,7 @@ from fastapi.responses import RedirectResponse
 from controlplane.accounts import sessions, users
 from controlplane.accounts.dependencies import Cookie, Viewer, cookie_name
 from controlplane.accounts.entrances import Enter
-from controlplane.accounts.known import CHANGES_WHO
+from controlplane.accounts.known import CHANGES_WHO_BY_GET
 from controlplane.accounts.oidc import attempt, people
 from controlplane.accounts.oidc.attempt import Attempt
 from controlplane.accounts.oidc.terms import NotBelieved, Provider, ProviderUnavailable
@@ -28,7 +28,7 @@ from controlplane.problem import declared
 from controlplane.settings import ControlPlaneSettings
 
 log = structlog.get_logger(__name__)
-router = APIRouter(tags=["accounts"], dependencies=[CHANGES_WHO])
+router = APIRouter(tags=["accounts"], dependencies=[CHANGES_WHO_BY_GET])
 
 
 class Why(StrEnum):
