@@ -1,7 +1,6 @@
 """Who takes part in a comparison: our node in some precision and pruning, or a peer in a precision."""
 
 import json
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import Any
 
 from inference_node.bench.peers.peer import Peer, Setting
 from inference_node.bench.peers.registry import version_of
-from inference_node.bench.process import HOST, Launch
+from inference_node.bench.ports import free_port
+from inference_node.bench.process import Launch
 from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.errors import Invalid
 
@@ -86,10 +86,3 @@ def peer(peer: Peer, venv: Path, setting: Setting, precision: Precision) -> Cont
         lines = "; ".join(peer.install(venv))
         raise Invalid(f"{venv} has no {peer.package}. It is made with: {lines}")
     return Contender(peer.name, version, precision, 0.0, peer.launch(setting, precision, venv, free_port()))
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])

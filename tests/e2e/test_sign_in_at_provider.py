@@ -13,7 +13,7 @@ from tests.support.api import Api, api_server
 from tests.support.browser import chromium, chromium_path
 from tests.support.database import sqlite_url
 from tests.support.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, identity_provider
-from tests.support.postgres import free_port
+from tests.support.ports import free_port
 from tests.support.web_visit import Visit, faults_of, open_tab
 
 pytestmark = [

@@ -14,12 +14,13 @@ import psutil
 import pytest
 
 from inference_node.bench import engine, prefix, reconfigure
-from inference_node.bench.contender import free_port, ours
+from inference_node.bench.contender import ours
 from inference_node.bench.load import Target, closed_loop
 from inference_node.bench.loop import run_on_fast_loop
 from inference_node.bench.occupancy import tree
 from inference_node.bench.peers import servers
 from inference_node.bench.peers.peer import Setting
+from inference_node.bench.ports import free_port
 from inference_node.bench.process import Launch, ServerFailed, ServerProcess, is_ready
 from inference_node.bench.prompts import TokenPrompts
 from inference_node.bench.report import tables

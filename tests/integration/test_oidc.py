@@ -22,7 +22,7 @@ from controlplane.settings import ControlPlaneSettings, OidcRole
 from tests.support.api import ADMIN_TOKEN, Api, api_server
 from tests.support.database import sqlite_url
 from tests.support.identity_provider import CLIENT_ID, CLIENT_SECRET, IdentityProvider, identity_provider
-from tests.support.postgres import free_port
+from tests.support.ports import free_port
 from tests.support.ready_node import join_ready_node
 
 V1 = "/api/v1"

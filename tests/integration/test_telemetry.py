@@ -12,7 +12,7 @@ from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, Qu
 from controlplane.telemetry.prometheus import Prometheus, PrometheusUnavailable
 from controlplane.telemetry.queries import TRIMTAB, Grouping, quantiles
 from tests.support.exporter import Exporter, exporter
-from tests.support.postgres import free_port
+from tests.support.ports import free_port
 from tests.support.prometheus_server import PrometheusServer, Target, prometheus_server
 
 pytestmark = pytest.mark.prometheus

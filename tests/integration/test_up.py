@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from inference_node.demo_model import ensure_demo_model
-from tests.support.fleet import TRIMTAB, LocalFleet, clean_environment, free_ports, is_listening, local_fleet, until
+from tests.support.fleet import TRIMTAB, LocalFleet, clean_environment, is_listening, local_fleet, until
+from tests.support.ports import free_ports
 from trimtab.client import ApiClient
 from trimtab.supervisor.folder import DataFolder
 

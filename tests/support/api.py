@@ -12,7 +12,7 @@ import structlog
 
 from controlplane.app import Server, create_app
 from controlplane.settings import ControlPlaneSettings
-from tests.support.postgres import free_port
+from tests.support.ports import free_port
 
 ADMIN_TOKEN = "tt_admin_token_for_tests_0123456789"
 ENROLMENT_TOKEN = "enrolment-token-for-tests"

@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -17,9 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.support.ports import free_ports
 from trimtab import connection
 from trimtab.client import ApiClient
-from trimtab.supervisor.ports import HOST, is_free
+from trimtab.supervisor.ports import HOST
 
 TRIMTAB = [sys.executable, "-P", "-m", "trimtab"]
 # Generous: a machine that is busy with other tests loads a model slowly. Each wait ends as soon as its condition holds.
@@ -31,15 +31,6 @@ def clean_environment() -> dict[str, str]:
     """Ours without settings of a fleet that the developer may run."""
     prefixes = ("TRIMTAB_", "CONTROLPLANE_", "NODE_", "REDIS_URL", "PROMETHEUS_URL")
     return {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
-
-
-def free_ports(count: int) -> int:
-    """The first of so many free ports in a row, below the range that the kernel gives to clients."""
-    source = random.Random()
-    while True:
-        first = source.randrange(15_000, 30_000)
-        if all(is_free(port) for port in range(first, first + count)):
-            return first
 
 
 def until(condition: Callable[[], Any], within_s: float, what: str) -> Any:

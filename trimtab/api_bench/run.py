@@ -20,11 +20,11 @@ from sqlalchemy import Engine
 from controlplane import models as models
 from controlplane import schema
 from controlplane.db import make_engine
+from inference_node.bench.ports import free_port
 from trimtab.api_bench.load import Load, put_on
 from trimtab.errors import CommandError
 from trimtab.fleet_bench.enrol import enrol
 from trimtab.fleet_bench.ticks import time_ticks
-from trimtab.supervisor.ports import free_port
 
 _READY_S = 60.0
 # Decisions and forecasts in each pool: two ticks that are thrown away in other figures, and this many more.

@@ -26,13 +26,13 @@ from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.models import Rollout, RolloutNode
 from controlplane.rollouts.plan import Mode
 from controlplane.rollouts.requests import roll_back_to
+from inference_node.bench.ports import free_port
 from trimtab.errors import CommandError
 from trimtab.fleet_bench.beside import beating_nodes
 from trimtab.fleet_bench.enrol import enrol
 from trimtab.fleet_bench.nodes import NodeServer
 from trimtab.fleet_bench.ticks import time_ticks
 from trimtab.supervisor import redis as local_redis
-from trimtab.supervisor.ports import free_port
 
 POLICY = Policy(rollout=RolloutPolicy(progress_deadline_s=120.0))
 POLL_S = 0.25

@@ -24,11 +24,11 @@ from controlplane.telemetry.collector import Collector
 from controlplane.telemetry.observation import Observation, Quality
 from controlplane.telemetry.prometheus import Prometheus
 from controlplane.tick import Ticker
+from inference_node.bench.ports import free_port
 from trimtab.errors import CommandError
 from trimtab.fleet_bench.beside import page_of
 from trimtab.fleet_bench.exposition import Told
 from trimtab.supervisor import prometheus as local_prometheus
-from trimtab.supervisor.ports import free_port
 from trimtab.supervisor.report import Reporter
 
 _WINDOW_S, _SCRAPE_S = 15.0, 5.0

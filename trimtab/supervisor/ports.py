@@ -32,13 +32,6 @@ def plan(first: int, nodes: int) -> Ports:
     return Ports(first, tuple(range(first + 1, first + 1 + nodes)), first + nodes + 1, last)
 
 
-def free_port() -> int:
-    """One that nothing listens on just now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def require_free(uses: dict[int, str], *, option: str = "--port") -> None:
     """uses: port to the name of the component that wants it. Raises UsageError that names the first taken one."""
     for port, component in sorted(uses.items()):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.support.ports import free_port
 from trimtab.errors import UsageError
 from trimtab.supervisor import ports
 
@@ -34,10 +35,7 @@ class TestPlan:
 
 class TestRequireFree:
     def test_passes_when_all_are_free(self, taken: int) -> None:
-        with socket.socket() as probe:
-            probe.bind((ports.HOST, 0))
-            free = probe.getsockname()[1]
-        ports.require_free({free: "the API"})
+        ports.require_free({free_port(): "the API"})
 
     def test_names_the_port_its_use_its_holder_and_the_option(self, taken: int) -> None:
         with pytest.raises(UsageError) as caught:
