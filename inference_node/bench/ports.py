@@ -1,5 +1,6 @@
 """Ports for servers that a benchmark starts: chosen before the server that is told of them runs."""
 
+import itertools
 import random
 import socket
 from pathlib import Path
@@ -15,7 +16,7 @@ def free_port() -> int:
     """One that nobody listens on now and that no client is given. Raises OSError when there is none."""
     stop = max(LOWEST + 1, clients_start())
     first = random.randrange(LOWEST, stop)
-    for port in (*range(first, stop), *range(LOWEST, first)):
+    for port in itertools.chain(range(first, stop), range(LOWEST, first)):
         if is_free(port):
             return port
     raise OSError(f"no port from {LOWEST} to {stop - 1} is free on {HOST}")
