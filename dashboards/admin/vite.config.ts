@@ -12,6 +12,21 @@ export default defineConfig({
     sourcemap: false,
     manifest: "manifest.json", // hatch_build.py weighs the pages by it, and takes it away
     chunkSizeWarningLimit: 700,
+    // Parts that several pages share go into one file: fifty of them, a kilobyte each, pack worse and are fetched one by one.
+    // Charts keep a file of their own, as only some pages draw.
+    rolldownOptions: {
+      output: {
+        codeSplitting: {
+          groups: [
+            {
+              name: "shared",
+              test: /src\/(components|lib|api)\/(?!charts)|@mantine|floating-ui|react-remove-scroll/,
+              minShareCount: 2,
+            },
+          ],
+        },
+      },
+    },
   },
   server: { host: "127.0.0.1", port: 5173, proxy: { "/api": api } },
   test: { environment: "node", include: ["src/**/*.test.ts"] },

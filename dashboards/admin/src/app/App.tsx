@@ -1,9 +1,10 @@
 import { localStorageColorSchemeManager, MantineProvider } from "@mantine/core";
 import { QueryClientProvider } from "@tanstack/react-query";
-import { RouterProvider } from "react-router";
+import { BrowserRouter } from "react-router";
 import { LiveContext, live, queries } from "./live";
 import { styleNonce } from "./nonce";
-import { router } from "./routes";
+import { RouteFailed } from "./RouteFailed";
+import { Pages } from "./routes";
 import { cssVariables, theme } from "./theme";
 
 const schemes = localStorageColorSchemeManager({ key: "trimtab-scheme" });
@@ -19,7 +20,11 @@ export function App() {
     >
       <QueryClientProvider client={queries}>
         <LiveContext value={live}>
-          <RouterProvider router={router} />
+          <BrowserRouter>
+            <RouteFailed>
+              <Pages />
+            </RouteFailed>
+          </BrowserRouter>
         </LiveContext>
       </QueryClientProvider>
     </MantineProvider>

@@ -1,12 +1,39 @@
-import { useRouteError } from "react-router";
+import { Component, type ReactNode } from "react";
+import { useLocation } from "react-router";
 import { Failed } from "../components/States";
 
-/** A page that could not be shown: a bug of ours, or a new version whose old files are gone from the server. */
-export function RouteFailed() {
-  const error = useRouteError();
-  return (
-    <div style={{ padding: 24 }}>
-      <Failed error={error} retry={() => window.location.reload()} />
-    </div>
-  );
+/** Shows what is in it, or why that could not be shown: a bug of ours, or a new version whose old files are gone from the
+ * server. Another address is another try. */
+export function RouteFailed({ children }: { children: ReactNode }) {
+  return <Caught at={useLocation().pathname}>{children}</Caught>;
+}
+
+interface CaughtProps {
+  at: string;
+  children: ReactNode;
+}
+
+interface CaughtState {
+  failure: { error: unknown } | null;
+}
+
+class Caught extends Component<CaughtProps, CaughtState> {
+  override state: CaughtState = { failure: null };
+
+  static getDerivedStateFromError(error: unknown): Partial<CaughtState> {
+    return { failure: { error } };
+  }
+
+  override componentDidUpdate(before: CaughtProps): void {
+    if (before.at !== this.props.at && this.state.failure) this.setState({ failure: null });
+  }
+
+  override render(): ReactNode {
+    if (!this.state.failure) return this.props.children;
+    return (
+      <div style={{ padding: 24 }}>
+        <Failed error={this.state.failure.error} retry={() => window.location.reload()} />
+      </div>
+    );
+  }
 }

@@ -1,12 +1,14 @@
 import { AppShell, Burger, Modal } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
-import { useEffect } from "react";
-import { Link, Outlet, useLocation, useNavigation } from "react-router";
+import { Suspense, useEffect } from "react";
+import { Link, Outlet, useLocation } from "react-router";
 import { Logo } from "../components/Logo";
 import { CommandPalette } from "./CommandPalette";
 import { HeaderTools } from "./HeaderTools";
 import { live } from "./live";
 import { Navigation } from "./Navigation";
+import { usePageLoading } from "./pages";
+import { RouteFailed } from "./RouteFailed";
 import classes from "./Shell.module.css";
 import { ShortcutList } from "./ShortcutList";
 import { StaleBanner } from "./StaleBanner";
@@ -17,7 +19,7 @@ export function Shell() {
   const [menuOpen, menu] = useDisclosure(false);
   const [helpOpen, help] = useDisclosure(false);
   const { pathname } = useLocation();
-  const busy = useNavigation().state !== "idle";
+  const busy = usePageLoading();
   useShortcuts(help.open);
 
   useEffect(() => {
@@ -65,7 +67,11 @@ export function Shell() {
         <AppShell.Main id="main" tabIndex={-1}>
           <StaleBanner />
           <div className={classes.page}>
-            <Outlet />
+            <RouteFailed>
+              <Suspense fallback={null}>
+                <Outlet />
+              </Suspense>
+            </RouteFailed>
           </div>
         </AppShell.Main>
       </AppShell>

@@ -1,86 +1,54 @@
-import { createBrowserRouter } from "react-router";
-import { RouteFailed } from "./RouteFailed";
+import { Route, Routes } from "react-router";
+import { page } from "./pages";
 import { Shell } from "./Shell";
 import { SignInGate } from "./SignInGate";
 
-/** Each page is loaded when it is first opened. */
-export const router = createBrowserRouter([
-  {
-    element: (
-      <SignInGate>
-        <Shell />
-      </SignInGate>
-    ),
-    errorElement: <RouteFailed />,
-    HydrateFallback: () => null,
-    children: [
-      {
-        errorElement: <RouteFailed />,
-        children: [
-          { index: true, lazy: async () => ({ Component: (await import("../pages/fleet/FleetPage")).FleetPage }) },
-          {
-            path: "pools/:poolId",
-            lazy: async () => ({ Component: (await import("../pages/pool/PoolPage")).PoolPage }),
-          },
-          {
-            path: "pools/:poolId/policy",
-            lazy: async () => ({ Component: (await import("../pages/policy/PolicyPage")).PolicyPage }),
-          },
-          {
-            path: "nodes/:nodeId",
-            lazy: async () => ({ Component: (await import("../pages/node/NodePage")).NodePage }),
-          },
-          {
-            path: "decisions",
-            lazy: async () => ({ Component: (await import("../pages/decisions/DecisionsPage")).DecisionsPage }),
-          },
-          {
-            path: "decisions/:decisionId",
-            lazy: async () => ({ Component: (await import("../pages/decisions/DecisionPage")).DecisionPage }),
-          },
-          {
-            path: "what-if",
-            lazy: async () => ({ Component: (await import("../pages/whatif/WhatIfPage")).WhatIfPage }),
-          },
-          {
-            path: "forecasts",
-            lazy: async () => ({ Component: (await import("../pages/forecasts/ForecastsPage")).ForecastsPage }),
-          },
-          {
-            path: "rollouts",
-            lazy: async () => ({ Component: (await import("../pages/rollouts/RolloutsPage")).RolloutsPage }),
-          },
-          {
-            path: "rollouts/:rolloutId",
-            lazy: async () => ({ Component: (await import("../pages/rollouts/RolloutPage")).RolloutPage }),
-          },
-          {
-            path: "system",
-            lazy: async () => ({ Component: (await import("../pages/system/SystemPage")).SystemPage }),
-          },
-          {
-            path: "webhooks",
-            lazy: async () => ({ Component: (await import("../pages/webhooks/WebhooksPage")).WebhooksPage }),
-          },
-          {
-            path: "alerts",
-            lazy: async () => ({ Component: (await import("../pages/alerts/AlertsPage")).AlertsPage }),
-          },
-          {
-            path: "audit",
-            lazy: async () => ({ Component: (await import("../pages/audit/AuditPage")).AuditPage }),
-          },
-          {
-            path: "access",
-            lazy: async () => ({ Component: (await import("../pages/access/AccessPage")).AccessPage }),
-          },
-          {
-            path: "account",
-            lazy: async () => ({ Component: (await import("../pages/account/AccountPage")).AccountPage }),
-          },
-          { path: "*", lazy: async () => ({ Component: (await import("../pages/NotFoundPage")).NotFoundPage }) },
-        ],
-      },
-    ],
-  },
-]);
+const FleetPage = page(async () => (await import("../pages/fleet/FleetPage")).FleetPage);
+const PoolPage = page(async () => (await import("../pages/pool/PoolPage")).PoolPage);
+const PolicyPage = page(async () => (await import("../pages/policy/PolicyPage")).PolicyPage);
+const NodePage = page(async () => (await import("../pages/node/NodePage")).NodePage);
+const DecisionsPage = page(async () => (await import("../pages/decisions/DecisionsPage")).DecisionsPage);
+const DecisionPage = page(async () => (await import("../pages/decisions/DecisionPage")).DecisionPage);
+const WhatIfPage = page(async () => (await import("../pages/whatif/WhatIfPage")).WhatIfPage);
+const ForecastsPage = page(async () => (await import("../pages/forecasts/ForecastsPage")).ForecastsPage);
+const RolloutsPage = page(async () => (await import("../pages/rollouts/RolloutsPage")).RolloutsPage);
+const RolloutPage = page(async () => (await import("../pages/rollouts/RolloutPage")).RolloutPage);
+const SystemPage = page(async () => (await import("../pages/system/SystemPage")).SystemPage);
+const WebhooksPage = page(async () => (await import("../pages/webhooks/WebhooksPage")).WebhooksPage);
+const AlertsPage = page(async () => (await import("../pages/alerts/AlertsPage")).AlertsPage);
+const AuditPage = page(async () => (await import("../pages/audit/AuditPage")).AuditPage);
+const AccessPage = page(async () => (await import("../pages/access/AccessPage")).AccessPage);
+const AccountPage = page(async () => (await import("../pages/account/AccountPage")).AccountPage);
+const NotFoundPage = page(async () => (await import("../pages/NotFoundPage")).NotFoundPage);
+
+export function Pages() {
+  return (
+    <Routes>
+      <Route
+        element={
+          <SignInGate>
+            <Shell />
+          </SignInGate>
+        }
+      >
+        <Route index element={<FleetPage />} />
+        <Route path="pools/:poolId" element={<PoolPage />} />
+        <Route path="pools/:poolId/policy" element={<PolicyPage />} />
+        <Route path="nodes/:nodeId" element={<NodePage />} />
+        <Route path="decisions" element={<DecisionsPage />} />
+        <Route path="decisions/:decisionId" element={<DecisionPage />} />
+        <Route path="what-if" element={<WhatIfPage />} />
+        <Route path="forecasts" element={<ForecastsPage />} />
+        <Route path="rollouts" element={<RolloutsPage />} />
+        <Route path="rollouts/:rolloutId" element={<RolloutPage />} />
+        <Route path="system" element={<SystemPage />} />
+        <Route path="webhooks" element={<WebhooksPage />} />
+        <Route path="alerts" element={<AlertsPage />} />
+        <Route path="audit" element={<AuditPage />} />
+        <Route path="access" element={<AccessPage />} />
+        <Route path="account" element={<AccountPage />} />
+        <Route path="*" element={<NotFoundPage />} />
+      </Route>
+    </Routes>
+  );
+}
