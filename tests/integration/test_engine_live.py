@@ -24,6 +24,7 @@ from inference_node.model.runner import ModelRunner
 from inference_node.model.weights import WeightStore
 from inference_node.scheduling.sampling_params import SamplingParams
 from tests.support.engines import Answered, ask, running_engine
+from tests.support.measured import share
 from tests.support.models import EOS, demo_model, save_tiny_model
 
 
@@ -388,11 +389,14 @@ class TestFailures:
 @pytest.mark.model
 class TestDemoModel:
     @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8"])
-    async def test_company_and_turned_knobs_change_no_token(self, precision: str, tmp_path: Path) -> None:
+    async def test_company_and_turned_knobs_change_no_token(
+        self, precision: str, tmp_path: Path, measured: Path
+    ) -> None:
         """Eight greedy requests, each alone; then all at once while batch, budget, prefix cache and policy are turned."""
         folder = demo_model()
         settings = EngineSettings(precision=precision)
-        async with running_engine(folder, tmp_path, settings, max_model_len=256, kv_tokens=4096) as engine:
+        data_dir = share(measured, tmp_path)
+        async with running_engine(folder, data_dir, settings, max_model_len=256, kv_tokens=4096) as engine:
             asked = [engine.tokenizer(f"{topic} is")["input_ids"] * 3 for topic in TOPICS]
             asked = [[*([500 + i] * (11 * i)), *prompt] for i, prompt in enumerate(asked)]
             sampling = {"max_tokens": 24, "ignore_eos": True}
@@ -415,8 +419,8 @@ class TestDemoModel:
             assert turned >= len(turns)
             assert [answer.tokens for answer in await everybody] == alone
 
-    async def test_it_knows_the_capital_of_france(self, tmp_path: Path) -> None:
-        async with running_engine(demo_model(), tmp_path) as engine:
+    async def test_it_knows_the_capital_of_france(self, tmp_path: Path, measured: Path) -> None:
+        async with running_engine(demo_model(), share(measured, tmp_path)) as engine:
             chat = [{"role": "user", "content": "Name the capital of France."}]
             prompt = engine.tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
             for precision in ("fp32", "bf16", "int8"):

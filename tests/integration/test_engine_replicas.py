@@ -12,6 +12,7 @@ from inference_node.engine.async_engine import AsyncEngine
 from inference_node.engine.cpu import usable_cpus
 from inference_node.engine.requests import FinishReason
 from tests.support.engines import Answered, ask, running_engine
+from tests.support.measured import share
 from tests.support.models import demo_model, save_tiny_model
 
 needs_cores = pytest.mark.skipif(len(usable_cpus()) < 2, reason="two replicas need two cores")
@@ -27,14 +28,15 @@ async def ask_all(engine: AsyncEngine, asked: Sequence[Sequence[int]], name: str
 @needs_cores
 class TestDemoModel:
     @pytest.mark.parametrize("precision", ["bf16", "int8"])
-    async def test_two_answer_as_one_does(self, precision: str, tmp_path: Path) -> None:
+    async def test_two_answer_as_one_does(self, precision: str, tmp_path: Path, measured: Path) -> None:
         """Whoever serves a request, however it came there: the tokens are those of an engine of one replica."""
         folder, settings = demo_model(), EngineSettings(precision=precision, max_batch_size=3)
-        async with running_engine(folder, tmp_path, settings, max_model_len=256, kv_tokens=4096) as engine:
+        data_dir = share(measured, tmp_path)
+        async with running_engine(folder, data_dir, settings, max_model_len=256, kv_tokens=4096) as engine:
             asked = [engine.tokenizer(f"{topic} is")["input_ids"] * 3 for topic in TOPICS] * 2
             expected = [answer.tokens for answer in await ask_all(engine, asked, "one")]
         async with running_engine(
-            folder, tmp_path, settings, replicas=2, threads=2, max_model_len=256, kv_tokens=4096
+            folder, data_dir, settings, replicas=2, threads=2, max_model_len=256, kv_tokens=4096
         ) as engine:
             answers = await ask_all(engine, asked, "two")
             stats = engine.stats()
@@ -46,10 +48,10 @@ class TestDemoModel:
             assert len({placed.numa_node for placed in engine._loaded.placements}) > 1 or stores[0] is stores[1]
         assert [answer.tokens for answer in answers] == expected
 
-    async def test_every_knob_is_turned_on_both_and_no_token_is_lost(self, tmp_path: Path) -> None:
-        settings = EngineSettings(max_batch_size=2, max_queue=100)
+    async def test_every_knob_is_turned_on_both_and_no_token_is_lost(self, tmp_path: Path, measured: Path) -> None:
+        settings, data_dir = EngineSettings(max_batch_size=2, max_queue=100), share(measured, tmp_path)
         async with running_engine(
-            demo_model(), tmp_path, settings, replicas=2, threads=2, max_model_len=256, kv_tokens=4096
+            demo_model(), data_dir, settings, replicas=2, threads=2, max_model_len=256, kv_tokens=4096
         ) as engine:
             asked = [engine.tokenizer(f"{topic} is")["input_ids"] * 3 for topic in TOPICS] * 2
             everybody = asyncio.create_task(ask_all(engine, asked, "r"))

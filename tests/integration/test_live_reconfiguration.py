@@ -19,6 +19,7 @@ from inference_node.contract.settings import EngineSettings, KnobValue
 from inference_node.kernels.native.build import NativeUnavailable
 from inference_node.kernels.native.library import load
 from tests.support.fake_controlplane import push_of
+from tests.support.measured import share
 from tests.support.models import demo_model
 from tests.support.node_process import NodeProcess, node_process
 
@@ -137,8 +138,8 @@ class Pusher:
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
-    data_dir: Path = tmp_path_factory.mktemp("node")
+def node(tmp_path_factory: pytest.TempPathFactory, measured: Path) -> Iterator[NodeProcess]:
+    data_dir = share(measured, tmp_path_factory.mktemp("node"))
     with node_process(demo_model(), data_dir, "--kv-tokens", "8192", "--max-model-len", "512") as node:
         yield node
 

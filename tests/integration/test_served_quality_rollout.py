@@ -21,6 +21,7 @@ from inference_node.engine import hardware
 from inference_node.engine.async_engine import AsyncEngine
 from tests.support.database import memory_database
 from tests.support.engines import ask, running_engine
+from tests.support.measured import share
 from tests.support.models import demo_model
 from tests.support.rollouts_in_sql import NOW, Lab, lab, measure
 
@@ -50,9 +51,10 @@ def pool_lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+async def engine(tmp_path: Path, measured: Path) -> AsyncIterator[AsyncEngine]:
     """Its operator lets everything pass, so that the canary's guard is what is left."""
-    async with running_engine(demo_model(), tmp_path, threads=1, max_kl=1000.0, max_perplexity_ratio=1e9) as running:
+    data_dir = share(measured, tmp_path)
+    async with running_engine(demo_model(), data_dir, threads=1, max_kl=1000.0, max_perplexity_ratio=1e9) as running:
         yield running
 
 

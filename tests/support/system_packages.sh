@@ -19,6 +19,7 @@ need prometheus-alertmanager amtool
 need redis-server redis-server
 need procps pgrep
 need openssl openssl
+need curl curl
 need g++ g++ clang++
 postgres=$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -n 1 || true)
 need postgresql postgres "${postgres:-/nonexistent}"
