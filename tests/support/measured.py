@@ -1,8 +1,8 @@
 """What takes a node long to find out of the demo model, found out once in a run.
 
-`quality` is how good its answers are under which settings, `calibration` what pruning may leave out.
-Both name the model and the code that made them, so what a node finds in its folder is what it would have found out itself. Tests of
-the finding out have folders of their own.
+`quality` is how good its answers are under which settings, `calibration` what pruning may leave out. Both name the model and
+the code that made them, so what a node finds in its folder is what it would have found out itself. Tests of the finding out
+have folders of their own.
 """
 
 from pathlib import Path
