@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import settings
 
+from tests.support import one_thread as one_thread  # isort: split
+
 from tests.support.fleet import fleet as fleet
 from tests.support.measured import measured as measured
 from tests.support.order import longest_first

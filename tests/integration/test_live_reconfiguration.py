@@ -115,7 +115,10 @@ async def ask(client: httpx2.AsyncClient, prompt: int) -> Told:
 
 
 class Pusher:
-    """Pushes settings as a control plane does, one generation after the other."""
+    """Pushes settings as a control plane does, one generation after the other.
+
+    By force: measuring first, at the lowest priority beside requests, is for test_quality_guard.py and takes minutes.
+    """
 
     def __init__(self, client: httpx2.AsyncClient, node: NodeProcess) -> None:
         self.client, self.admin = client, node.admin
@@ -124,7 +127,7 @@ class Pusher:
     async def push(self, change: dict[str, KnobValue]) -> None:
         """Until it is in force."""
         self.settings, self.generation = self.settings.replace(**change), self.generation + 1
-        body = push_of(self.settings, self.generation, node_id="n").model_dump(mode="json")
+        body = push_of(self.settings, self.generation, node_id="n", force=True).model_dump(mode="json")
         response = await self.client.put("/admin/v1/settings", json=body, headers=self.admin)
         assert response.status_code in (200, 202), response.text
         while True:
@@ -164,6 +167,9 @@ class TestChangesUnderLoad:
             # Undisturbed and alone, in the arithmetic of the start.
             references = {"fp_bf16|model|0.0": [await ask(client, prompt) for prompt in range(len(PROMPTS))]}
             before = await client.get("/metrics")
+            # What pruning leaves out is learned once, before the load.
+            await pusher.push({"precision": "int8", "pruning_threshold": 0.2})
+            await pusher.push({"precision": "bf16", "pruning_threshold": 0.0})
 
             async def stream(prompt: int) -> None:
                 while not done.is_set():
@@ -172,7 +178,9 @@ class TestChangesUnderLoad:
             streams = [asyncio.create_task(stream(prompt)) for prompt in range(len(PROMPTS))]
             for change in CHANGES:
                 await pusher.push(change)
-                await asyncio.sleep(0.1)  # some steps under each; how many does not matter
+                enough = len(heard) + len(PROMPTS) // 2
+                while len(heard) < enough and not any(stream.done() for stream in streams):
+                    await asyncio.sleep(0.05)
             done.set()
             await asyncio.gather(*streams)
 

@@ -9,6 +9,7 @@ import typer
 
 from trimtab.cli.output import AsJson, print_json
 from trimtab.errors import CommandError, UsageError
+from trimtab.one_thread import compute_on_one_thread
 
 if TYPE_CHECKING:
     from controlplane.settings import ControlPlaneSettings
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def api() -> None:
     """Run the API and the web app (settings: CONTROLPLANE_*)."""
+    compute_on_one_thread()
     from controlplane.app import serve  # noqa: PLC0415 (lazy, see above)
     from trimtab.supervisor import ports  # noqa: PLC0415 (lazy, see above)
 
@@ -27,6 +29,7 @@ def api() -> None:
 
 def controller() -> None:
     """Run the controller: observe, forecast, decide, roll out (settings: CONTROLPLANE_*)."""
+    compute_on_one_thread()
     from controlplane.controller import run_controller  # noqa: PLC0415 (lazy, see above)
 
     settings = settings_from_environment()
@@ -36,6 +39,7 @@ def controller() -> None:
 
 def worker() -> None:
     """Run the Celery worker that pushes settings to nodes (settings: CONTROLPLANE_*)."""
+    compute_on_one_thread()
     from workers import run_worker  # noqa: PLC0415 (lazy, see above)
 
     settings = settings_from_environment()

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 
 from inference_node.contract.settings import EngineSettings
+from trimtab.one_thread import ONE_THREAD
 from trimtab.supervisor.children import Probe, Spawned, Spec
 from trimtab.supervisor.credentials import Credentials
 from trimtab.supervisor.folder import DataFolder
@@ -23,9 +24,6 @@ INITIAL_SETTINGS = EngineSettings(max_batch_size=4)
 # The control plane at the pace of a demonstration: a window of 5 s holds five scrapes, so that rates over one window are
 # near exact; a scrape of a node costs it some milliseconds.
 PACE = {"CONTROLPLANE_TICK_S": "5", "CONTROLPLANE_WINDOW_S": "5", "CONTROLPLANE_SCRAPE_INTERVAL_S": "1"}
-# Each node computes with one thread, and the control plane's small matrices gain nothing from more: what the threads of
-# several processes would win from each other on few cores they would lose in waiting.
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 KV_TOKENS = 16_384  # 64 sequences of 256 tokens, about 0.4 GB for the demo model
 NODE_DRAIN_S = 4.0
 PASSED_ON = ("CONTROLPLANE_MESH_", "CONTROLPLANE_KUBERNETES_", "CONTROLPLANE_OIDC_")
