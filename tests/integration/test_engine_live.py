@@ -419,12 +419,12 @@ class TestDemoModel:
             assert turned >= len(turns)
             assert [answer.tokens for answer in await everybody] == alone
 
-    async def test_it_knows_the_capital_of_france(self, tmp_path: Path, measured: Path) -> None:
-        async with running_engine(demo_model(), share(measured, tmp_path)) as engine:
+    async def test_it_knows_the_capital_of_france(self, tmp_path: Path) -> None:
+        async with running_engine(demo_model(), tmp_path) as engine:
             chat = [{"role": "user", "content": "Name the capital of France."}]
             prompt = engine.tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"]
             for precision in ("fp32", "bf16", "int8"):
-                await engine.apply(engine.settings.replace(precision=precision))
+                await engine.apply(engine.settings.replace(precision=precision), force=True)
                 answer = await ask(engine, precision, prompt, max_tokens=24)
                 assert "Paris" in answer.text
 
