@@ -1,11 +1,13 @@
 """Ports for servers that a benchmark starts: chosen before the server that is told of them runs."""
 
+import errno
 import itertools
 import random
 import socket
 from pathlib import Path
 
-HOST = "127.0.0.1"
+from inference_node.bench.process import HOST
+
 LOWEST = 15_000
 # `ip_local_port_range`: from there on the kernel gives ports to clients, so one could go between our look and the server's.
 KERNELS_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -32,12 +34,14 @@ def clients_start() -> int:
 
 
 def is_free(port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Whether a server could listen there now. Raises PermissionError where this user may not at all (ports below 1024)."""
     with socket.socket() as probe:
         # As servers do: an address in TIME_WAIT is free, one that somebody listens on is not.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))
-        except OSError:
+        except OSError as error:
+            if error.errno == errno.EACCES:
+                raise
             return False
     return True

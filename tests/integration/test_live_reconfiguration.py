@@ -117,17 +117,17 @@ async def ask(client: httpx2.AsyncClient, prompt: int) -> Told:
 class Pusher:
     """Pushes settings as a control plane does, one generation after the other.
 
-    By force: measuring first, at the lowest priority beside requests, is for test_quality_guard.py and takes minutes.
+    force: without a measurement first, which beside requests has the lowest priority.
     """
 
-    def __init__(self, client: httpx2.AsyncClient, node: NodeProcess) -> None:
-        self.client, self.admin = client, node.admin
-        self.settings, self.generation, self.steps = EngineSettings(), 0, list[int]()
+    def __init__(self, client: httpx2.AsyncClient, node: NodeProcess, generation: int, *, force: bool) -> None:
+        self.client, self.admin, self.force = client, node.admin, force
+        self.settings, self.generation, self.steps = EngineSettings(), generation, list[int]()
 
     async def push(self, change: dict[str, KnobValue]) -> None:
         """Until it is in force."""
         self.settings, self.generation = self.settings.replace(**change), self.generation + 1
-        body = push_of(self.settings, self.generation, node_id="n", force=True).model_dump(mode="json")
+        body = push_of(self.settings, self.generation, node_id="n", force=self.force).model_dump(mode="json")
         response = await self.client.put("/admin/v1/settings", json=body, headers=self.admin)
         assert response.status_code in (200, 202), response.text
         while True:
@@ -157,19 +157,24 @@ async def all_prompts(client: httpx2.AsyncClient) -> list[Told]:
 
 @pytest.mark.timeout(900)  # half a minute on an idle machine; one shared by other tests is many times slower
 class TestChangesUnderLoad:
+    @pytest.mark.parametrize(
+        "force", [pytest.param(False, marks=pytest.mark.slow, id="measured"), pytest.param(True, id="forced")]
+    )
     async def test_nothing_fails_nothing_is_lost_or_doubled_and_equal_arithmetic_gives_equal_tokens(
-        self, node: NodeProcess
+        self, node: NodeProcess, force: bool
     ) -> None:
         heard: list[Told] = []
         done = asyncio.Event()
         async with clients(node) as client:
-            pusher = Pusher(client, node)
+            shown = (await client.get("/admin/v1/settings", headers=node.admin)).json()
+            pusher = Pusher(client, node, shown["generation"], force=force)
+            await pusher.push({})
             # Undisturbed and alone, in the arithmetic of the start.
             references = {"fp_bf16|model|0.0": [await ask(client, prompt) for prompt in range(len(PROMPTS))]}
             before = await client.get("/metrics")
-            # What pruning leaves out is learned once, before the load.
-            await pusher.push({"precision": "int8", "pruning_threshold": 0.2})
-            await pusher.push({"precision": "bf16", "pruning_threshold": 0.0})
+            if force:  # what pruning leaves out is learned once, before the load
+                await pusher.push({"precision": "int8", "pruning_threshold": 0.2})
+                await pusher.push({"precision": "bf16", "pruning_threshold": 0.0})
 
             async def stream(prompt: int) -> None:
                 while not done.is_set():

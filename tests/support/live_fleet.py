@@ -129,7 +129,6 @@ class LiveFleet:
             "CONTROLPLANE_RECONCILE_S": "0.5",
             "CONTROLPLANE_LEASE_S": "5",
             "CONTROLPLANE_HEARTBEAT_TIMEOUT_S": str(HEARTBEAT_TIMEOUT_S),
-            "OMP_NUM_THREADS": "1",
         }
         self._stack = stack
         self.parts: dict[str, Process] = {}

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import psutil
 
+from inference_node.bench import ports
+from inference_node.bench.process import HOST as HOST
 from trimtab.errors import UsageError
 
 DEFAULT_PORT = 8700
-HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +65,10 @@ def require_listenable(host: str, port: int) -> None:
 
 def is_free(port: int) -> bool:
     """Whether we could listen there now. Raises UsageError when we may not at all (ports below 1024)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: an address in TIME_WAIT is free, one that somebody listens on is not.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError as error:
-            if error.errno == errno.EACCES:
-                raise UsageError(
-                    f"this user may not listen on port {port}: choose one above 1023 with --port"
-                ) from None
-            return False
-    return True
+    try:
+        return ports.is_free(port)
+    except PermissionError:
+        raise UsageError(f"this user may not listen on port {port}: choose one above 1023 with --port") from None
 
 
 def holder_of(port: int) -> str | None:

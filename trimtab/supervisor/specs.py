@@ -184,4 +184,5 @@ def _base_env() -> dict[str, str]:
     """The user's environment without settings that were meant for one process elsewhere."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("CONTROLPLANE_", "NODE_"))}
     logs = {name: value for name, value in os.environ.items() if name.endswith(("_LOG_LEVEL", "_LOG_JSON"))}
+    # Nodes too: what the threads of several would win from each other on few cores they would lose in waiting.
     return {**mine, **logs, **ONE_THREAD, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}

@@ -3,7 +3,7 @@ import { useLocation } from "react-router";
 import { Failed } from "../components/States";
 
 /** Shows what is in it, or why that could not be shown: a bug of ours, or a new version whose old files are gone from the
- * server. Another address is another try. */
+ * server. Other pages are shown as ever; this one is loaded anew with the whole app. */
 export function RouteFailed({ children }: { children: ReactNode }) {
   return <Caught at={useLocation().pathname}>{children}</Caught>;
 }

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from inference_node.bench import ports
+from inference_node.bench.process import HOST
 from tests.support.ports import free_ports
 
 
 def test_no_client_is_given_one_that_is_chosen() -> None:
     with socket.socket() as server, socket.socket() as client:
-        server.bind((ports.HOST, 0))
+        server.bind((HOST, 0))
         server.listen()
         client.connect(server.getsockname())
         assert client.getsockname()[1] >= ports.clients_start()
@@ -23,11 +24,11 @@ def test_one_that_is_listened_on_is_passed_over(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ports, "LOWEST", taken)
     monkeypatch.setattr(ports, "clients_start", lambda: taken + 2)
     with socket.socket() as server:
-        server.bind((ports.HOST, taken))
+        server.bind((HOST, taken))
         server.listen()
         assert {ports.free_port() for _ in range(20)} == {taken + 1}
         with socket.socket() as second:
-            second.bind((ports.HOST, taken + 1))
+            second.bind((HOST, taken + 1))
             second.listen()
             with pytest.raises(OSError, match=f"no port from {taken} to {taken + 1} is free"):
                 ports.free_port()
