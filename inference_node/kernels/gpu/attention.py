@@ -12,10 +12,13 @@ from torch import Tensor
 from inference_node.kernels.gpu import overlap, tuned
 from inference_node.kernels.gpu.in_bytes import InBytes, write_bytes
 from inference_node.kernels.gpu.norm import parts_of
-from inference_node.kernels.gpu.overlap import LINE_BYTES, ask_for, let_next_begin, wait_for_last
+from inference_node.kernels.gpu.overlap import let_next_begin, wait_for_last
 from inference_node.kernels.gpu.planes import PAIR
 from inference_node.kernels.gpu.rope import Turning, turned
 from inference_node.kernels.gpu.tuned import AttentionTuning
+
+# Of what splits leave, numbers that are added up at once: more would not fit into registers.
+_PIECES = 8192
 
 
 @triton.jit
@@ -56,14 +59,33 @@ def _written(
 
 
 @triton.jit
+def _with_tile(
+    queries, keys, key_scales, values, value_scales, seen, largest, total, mixed, NARROW: tl.constexpr
+):  # fmt: skip
+    """What queries have gathered, [ROWS] their largest score and sum, and a tile more; seen: which of its tokens count."""
+    scores = tl.dot(queries, tl.trans(keys))
+    if NARROW:
+        scores *= key_scales[None, :]
+    scores = tl.where(seen, scores, float("-inf"))
+    # A tile may lie wholly before the window.
+    now = tl.maximum(tl.maximum(largest, tl.max(scores, axis=1)), -1e30)
+    weights = tl.exp(scores - now[:, None])
+    shrink = tl.exp(largest - now)
+    total = total * shrink + tl.sum(weights, axis=1)
+    if NARROW:
+        weights *= value_scales[None, :]
+    mixed = mixed * shrink[:, None] + tl.dot(weights.to(values.dtype), values)
+    return now, total, mixed
+
+
+@triton.jit
 def _decode(
     q, part_stride, row_scale, column_scale, bias, q_gain, k_gain, turns, pages, page_scales, positions, runs, tables, out,
     out_scale, partial, partial_max, partial_sum, arrived, tau, kept, real, heads, key_heads, table_width, window, eps, scale,
     TURN: tl.constexpr, PARTS: tl.constexpr, SCALED: tl.constexpr, BIASED: tl.constexpr, NORMED: tl.constexpr,
-    BLOCK: tl.constexpr, NARROW: tl.constexpr, FOLD: tl.constexpr, ROWS: tl.constexpr, SPLITS: tl.constexpr, TILE: tl.constexpr,
-    D: tl.constexpr, BLOCK_D: tl.constexpr, ENTRY_LINES: tl.constexpr, BYTES: tl.constexpr, EARLY: tl.constexpr,
+    BLOCK: tl.constexpr, NARROW: tl.constexpr, FOLD: tl.constexpr, ROWS: tl.constexpr, LEFT: tl.constexpr, SPLITS: tl.constexpr,
+    PIECES: tl.constexpr, TILE: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, BYTES: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
-    let_next_begin(EARLY)
     row, head, split = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.program_id(2)
     end = tl.load(positions + row) + 1
     begin = 0
@@ -80,13 +102,6 @@ def _decode(
     mine = (member < FOLD)[:, None] & (at < D)[None, :]
     lines = row * heads + head * FOLD + member
     table = tables + tl.load(runs + row).to(tl.int64) * table_width
-    if EARLY and SPLITS > 1:
-        # Where rows lie is known since before the step, and few programs have long to wait for them.
-        soon = tl.minimum(start + tl.arange(0, TILE), end - 1)
-        entry = tl.load(table + soon // BLOCK).to(tl.int64) * 2 * key_heads + head
-        line = tl.arange(0, ENTRY_LINES)[None, :] * (D // ENTRY_LINES)
-        ask_for(pages + (entry * BLOCK + soon % BLOCK)[:, None] * D + line)
-        ask_for(pages + ((entry + key_heads) * BLOCK + soon % BLOCK)[:, None] * D + line)
     pair = tl.arange(0, BLOCK_D // 2)
     paired = 2 * pair < D
     base = row * (heads + 2 * key_heads) * D
@@ -95,7 +110,19 @@ def _decode(
         turn = turns + (end - 1).to(tl.int64) * D
         cos = tl.load(turn + pair, mask=paired, other=0.0)
         sin = tl.load(turn + D // 2 + pair, mask=paired, other=0.0)
+        # The row's own token is not in the pages yet. All others are since before the step, so that the first tile is read
+        # while the product ahead still runs.
+        has_own = (start < end) & (stop == end)
+        stop = tl.minimum(stop, end - 1)
+        first_keys, first_key_scales = _tile_of_pages(
+            pages, page_scales, table, start, stop, 0, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
+        )
+        first_values, first_value_scales = _tile_of_pages(
+            pages, page_scales, table, start, stop, 1, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
+        )
     wait_for_last(EARLY)
+    # Not before: where this begins beside the product ahead, the product behind would be beside that, too.
+    let_next_begin(EARLY)
     if TURN:
         even, odd = turned(
             q, part_stride, row_scale, column_scale, bias, q_gain, cos[None, :], sin[None, :], base, row,
@@ -104,33 +131,37 @@ def _decode(
         )  # fmt: skip
         queries = tl.reshape(tl.join(even, odd), (ROWS, BLOCK_D)) * scale
         queries = queries.to(tl.float16 if NARROW else tl.bfloat16)
-        # The row's own token is not in the pages yet.
-        has_own = (start < end) & (stop == end)
-        stop = tl.minimum(stop, end - 1)
+        # In all splits, so that they are read with the queries, not after them.
+        key_even, key_odd = turned(
+            q, part_stride, row_scale, column_scale, bias, k_gain, cos, sin, base, row, (heads + head) * D + 2 * pair,
+            paired, eps, PARTS, SCALED, BIASED, NORMED, True, D,
+        )  # fmt: skip
+        value_even, value_odd = turned(
+            q, part_stride, row_scale, column_scale, bias, k_gain, cos, sin, base, row,
+            (heads + key_heads + head) * D + 2 * pair, paired, eps, PARTS, SCALED, BIASED, False, False, D,
+        )  # fmt: skip
     else:
         queries = tl.load(q + lines[:, None] * D + at[None, :], mask=mine, other=0.0)
     largest = tl.full((ROWS,), float("-inf"), tl.float32)
     total = tl.zeros((ROWS,), tl.float32)
     mixed = tl.zeros((ROWS, BLOCK_D), tl.float32)
-    if TURN:  # noqa: SIM102 - known when it is compiled, the other when it runs
+    if TURN:
         if has_own:
-            own_even, own_odd = turned(
-                q, part_stride, row_scale, column_scale, bias, k_gain, cos, sin, base, row, (heads + head) * D + 2 * pair,
-                paired, eps,
-                PARTS, SCALED, BIASED, NORMED, True, D,
-            )  # fmt: skip
             slot = (tl.load(table + (end - 1) // BLOCK).to(tl.int64) * 2 * key_heads + head) * BLOCK + (end - 1) % BLOCK
-            key, key_size = _written(own_even, own_odd, pages, page_scales, slot, pair, paired, NARROW, D, BLOCK_D)
-            own_even, own_odd = turned(
-                q, part_stride, row_scale, column_scale, bias, k_gain, cos, sin, base, row,
-                (heads + key_heads + head) * D + 2 * pair, paired, eps, PARTS, SCALED, BIASED, False, False, D,
-            )  # fmt: skip
+            key, key_size = _written(key_even, key_odd, pages, page_scales, slot, pair, paired, NARROW, D, BLOCK_D)
             slot += key_heads * BLOCK
-            value, value_size = _written(own_even, own_odd, pages, page_scales, slot, pair, paired, NARROW, D, BLOCK_D)
-            score = tl.sum(queries.to(tl.float32) * key[None, :], axis=1) * key_size
-            largest = score
+            value, value_size = _written(
+                value_even, value_odd, pages, page_scales, slot, pair, paired, NARROW, D, BLOCK_D
+            )
+            largest = tl.sum(queries.to(tl.float32) * key[None, :], axis=1) * key_size
             total = tl.full((ROWS,), 1.0, tl.float32)
             mixed = tl.zeros((ROWS, BLOCK_D), tl.float32) + value_size * value[None, :]
+        token = start + tl.arange(0, TILE)
+        largest, total, mixed = _with_tile(
+            queries, first_keys, first_key_scales, first_values, first_value_scales,
+            ((token < stop) & (token >= begin))[None, :], largest, total, mixed, NARROW,
+        )  # fmt: skip
+        start += TILE
     for tile in range(start, stop, TILE):
         keys, key_scales = _tile_of_pages(
             pages, page_scales, table, tile, stop, 0, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
@@ -138,20 +169,11 @@ def _decode(
         values, value_scales = _tile_of_pages(
             pages, page_scales, table, tile, stop, 1, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
         )
-        scores = tl.dot(queries, tl.trans(keys))
-        if NARROW:
-            scores *= key_scales[None, :]
         token = tile + tl.arange(0, TILE)
-        scores = tl.where(((token < stop) & (token >= begin))[None, :], scores, float("-inf"))
-        # A tile may lie wholly before the window.
-        now = tl.maximum(tl.maximum(largest, tl.max(scores, axis=1)), -1e30)
-        weights = tl.exp(scores - now[:, None])
-        shrink = tl.exp(largest - now)
-        total = total * shrink + tl.sum(weights, axis=1)
-        if NARROW:
-            weights *= value_scales[None, :]
-        mixed = mixed * shrink[:, None] + tl.dot(weights.to(values.dtype), values)
-        largest = now
+        largest, total, mixed = _with_tile(
+            queries, keys, key_scales, values, value_scales, ((token < stop) & (token >= begin))[None, :],
+            largest, total, mixed, NARROW,
+        )  # fmt: skip
 
     if SPLITS > 1:
         place = lines * SPLITS + split
@@ -164,19 +186,25 @@ def _decode(
         if count < SPLITS - 1:
             return
         tl.store(arrived + row * key_heads + head, 0)
+        # No more rows than there are, so that all pieces are on their way at once.
+        member = tl.arange(0, LEFT)
+        mine = (member < FOLD)[:, None] & (at < D)[None, :]
+        lines = row * heads + head * FOLD + member
         part = tl.arange(0, SPLITS)
         places = lines[:, None] * SPLITS + part[None, :]
         few = (member < FOLD)[:, None] & (part >= 0)[None, :]
         tops = tl.load(partial_max + places, mask=few, other=float("-inf"), cache_modifier=".cg")
-        largest = tl.maximum(tl.max(tops, axis=1), -1e30)
         sums = tl.load(partial_sum + places, mask=few, other=0.0, cache_modifier=".cg")
+        largest = tl.maximum(tl.max(tops, axis=1), -1e30)
         total = tl.sum(sums * tl.exp(tops - largest[:, None]), axis=1)
-        mixed = tl.zeros((ROWS, BLOCK_D), tl.float32)
-        for index in tl.range(SPLITS, loop_unroll_factor=8):
-            spot = lines * SPLITS + index
-            top = tl.load(partial_max + spot, mask=member < FOLD, other=float("-inf"), cache_modifier=".cg")
-            piece = tl.load(partial + spot[:, None] * D + at[None, :], mask=mine, other=0.0, cache_modifier=".cg")
-            mixed += piece * tl.exp(top - largest)[:, None]
+        mixed = tl.zeros((LEFT, BLOCK_D), tl.float32)
+        for index in tl.static_range(0, SPLITS, PIECES):
+            places = lines[:, None] * SPLITS + index + tl.arange(0, PIECES)[None, :]
+            there = (member < FOLD)[:, None] & (places >= 0)
+            top = tl.load(partial_max + places, mask=there, other=float("-inf"), cache_modifier=".cg")
+            spot = partial + places[:, :, None] * D + at[None, None, :]
+            pieces = tl.load(spot, mask=mine[:, None, :] & there[:, :, None], other=0.0, cache_modifier=".cg")
+            mixed += tl.sum(pieces * tl.exp(top - largest[:, None])[:, :, None], axis=1)
     y = (mixed / tl.maximum(total, 1e-30)[:, None]).to(tl.bfloat16).to(tl.float32)
     y = tl.where(tl.abs(y) > cut, y, 0.0)
     if row < rows:
@@ -184,9 +212,9 @@ def _decode(
     if BYTES:
         # Heads are whole groups then.
         each: tl.constexpr = D // 64
-        group = tl.arange(0, ROWS * each)
+        group = tl.arange(0, LEFT * each)
         place = tl.where(group < FOLD * each, head * FOLD * each + group, heads * each)
-        write_bytes(tl.reshape(y, (ROWS * D,)), out, out_scale, row, place, heads * each, ROWS * each)
+        write_bytes(tl.reshape(y, (LEFT * D,)), out, out_scale, row, place, heads * each, LEFT * each)
     else:
         tl.store(out + lines[:, None] * D + at[None, :], y.to(tl.bfloat16), mask=mine)
 
@@ -228,22 +256,13 @@ def _prefill(
         values, value_scales = _tile_of_pages(
             pages, page_scales, table, tile, end, 1, head, key_heads, BLOCK, NARROW, TILE, D, BLOCK_D
         )
-        scores = tl.dot(queries, tl.trans(keys))
-        if NARROW:
-            scores *= key_scales[None, :]
         token = tile + tl.arange(0, TILE)
         seen = token[None, :] <= mine_at[:, None]
         if window > 0:
             seen = seen & (token[None, :] > mine_at[:, None] - window)
-        scores = tl.where(seen, scores, float("-inf"))
-        now = tl.maximum(tl.maximum(largest, tl.max(scores, axis=1)), -1e30)
-        weights = tl.exp(scores - now[:, None])
-        shrink = tl.exp(largest - now)
-        total = total * shrink + tl.sum(weights, axis=1)
-        if NARROW:
-            weights *= value_scales[None, :]
-        mixed = mixed * shrink[:, None] + tl.dot(weights.to(values.dtype), values)
-        largest = now
+        largest, total, mixed = _with_tile(
+            queries, keys, key_scales, values, value_scales, seen, largest, total, mixed, NARROW
+        )
     y = (mixed / tl.maximum(total, 1e-30)[:, None]).to(tl.bfloat16).to(tl.float32)
     y = tl.where(tl.abs(y) > tl.load(tau), y, 0.0)
     tl.atomic_add(kept, tl.sum(tl.sum(((y != 0.0) & mine).to(tl.int32), axis=1), axis=0), sem="relaxed")
@@ -305,6 +324,9 @@ def decode_attention(
     else:
         out = out_scale = torch.empty(rows, heads * dim, device=q.device, dtype=torch.bfloat16)
     block_d = max(16, triton.next_power_of_2(dim))
+    # The matrix units take no fewer rows than 16. Where splits are added up none are padded.
+    most = max(16, triton.next_power_of_2(fold))
+    left = triton.next_power_of_2(fold) if scratch.splits > 1 else most
     how = tuning or tuned.here().tiles(narrow=page_scales is not None, rows=rows)
     how_turned = turning or Turning(q, 1.0, 0.0)
     row_scale, column_scale = how_turned.scales or (q, q)
@@ -317,9 +339,9 @@ def decode_attention(
         TURN=turning is not None, PARTS=parts, SCALED=how_turned.scales is not None,
         BIASED=how_turned.bias is not None, NORMED=how_turned.head_gains is not None,
         BLOCK=block_size, NARROW=page_scales is not None, FOLD=fold,
-        ROWS=max(16, triton.next_power_of_2(fold)), SPLITS=scratch.splits,
+        ROWS=most, LEFT=left, SPLITS=scratch.splits,
+        PIECES=min(scratch.splits, max(1, _PIECES // (left * block_d))),
         TILE=how.tile if block_d <= 128 else 32, D=dim, BLOCK_D=block_d,
-        ENTRY_LINES=triton.next_power_of_2(max(1, dim * pages.element_size() // LINE_BYTES.value)),
         BYTES=in_bytes, num_warps=how.warps, num_stages=how.stages, **overlap.options(q, rows),
     )  # fmt: skip
     return out if made is None else made

@@ -3,7 +3,12 @@
 At one row a step is some 300 launches of a few microseconds, and what each costs beside its work, the way into the
 multiprocessors and the first loads, is a fifth of the step. Programmatic dependent launch (CUDA C++ Programming Guide, section of
 that name; from compute capability 9.0 on) lets programs start early and do what needs nothing of the launch before: they ask
-for the weights that they are about to read, into the L2 cache, and then wait.
+for what they are about to read and no launch writes, and then wait. Asked for as a pipelined loop does it, into shared memory,
+this costs next to nothing; lines asked for into the L2 cache take time of the programs.
+
+A product lets the next launch begin when it is through itself: told to begin at once, all programs of the product after that
+would wait on the device beside the one that runs. Attention alone may begin at once (`at_once`): it takes keys and values into
+registers meanwhile, and holds the product after it back until it has waited itself.
 
 Every kernel that is launched so waits, in all its programs, before it reads or writes what a step computes: then the launch
 before it has ended, and so have all before that one. Ahead of the wait it may only touch what no launch of a step writes.

@@ -3,7 +3,8 @@
 Turning half bytes into floats costs more instructions than memory gives time for. Activations are bytes, 64 to a scale, and the
 instruction `dp4a` multiplies four bytes with four bytes and adds them up: eight half bytes take an `and`, a shift, an `and` and
 two of it. What a thread has of a group it adds up as whole numbers, so that four words are turned into one float. The weights of
-the outputs that follow are on their way while those at hand are multiplied.
+the outputs that follow are on their way while those at hand are multiplied, and those of the first while the launch before still
+runs.
 """
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from inference_node.kernels.gpu import overlap, tuned
 from inference_node.kernels.gpu.in_bytes import InBytes, as_bytes
-from inference_node.kernels.gpu.overlap import LINE_BYTES, ask_for, let_next_begin, wait_for_last
+from inference_node.kernels.gpu.overlap import let_next_begin, wait_for_last
 from inference_node.kernels.gpu.planes import WORDS, Planes
 from inference_node.kernels.gpu.tuned import RowTuning
 
@@ -65,22 +66,17 @@ def _row(x, x_scale, words, groups, factor, WORDS: tl.constexpr):
 def _planes_row(
     x, x_scale, high, low, scale, out, outputs, groups, blocks,
     BOTH: tl.constexpr, TWO: tl.constexpr, COLUMNS: tl.constexpr, WORDS: tl.constexpr, STAGES: tl.constexpr,
-    WHOLE: tl.constexpr, NATIVE: tl.constexpr, AHEAD: tl.constexpr, EARLY: tl.constexpr,
+    WHOLE: tl.constexpr, NATIVE: tl.constexpr, AT_ONCE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    if AT_ONCE:
+        let_next_begin(EARLY)
     words = groups * 8
     first = tl.program_id(0)
     column = tl.arange(0, COLUMNS)
-    if EARLY and AHEAD > 0:
-        soon = tl.minimum(tl.arange(0, AHEAD) * (LINE_BYTES // 4), words - 1)[None, :]
-        output = tl.minimum(first * COLUMNS + column, outputs - 1)[:, None].to(tl.int64)
-        ask_for(high + output * words + soon)
-        if BOTH:
-            ask_for(low + output * words + soon)
-    wait_for_last(EARLY)
     factor = 1.0 if BOTH else 16.0
-    even, odd, excess, size = _row(x, x_scale, words, groups, factor, WORDS)
-    if TWO:
-        even_2, odd_2, excess_2, size_2 = _row(x + 3 * words, x_scale + groups, words, groups, factor, WORDS)
+    even, odd = tl.zeros((1, WORDS), tl.int32), tl.zeros((1, WORDS), tl.int32)
+    excess, size = tl.zeros((1, WORDS // 4), tl.int32), tl.zeros((1, WORDS // 4), tl.float32)
+    even_2, odd_2, excess_2, size_2 = even, odd, excess, size
     at = tl.arange(0, WORDS)[None, :]
     piece = tl.arange(0, WORDS // 4)[None, :]
     # Two scales a word, since loads of two bytes cannot be on their way ahead.
@@ -99,7 +95,14 @@ def _planes_row(
             lower = tl.load(low + line + at, eviction_policy="evict_first")
         elif BOTH:
             lower = tl.load(low + line + at, mask=at < words, eviction_policy="evict_first")
-        theirs = ((tl.load(scale + output * pairs + pair) << shift) & -65536).to(tl.float32, bitcast=True)
+        theirs = tl.load(scale + output * pairs + pair)
+        if block == first:
+            # Pipelined, the loop asks for weights of STAGES - 1 outputs before it begins, hence before this wait.
+            wait_for_last(EARLY)
+            even, odd, excess, size = _row(x, x_scale, words, groups, factor, WORDS)
+            if TWO:
+                even_2, odd_2, excess_2, size_2 = _row(x + 3 * words, x_scale + groups, words, groups, factor, WORDS)
+        theirs = ((theirs << shift) & -65536).to(tl.float32, bitcast=True)
         target = block * COLUMNS + column
         y = tl.sum(_whole(upper, lower, even, odd, excess, BOTH, NATIVE).to(tl.float32) * (theirs * size), axis=1)
         tl.store(out + target, y.to(out.dtype.element_ty), mask=target < outputs)
@@ -108,7 +111,8 @@ def _planes_row(
                 _whole(upper, lower, even_2, odd_2, excess_2, BOTH, NATIVE).to(tl.float32) * (theirs * size_2), axis=1
             )
             tl.store(out + outputs + target, y.to(out.dtype.element_ty), mask=target < outputs)
-    let_next_begin(EARLY)
+    if not AT_ONCE:
+        let_next_begin(EARLY)
 
 
 def planes_row(
@@ -117,9 +121,13 @@ def planes_row(
     *,
     bits: int = 8,
     dtype: torch.dtype = torch.bfloat16,
+    at_once: bool = False,
     tuning: RowTuning | None = None,
 ) -> Tensor:
-    """x: [M, K] bf16 or bytes, M up to MOST_ROWS. Returns [M, N]: exact in whole numbers within half a group, fp32 beyond."""
+    """x: [M, K] bf16 or bytes, M up to MOST_ROWS. Returns [M, N]: exact in whole numbers within half a group, fp32 beyond.
+
+    at_once: see `overlap`.
+    """
     given = x if isinstance(x, InBytes) else as_bytes(x)
     device = given.codes.device
     rows, outputs, groups = given.scales.shape[0], weight.outputs, weight.scale.shape[1]
@@ -130,6 +138,6 @@ def planes_row(
     _planes_row[(min(blocks, how.programs * tuned.multiprocessors()),)](
         given.codes, given.scales, weight.high, weight.low, weight.scale.view(torch.int32), out, outputs, groups, blocks,
         BOTH=bits == 8, TWO=rows == 2, COLUMNS=how.columns, WORDS=words, STAGES=how.stages, WHOLE=words == groups * WORDS,
-        NATIVE=device.type == "cuda", AHEAD=how.ahead, num_warps=how.warps, **overlap.options(given.codes),
+        NATIVE=device.type == "cuda", AT_ONCE=at_once, num_warps=how.warps, **overlap.options(given.codes),
     )  # fmt: skip
     return out

@@ -24,8 +24,8 @@ _INTERPRETED = "NVIDIA H200"
 
 @dataclass(frozen=True, slots=True)
 class RowTuning:
-    """One or two rows. columns: outputs at a time; stages: of them on their way; programs: per multiprocessor; ahead: cache
-    lines of each output to ask for while the launch before still runs."""
+    """One or two rows. columns: outputs at a time; stages: of them on their way; programs: per multiprocessor; ahead: of e4m3,
+    cache lines of each output to ask for while the launch before still runs."""
 
     columns: int
     stages: int

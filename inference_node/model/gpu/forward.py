@@ -171,7 +171,9 @@ class _Run:
         cut = self.cuts.at(index, Site.ATTENTION_IN)
         h, h_scale = self.normed(residual, delta, delta_gain, layer.attention_norm, cut, fp8=fp8, in_bytes=in_bytes)
         self._show(index, Site.ATTENTION_IN, h, h_scale)
-        qkv = self.work.products(h, h_scale, layer.qkv, self.store.bits, skips=self.skips)
+        # With many rows one launch more is nothing, and attention that turns as well has too few registers.
+        turns = step.tiles is None and residual.shape[0] <= FEW
+        qkv = self.work.products(h, h_scale, layer.qkv, self.store.bits, skips=self.skips, at_once=turns)
         window = spec.window(index)
         gains = None if layer.q_norm is None or layer.k_norm is None else (layer.q_norm, layer.k_norm)
         pages, page_scales = kv.pages[index], kv.scales[index]
@@ -181,16 +183,13 @@ class _Run:
         )  # fmt: skip
         cut = self.cuts.at(index, Site.ATTENTION_OUT)
         mixed: Tensor | InBytes
-        # With many rows one launch more is nothing, and attention that turns as well has too few registers.
         given: Tensor = qkv.rows
-        at_once: Turning | None = turning
-        if step.tiles is not None or residual.shape[0] > FEW:
+        if not turns:
             given = rope_write(qkv.rows, turning, step.positions, self.slots, pages, page_scales, spec.num_heads)
-            at_once = None
         if step.tiles is None:
             mixed = decode_attention(
                 given, pages, page_scales, step.positions, step.runs, step.tables, self.work.decode(residual.shape[0]), *cut,
-                step.real, window, turning=at_once,
+                step.real, window, turning=turning if turns else None,
                 in_bytes=in_bytes and goes_in_bytes(spec.num_heads, spec.head_dim),
             )  # fmt: skip
         else:

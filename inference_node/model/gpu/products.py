@@ -46,15 +46,23 @@ class Products:
         self._one = torch.ones((), device=device)
 
     def __call__(
-        self, x: Tensor | InBytes, x_scale: Tensor | None, matrix: GpuMatrix, bits: int, *, skips: bool
+        self,
+        x: Tensor | InBytes,
+        x_scale: Tensor | None,
+        matrix: GpuMatrix,
+        bits: int,
+        *,
+        skips: bool,
+        at_once: bool = False,
     ) -> Product:
         """x: [M, K] bf16, or e4m3 with x_scale [M], or bytes where `takes_bytes`. A single row may be bf16 with any matrix.
 
         skips: whether zeros among a single row's inputs spare reading; it takes a few per cent longer where there are none.
+        at_once: whether the next launch is attention and may begin beside this one, which one in half bytes then lets it.
         """
         if isinstance(x, InBytes):
             assert isinstance(matrix.weight, Planes)
-            return Product(planes_row(x, matrix.weight, bits=bits), None, matrix.bias)
+            return Product(planes_row(x, matrix.weight, bits=bits, at_once=at_once), None, matrix.bias)
         match matrix.weight:
             case Planes() as planes:
                 return Product(self._planes(x, planes, bits, torch.bfloat16), None, matrix.bias)
