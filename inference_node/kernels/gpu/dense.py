@@ -24,8 +24,10 @@ MOST_ROWS = 32
 def _dense(
     x, weight, parts, rows, inputs, outputs, share,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, STAGES: tl.constexpr, WHOLE: tl.constexpr,
-    AHEAD: tl.constexpr, EARLY: tl.constexpr,
+    AHEAD: tl.constexpr, AT_ONCE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    if AT_ONCE:
+        let_next_begin(EARLY)
     block, split = tl.program_id(0), tl.program_id(1)
     column = block * COLUMNS + tl.arange(0, COLUMNS)
     row = tl.arange(0, ROWS)
@@ -50,13 +52,17 @@ def _dense(
             mask = (line < end)[:, None] & (column < outputs)[None, :]
             weights = tl.load(spot, mask=mask, other=0.0, eviction_policy="evict_first")
         total = tl.dot(given, weights, total)
-    let_next_begin(EARLY)
+    if not AT_ONCE:
+        let_next_begin(EARLY)
     target = parts + (split * rows + row)[:, None] * outputs + column[None, :]
     tl.store(target, total, mask=(row < rows)[:, None] & (column < outputs)[None, :])
 
 
-def dense(x: Tensor, weight: Tensor, *, tuning: DenseTuning | None = None) -> Tensor:
-    """x: [M, K] bf16, M up to MOST_ROWS; weight: [K, N] bf16. Returns [parts, M, N] fp32, whose sum over parts is x @ weight."""
+def dense(x: Tensor, weight: Tensor, *, at_once: bool = False, tuning: DenseTuning | None = None) -> Tensor:
+    """x: [M, K] bf16, M up to MOST_ROWS; weight: [K, N] bf16. Returns [parts, M, N] fp32, whose sum over parts is x @ weight.
+
+    at_once: see `overlap`.
+    """
     (rows, inputs), outputs = x.shape, weight.shape[1]
     how = tuning or tuned.here().dense_for(inputs, outputs)
     share = triton.cdiv(triton.cdiv(inputs, how.parts), how.depth) * how.depth
@@ -65,6 +71,6 @@ def dense(x: Tensor, weight: Tensor, *, tuning: DenseTuning | None = None) -> Te
     _dense[(triton.cdiv(outputs, how.columns), splits)](
         x, weight, parts, rows, inputs, outputs, share, ROWS=max(_LEAST, triton.next_power_of_2(rows)), COLUMNS=how.columns,
         DEPTH=how.depth, STAGES=how.stages, WHOLE=outputs % how.columns == 0 and inputs % share == 0, AHEAD=how.ahead,
-        num_warps=how.warps, **overlap.options(x),
+        AT_ONCE=at_once, num_warps=how.warps, **overlap.options(x),
     )  # fmt: skip
     return parts

@@ -72,8 +72,10 @@ def _listed(
 def _narrow(
     x, weight, scale, out, inputs, outputs, blocks,
     COLUMNS: tl.constexpr, INPUTS: tl.constexpr, STAGES: tl.constexpr, WHOLE: tl.constexpr, AHEAD: tl.constexpr,
-    EARLY: tl.constexpr,
+    AT_ONCE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    if AT_ONCE:
+        let_next_begin(EARLY)
     first = tl.program_id(0)
     column = tl.arange(0, COLUMNS)
     if EARLY and AHEAD > 0:
@@ -94,7 +96,8 @@ def _narrow(
         y = tl.sum(weights.to(tl.float16).to(tl.float32) * row, axis=1) * tl.load(scale + output)
         target = block * COLUMNS + column
         tl.store(out + target, y.to(out.dtype.element_ty), mask=target < outputs)
-    let_next_begin(EARLY)
+    if not AT_ONCE:
+        let_next_begin(EARLY)
 
 
 class GemvScratch:
@@ -146,9 +149,18 @@ def gemv(
 
 
 def gemv_narrow(
-    x: Tensor, weight: Tensor, scale: Tensor, *, dtype: torch.dtype = torch.bfloat16, tuning: RowTuning | None = None
+    x: Tensor,
+    weight: Tensor,
+    scale: Tensor,
+    *,
+    dtype: torch.dtype = torch.bfloat16,
+    at_once: bool = False,
+    tuning: RowTuning | None = None,
 ) -> Tensor:
-    """x: [1, K] bf16; weight: [N, K] e4m3; scale: [N] fp32, what each output is multiplied with. Returns [1, N]."""
+    """x: [1, K] bf16; weight: [N, K] e4m3; scale: [N] fp32, what each output is multiplied with. Returns [1, N].
+
+    at_once: see `overlap`.
+    """
     outputs, inputs = weight.shape
     how = tuning or tuned.here().row("fp8", inputs)
     taken = triton.next_power_of_2(inputs)
@@ -156,6 +168,6 @@ def gemv_narrow(
     out = torch.empty(1, outputs, device=x.device, dtype=dtype)
     _narrow[(min(blocks, how.programs * tuned.multiprocessors()),)](
         x, weight, scale, out, inputs, outputs, blocks, COLUMNS=how.columns, INPUTS=taken, STAGES=how.stages,
-        WHOLE=taken == inputs, AHEAD=how.ahead, num_warps=how.warps, **overlap.options(x),
+        WHOLE=taken == inputs, AHEAD=how.ahead, AT_ONCE=at_once, num_warps=how.warps, **overlap.options(x),
     )  # fmt: skip
     return out

@@ -58,7 +58,7 @@ class Products:
         """x: [M, K] bf16, or e4m3 with x_scale [M], or bytes where `takes_bytes`. A single row may be bf16 with any matrix.
 
         skips: whether zeros among a single row's inputs spare reading; it takes a few per cent longer where there are none.
-        at_once: whether the next launch is attention and may begin beside this one, which one in half bytes then lets it.
+        at_once: whether the next launch is attention and may begin beside this one, of few rows.
         """
         if isinstance(x, InBytes):
             assert isinstance(matrix.weight, Planes)
@@ -68,7 +68,7 @@ class Products:
                 return Product(self._planes(x, planes, bits, torch.bfloat16), None, matrix.bias)
             case Narrow() as narrow:
                 if x_scale is None:
-                    return Product(gemv_narrow(x, narrow.weight, narrow.scale), None, matrix.bias)
+                    return Product(gemv_narrow(x, narrow.weight, narrow.scale, at_once=at_once), None, matrix.bias)
                 y = self._narrow(x, narrow, torch.bfloat16)
                 return Product(y[: x_scale.shape[0]], (x_scale, narrow.scale), matrix.bias)
             case weight:
@@ -77,7 +77,7 @@ class Products:
                         return Product(listed(x, weight, self._lists), None, matrix.bias)
                     return Product(gemv(x, weight, self._few), None, matrix.bias)
                 if x.shape[0] <= MOST_DENSE and weight.is_contiguous():
-                    return Product(dense(x, weight), None, matrix.bias)
+                    return Product(dense(x, weight, at_once=at_once), None, matrix.bias)
                 return Product(torch.mm(x, weight), None, matrix.bias)
 
     @staticmethod
