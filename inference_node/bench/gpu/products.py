@@ -6,8 +6,7 @@ import torch
 
 from inference_node.bench.gpu.limits import time_s
 from inference_node.kernels.gpu.dense import dense
-from inference_node.kernels.gpu.gemv import GemvScratch, gemv
-from inference_node.kernels.gpu.listed import Lists, listed
+from inference_node.kernels.gpu.listed import listed
 from inference_node.kernels.gpu.planes import pack
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
 from inference_node.kernels.gpu.planes_row import MOST_ROWS, planes_row
@@ -19,8 +18,7 @@ _COPIES_BYTES = 400 << 20
 
 def run(report: Any, read: float) -> None:
     device = torch.device("cuda")
-    lists = Lists(device)
-    few, many = GemvScratch(device, 28_672, 132), GemmScratch(device, 28_672, 132)
+    many = GemmScratch(device, 28_672, 132)
     for name, (inputs, outputs) in _SHAPES.items():
         copies = max(2, -(-_COPIES_BYTES // (inputs * outputs * 2)))
         weights = [torch.randn(inputs, outputs, device=device, dtype=torch.bfloat16) for _ in range(copies)]
@@ -51,8 +49,7 @@ def run(report: Any, read: float) -> None:
                     timed(f"dot int{bits}", rows, size, [lambda p=p: planes_row(x, p, bits=bits) for p in planes])
         x = torch.randn(1, inputs, device=device, dtype=torch.bfloat16)
         timed("dense bf16", 1, nbytes, [lambda w=w: dense(x, w) for w in weights])
-        timed("gemv bf16", 1, nbytes, [lambda w=w: gemv(x, w, few) for w in weights])
         x = torch.where(torch.rand_like(x) < 0.4, torch.zeros_like(x), x)
-        timed("gemv bf16, 40 % dropped", 1, nbytes, [lambda w=w: gemv(x, w, few) for w in weights])
-        timed("listed bf16, 40 % dropped", 1, nbytes, [lambda w=w: listed(x, w, lists) for w in weights])
+        timed("dense bf16, 40 % dropped", 1, nbytes, [lambda w=w: dense(x, w, skips=True) for w in weights])
+        timed("listed bf16, 40 % dropped", 1, nbytes, [lambda w=w: listed(x, w) for w in weights])
         del weights, turned, planes

@@ -20,23 +20,24 @@ from torch import Tensor
 from inference_node.bench.gpu.limits import read_bytes_per_s, time_s
 from inference_node.kernels.gpu import attention
 from inference_node.kernels.gpu.dense import dense
-from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
+from inference_node.kernels.gpu.gemv import gemv_narrow
 from inference_node.kernels.gpu.in_bytes import as_bytes
-from inference_node.kernels.gpu.listed import Lists, listed
+from inference_node.kernels.gpu.listed import listed
 from inference_node.kernels.gpu.planes import Planes
 from inference_node.kernels.gpu.planes_pack import pack_on_device
 from inference_node.kernels.gpu.planes_row import planes_row
-from inference_node.kernels.gpu.tuned import AttentionTuning, DenseTuning, ListTuning, RowTuning, multiprocessors
+from inference_node.kernels.gpu.tuned import AttentionTuning, DenseTuning, RowTuning, multiprocessors
 
 SHAPES = {"qkv": (4096, 6144), "output": (4096, 4096), "gate_up": (4096, 28_672), "down": (14_336, 4096)}
 # Of each table's entry, the matrices that are cut up by it.
 _ENTRIES = {
     **dict.fromkeys(("fp8", "int8", "int4"), ("qkv", "output", "gate_up")),
     **{f"{kind}, wide": ("down",) for kind in ("fp8", "int8", "int4")},
-    "bf16": ("gate_up", "down"),
     "dense, small": ("qkv", "output"),
     "dense, many inputs": ("down",),
     "dense, many outputs": ("gate_up",),
+    "dense, many inputs, skipping": ("down",),
+    "dense, many outputs, skipping": ("gate_up",),
     "dense, listed": ("qkv", "output"),
 }
 # More than the L2 cache holds, so that each product reads from memory.
@@ -45,37 +46,36 @@ _CONTEXT, _HEADS, _KEY_HEADS, _DIM, _BLOCK = 1024, 32, 8, 128, 32
 # Of the inputs of a pruned row, those that count.
 _KEPT = 0.6
 
-Cut = RowTuning | ListTuning | DenseTuning
+Cut = RowTuning | DenseTuning
 
 
 def candidates(entry: str) -> list[Cut]:
     if entry.startswith("dense"):
-        # Parts are added up by one program: more than these cost it more than they bring.
-        parts = {"dense, many outputs": (1, 2), "dense, listed": (4, 8)}.get(entry, (4, 8))
-        sizes_of = itertools.product(((64, 64), (128, 32), (128, 64), (256, 64)), (3, 4, 5), (4, 8), parts)
-        ahead = 0 if entry == "dense, listed" else 64
-        return [DenseTuning(*wide, stages, warps, each, ahead) for wide, stages, warps, each in sizes_of]
-    if entry.startswith("bf16"):
-        cuts = itertools.product(((128, 16), (256, 8), (256, 16), (512, 8)), (3, 5), (4,), (4, 6))
-        return [ListTuning(*wide, *others) for wide, *others in cuts]
+        # Parts are added up by one program, but for the gate: more than these cost it more than they bring.
+        parts = (1, 2) if "many outputs" in entry else (4, 8)
+        sizes = ((64, 64), (64, 128), (128, 32), (128, 64), (256, 64))
+        return [
+            DenseTuning(*wide, stages, warps, each, 64)
+            for wide, stages, warps, each in itertools.product(sizes, (3, 4, 5), (4, 8), parts)
+        ]
     # Outputs at a time, warps, and how many such programs a multiprocessor has room for.
     if entry == "fp8":
-        sizes: tuple[tuple[int, int, tuple[int, ...]], ...] = (
-            (1, 1, (6, 8, 10)),
+        rows: tuple[tuple[int, int, tuple[int, ...]], ...] = (
+            (1, 1, (8, 10, 12)),
             (1, 2, (4, 6, 8)),
             (2, 2, (3, 4, 6)),
             (4, 4, (2, 3, 4)),
         )
     elif entry == "fp8, wide":
-        sizes = ((1, 4, (2, 3)), (1, 8, (2, 3)), (2, 8, (1, 2)))
+        rows = ((1, 4, (2, 3)), (1, 8, (2, 3)), (2, 8, (1, 2)))
     elif "wide" in entry:
-        sizes = ((1, 4, (3, 4, 5, 6)), (1, 2, (4, 6, 8)), (2, 4, (2, 3, 4)))
+        rows = ((1, 4, (3, 4, 5, 6)), (1, 2, (4, 6, 8)), (2, 4, (2, 3, 4)))
     else:
-        sizes = ((1, 1, (8, 12, 16, 20)), (2, 1, (6, 8, 12)), (2, 2, (4, 6, 8)), (4, 2, (4, 6)))
+        rows = ((1, 1, (8, 10, 12, 16)), (2, 1, (6, 8, 12)), (2, 2, (4, 6, 8)), (4, 2, (4, 6)))
     return [
-        RowTuning(columns, stages, warps, each)
-        for columns, warps, programs in sizes
-        for stages, each in itertools.product((3, 4, 6), programs)
+        RowTuning(columns, stages, warps, each, ahead)
+        for columns, warps, programs in rows
+        for stages, each, ahead in itertools.product((2, 3, 4, 6), programs, (8, 16) if entry == "fp8" else (8,))
     ]
 
 
@@ -94,7 +94,7 @@ def weights_for(entry: str, name: str, copies: int) -> list[Any]:
         if entry.startswith("fp8"):
             weight = torch.randn(outputs, inputs, device="cuda").to(torch.float8_e4m3fn)
             made.append((weight, torch.ones(outputs, device="cuda")))
-        elif entry.startswith(("bf16", "dense")):
+        elif entry.startswith("dense"):
             made.append(torch.randn(inputs, outputs, device="cuda", dtype=torch.bfloat16))
         else:
             made.append(pack_on_device(torch.randn(outputs, inputs, device="cuda", dtype=torch.bfloat16)))
@@ -107,51 +107,54 @@ def bytes_of(entry: str, weight: Any) -> int:
     return int(weight.nbytes if isinstance(weight, Tensor) else weight[0].nbytes)
 
 
-def call(entry: str, x: Tensor, weight: Any, scratch: GemvScratch, cut: Cut) -> Tensor:
-    if isinstance(cut, ListTuning):
-        return gemv(x, weight, scratch, tuning=cut)
+def skips(entry: str) -> bool:
+    return entry.endswith(("skipping", "listed"))
+
+
+def call(entry: str, x: Any, weight: Any, cut: Cut) -> Tensor:
     if isinstance(cut, DenseTuning):
         return (
-            dense(x, weight, tuning=cut) if entry != "dense, listed" else listed(x, weight, Lists(x.device), tuning=cut)
+            listed(x, weight, tuning=cut)
+            if entry == "dense, listed"
+            else dense(x, weight, skips=skips(entry), tuning=cut)
         )
     if entry.startswith("fp8"):
         return gemv_narrow(x, *weight, tuning=cut)
-    return planes_row(as_bytes(x), weight, bits=int(entry[3]), tuning=cut)
+    return planes_row(x, weight, bits=int(entry[3]), tuning=cut)
 
 
 def compile_all(job: tuple[str, list[Cut]]) -> None:
     """Fills Triton's cache, so that several processes do it at once."""
     entry, cuts = job
-    scratch = GemvScratch(torch.device("cuda"), 28_672, multiprocessors())
     for name in _ENTRIES[entry]:
         (weight,) = weights_for(entry, name, 1)
         x = torch.randn(1, SHAPES[name][0], device="cuda", dtype=torch.bfloat16)
+        given = as_bytes(x) if entry.startswith("int") else x
         for cut in cuts:
             try:
-                call(entry, x, weight, scratch, cut)
+                call(entry, given, weight, cut)
                 torch.cuda.synchronize()
             except Exception as error:  # noqa: BLE001 - a combination that does not fit is no result
                 print(entry, cut, type(error).__name__, str(error)[:100])
 
 
 def best_of(entry: str, read: float, tell: Callable[[dict[str, Any]], None]) -> Cut:
-    """The fastest over all matrices of an entry, by the sum of their times; of lists, with a row that is pruned."""
+    """The fastest over all matrices of an entry, by the sum of their times; of those that skip, with a row that is pruned."""
     totals = dict.fromkeys(candidates(entry), 0.0)
     bound = 0.0
     for name in _ENTRIES[entry]:
-        inputs, outputs = SHAPES[name]
+        inputs = SHAPES[name][0]
         (one,) = weights_for(entry, name, 1)
         nbytes = bytes_of(entry, one)
         weights = [one, *weights_for(entry, name, max(1, -(-_COPIES_BYTES // nbytes)))]
         bound += nbytes / read * 1e6
         x = torch.randn(1, inputs, device="cuda", dtype=torch.bfloat16)
-        if entry in ("bf16", "dense, listed"):
+        if skips(entry):
             x = torch.where(torch.rand(x.shape, device="cuda") < _KEPT, x, torch.zeros_like(x))
-        scratch = GemvScratch(x.device, outputs, multiprocessors())
         given = as_bytes(x) if entry.startswith("int") else x
         found: dict[Cut, float] = {}
         for cut in totals:
-            totals[cut] += _of_one(entry, given, weights, scratch, cut, found)
+            totals[cut] += _of_one(entry, given, weights, cut, found)
         fast = min(found, key=found.__getitem__)
         share = round(nbytes / read * 1e6 / found[fast], 3)
         tell({"entry": entry, "matrix": name, "us": round(found[fast], 2), "share": share, "cut": str(fast)})
@@ -162,24 +165,10 @@ def best_of(entry: str, read: float, tell: Callable[[dict[str, Any]], None]) -> 
     return best
 
 
-def _of_one(
-    entry: str, x: Any, weights: Sequence[Any], scratch: GemvScratch, cut: Cut, found: dict[Cut, float]
-) -> float:
-    lists = Lists(torch.device("cuda"))
-
+def _of_one(entry: str, x: Any, weights: Sequence[Any], cut: Cut, found: dict[Cut, float]) -> float:
     def launch() -> None:
         for weight in weights:
-            if isinstance(cut, ListTuning):
-                gemv(x, weight, scratch, tuning=cut)
-            elif isinstance(cut, DenseTuning):
-                if entry == "dense, listed":
-                    listed(x, weight, lists, tuning=cut)
-                else:
-                    dense(x, weight, tuning=cut)
-            elif entry.startswith("fp8"):
-                gemv_narrow(x, *weight, tuning=cut)
-            else:
-                planes_row(x, weight, bits=int(entry[3]), tuning=cut)
+            call(entry, x, weight, cut)
 
     try:
         found[cut] = replayed_s(launch) / len(weights) * 1e6
@@ -245,8 +234,7 @@ def main() -> None:
         "card": found.name,
         "capability": [found.major, found.minor],
         "multiprocessors": found.multi_processor_count,
-        "rows": {entry: cut for entry, cut in cuts.items() if not entry.startswith(("bf16", "dense"))},
-        "lists": {"bf16": cuts["bf16"]},
+        "rows": {entry: cut for entry, cut in cuts.items() if not entry.startswith("dense")},
         "dense": {entry.removeprefix("dense, "): cut for entry, cut in cuts.items() if entry.startswith("dense")},
         "attention": tiles,
     }

@@ -66,7 +66,7 @@ def _gemm(
 
 
 class GemmScratch:
-    """As GemvScratch, for products of up to `rows` rows that are split; taller ones are not."""
+    """Parts of the products of one stream of steps, which follow one another, up to ROWS rows: taller ones are not split."""
 
     ROWS = 64
     SPLITS = 8

@@ -35,18 +35,6 @@ class RowTuning:
 
 
 @dataclass(frozen=True, slots=True)
-class ListTuning:
-    """One row with inputs skipped. columns: outputs of a program; depth: inputs of a step of its loop; stages: of them on their
-    way; programs: per multiprocessor, at least, that inputs are shared out for."""
-
-    columns: int
-    depth: int
-    stages: int
-    warps: int
-    programs: int
-
-
-@dataclass(frozen=True, slots=True)
 class DenseTuning:
     """A few rows of bf16. columns: outputs of a program; depth: inputs of a step of its loop; stages: of them on their way;
     parts: that inputs are shared out over; ahead: inputs whose weights are asked for while the launch before still runs."""
@@ -74,7 +62,6 @@ class Table:
     capability: tuple[int, int]
     multiprocessors: int
     rows: dict[str, RowTuning]
-    lists: dict[str, ListTuning]
     dense: dict[str, DenseTuning]
     attention: dict[str, AttentionTuning]
 
@@ -82,10 +69,9 @@ class Table:
         """kind: fp8, int8 or int4."""
         return self.rows[f"{kind}, wide" if inputs > WIDE else kind]
 
-    def dense_for(self, inputs: int, outputs: int) -> DenseTuning:
-        if outputs > 2 * WIDE:
-            return self.dense["many outputs"]
-        return self.dense["many inputs" if inputs > WIDE else "small"]
+    def dense_for(self, inputs: int, outputs: int, *, skips: bool = False) -> DenseTuning:
+        kind = "many outputs" if outputs > 2 * WIDE else "many inputs" if skips or inputs > WIDE else "small"
+        return self.dense[f"{kind}, skipping" if skips else kind]
 
     def tiles(self, *, narrow: bool, rows: int) -> AttentionTuning:
         """narrow: keys and values in e4m3."""
@@ -100,7 +86,6 @@ class Table:
             capability=(told["capability"][0], told["capability"][1]),
             multiprocessors=told["multiprocessors"],
             rows={name: RowTuning(**given) for name, given in told["rows"].items()},
-            lists={name: ListTuning(**given) for name, given in told["lists"].items()},
             dense={name: DenseTuning(**given) for name, given in told["dense"].items()},
             attention={name: AttentionTuning(**given) for name, given in told["attention"].items()},
         )

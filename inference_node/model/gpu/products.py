@@ -7,9 +7,9 @@ from torch import Tensor
 
 from inference_node.kernels.gpu.dense import MOST_ROWS as MOST_DENSE
 from inference_node.kernels.gpu.dense import dense
-from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
+from inference_node.kernels.gpu.gemv import gemv_narrow
 from inference_node.kernels.gpu.in_bytes import InBytes
-from inference_node.kernels.gpu.listed import Lists, listed
+from inference_node.kernels.gpu.listed import MOST_INPUTS, listed
 from inference_node.kernels.gpu.norm import quantize_rows
 from inference_node.kernels.gpu.planes import Planes
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
@@ -22,7 +22,7 @@ from inference_node.model.gpu.store import GpuMatrix, Narrow
 FP8_ROWS = 16
 # Above, writing a matrix in bf16 and multiplying by cuBLAS is faster than turning tiles of it again for each tile of rows.
 _GEMM_ROWS = 64
-# Weights up to which a row with inputs skipped is multiplied on the matrix units.
+# Weights up to which a row with inputs skipped lists those that count.
 _SMALL = 40_000_000
 
 
@@ -40,8 +40,6 @@ class Products:
     """Buffers for the products of one stream of steps."""
 
     def __init__(self, device: torch.device, widest: int) -> None:
-        self._lists = Lists(device)
-        self._few = GemvScratch(device, widest, multiprocessors())
         self._many = GemmScratch(device, widest, multiprocessors())
         self._one = torch.ones((), device=device)
 
@@ -72,12 +70,11 @@ class Products:
                 y = self._narrow(x, narrow, torch.bfloat16)
                 return Product(y[: x_scale.shape[0]], (x_scale, narrow.scale), matrix.bias)
             case weight:
-                if skips and x.shape[0] == 1 and weight.is_contiguous():
-                    if weight.numel() <= _SMALL:
-                        return Product(listed(x, weight, self._lists), None, matrix.bias)
-                    return Product(gemv(x, weight, self._few), None, matrix.bias)
                 if x.shape[0] <= MOST_DENSE and weight.is_contiguous():
-                    return Product(dense(x, weight, at_once=at_once), None, matrix.bias)
+                    skips = skips and x.shape[0] == 1
+                    if skips and weight.numel() <= _SMALL and weight.shape[0] <= MOST_INPUTS:
+                        return Product(listed(x, weight, at_once=at_once), None, matrix.bias)
+                    return Product(dense(x, weight, skips=skips, at_once=at_once), None, matrix.bias)
                 return Product(torch.mm(x, weight), None, matrix.bias)
 
     @staticmethod

@@ -16,9 +16,9 @@ from inference_node.kernels.gpu.attention import (
     queries_per_tile,
 )
 from inference_node.kernels.gpu.dense import dense
-from inference_node.kernels.gpu.gemv import GemvScratch, gemv, gemv_narrow
+from inference_node.kernels.gpu.gemv import gemv_narrow
 from inference_node.kernels.gpu.likeliest import likeliest
-from inference_node.kernels.gpu.listed import Lists, listed
+from inference_node.kernels.gpu.listed import listed
 from inference_node.kernels.gpu.norm import add_norm, quantize_rows
 from inference_node.kernels.gpu.planes_gemm import GemmScratch, planes_gemm
 from inference_node.kernels.gpu.planes_pack import pack_on_device
@@ -309,18 +309,6 @@ def test_prefill_attention(draw: Generator, heads: int, key_heads: int, dim: int
 
 
 class TestProducts:
-    @pytest.mark.parametrize(("inputs", "outputs"), [(96, 80), (200, 520), (1000, 256)])
-    @pytest.mark.parametrize("dropped", [False, True])
-    def test_one_row_in_bf16(self, draw: Generator, inputs: int, outputs: int, dropped: bool) -> None:
-        x, weight = randn(draw, 1, inputs).bfloat16(), randn(draw, inputs, outputs).bfloat16()
-        if dropped:
-            x = reference.prune(x, scalar(draw.device, 0.7))
-        scratch = self._poisoned(GemvScratch(draw.device, outputs, 4))
-        for _ in range(2):
-            assert far(gemv(x, weight, scratch), x.float() @ weight.float()) < BF16
-        parts = listed(x, weight, Lists(draw.device))
-        assert far(parts.sum(0), x.float() @ weight.float()) < 1e-3
-
     @pytest.mark.parametrize(("inputs", "outputs"), [(96, 80), (256, 128), (1000, 257)])
     @pytest.mark.parametrize("rows", [1, 2, 17])
     def test_few_rows_in_bf16(self, draw: Generator, inputs: int, outputs: int, rows: int) -> None:
@@ -329,10 +317,22 @@ class TestProducts:
         assert parts.shape[1:] == (rows, outputs)
         assert far(parts.sum(0), x.float() @ weight.float()) < 1e-3
 
+    @pytest.mark.parametrize(("inputs", "outputs"), [(96, 80), (200, 520), (1000, 256), (9000, 64)])
+    @pytest.mark.parametrize("dropped", [False, True])
+    def test_one_row_whose_zeros_are_skipped(self, draw: Generator, inputs: int, outputs: int, dropped: bool) -> None:
+        x, weight = randn(draw, 1, inputs).bfloat16(), randn(draw, inputs, outputs).bfloat16()
+        if dropped:
+            x = reference.prune(x, scalar(draw.device, 0.7))
+            # Weights that do not count are not read, whatever they are.
+            weight[x[0] == 0] = math.nan
+        for parts in (dense(x, weight, skips=True), listed(x, weight)):
+            assert far(parts.sum(0), x.float() @ weight.float().nan_to_num()) < 1e-3
+
     def test_a_row_of_nothing_is_nothing(self, draw: Generator) -> None:
         weight = randn(draw, 96, 80).bfloat16()
-        parts = listed(torch.zeros(1, 96, device=draw.device).bfloat16(), weight, Lists(draw.device))
-        assert not parts.any()
+        nothing = torch.zeros(1, 96, device=draw.device).bfloat16()
+        assert not listed(nothing, weight).any()
+        assert not dense(nothing, weight, skips=True).any()
 
     @pytest.mark.parametrize(("inputs", "outputs"), [(96, 80), (200, 52), (1000, 36)])
     @pytest.mark.parametrize("rows", [1, 2])
@@ -376,10 +376,6 @@ class TestProducts:
         found, exact = planes_widened(packed, bits), planes.unpack(packed, bits)
         assert found.shape == exact.shape
         assert far(found, exact) < 0.004
-
-    def _poisoned(self, scratch: GemvScratch) -> GemvScratch:
-        scratch.parts.fill_(math.nan)
-        return scratch
 
 
 class TestLikeliest:
