@@ -309,8 +309,16 @@ class AttentionScratch {
   }
 
   void add(bool amx, const bf16* v, int rows, int dim) {
+    const size_t stride = static_cast<size_t>(dim) * 4;
+    if (!amx) {
+      const char* b = reinterpret_cast<const char*>(v);
+      int d = 0;
+      for (; d + 64 <= dim; d += 64) add_block<false, 4>(weights_, kKeys, {b + d * 4, stride, 64, 0}, rows, 1, true, {out + d, static_cast<size_t>(dim), 16});
+      for (; d < dim; d += 16) add_block<false, 1>(weights_, kKeys, {b + d * 4, stride, 0, 0}, rows, 1, true, {out + d, static_cast<size_t>(dim), 0});
+      return;
+    }
     for (int d = 0; d < dim; d += 16) {
-      tile_product(amx, part_, weights_, kKeys, v + d * 2, static_cast<size_t>(dim) * 4, 0, rows, 1);
+      tile_product(amx, part_, weights_, kKeys, v + d * 2, stride, 0, rows, 1);
       for (int r = 0; r < rows; ++r) {
         float* to = out + r * dim + d;
         _mm512_store_ps(to, _mm512_add_ps(_mm512_load_ps(to), _mm512_load_ps(part_ + r * 16)));

@@ -116,6 +116,9 @@ inline __m512 gelu_ps(__m512 x) {
 // Memory that grows and never shrinks, on 64-byte borders. Contents are lost when it grows.
 class Buffer {
  public:
+  Buffer() = default;
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
   ~Buffer() { std::free(data_); }
   template <typename T>
   T* get(size_t count) {

@@ -49,6 +49,12 @@ struct GridRows {
   int8_t *first = nullptr, *second = nullptr;  // [rows][width], as line_of says
   float *grids = nullptr, *sums = nullptr;     // [rows][groups]: sums of the whole numbers
 
+  // The same from a row on.
+  GridRows from(int row) const {
+    const size_t at = static_cast<size_t>(row) * width, group = at / kGridGroup;
+    return {width, first + at, second + at, grids + group, sums + group};
+  }
+
   void put(int row, int at, const Whole32& x) {
     alignas(64) static constexpr struct Order {
       uint16_t from[kGridGroup] = {};

@@ -19,6 +19,7 @@ using Block = float[2][kTileRows * 16];
 namespace detail {
 
 constexpr size_t kAhead = 4096;  // bytes that are asked for before they are needed
+constexpr size_t kFarAhead = 16384;  // the same where a core fetches ahead by itself, but not far enough: into the second cache
 
 inline void load_ahead(const char* p) {
   for (int line = 0; line < 16; ++line) _mm_prefetch(p + kAhead + line * 64, _MM_HINT_T0);
@@ -78,10 +79,9 @@ inline void multiply_block(bool amx, const bf16* a, size_t lda, const bf16* pane
                            Block& second) {
   if (!amx) {
     const int here = rows < kTileRows ? rows : kTileRows, rest = rows - here < kTileRows ? rows - here : kTileRows;
-    for (int tile = 0; tile < 2; ++tile) {
-      tile_product(false, first[tile], a, lda, panel + tile * 512, 64, 2048, here, steps);
-      tile_product(false, second[tile], a + kTileRows * lda, lda, panel + tile * 512, 64, 2048, rest, steps);
-    }
+    const PairTiles tiles{reinterpret_cast<const char*>(panel), 64, 1024, 2048, ahead ? detail::kFarAhead : 0};
+    add_block<false, 2>(a, lda, tiles, here, steps, false, {first[0], 16, kTileRows * 16});
+    if (rest > 0) add_block<false, 2>(a + kTileRows * lda, lda, tiles, rest, steps, false, {second[0], 16, kTileRows * 16});
   } else if (rows <= kTileRows) {
     detail::amx_narrow(a, lda, panel, steps, first);
   } else {

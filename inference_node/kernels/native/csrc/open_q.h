@@ -7,7 +7,9 @@
 namespace trimtab {
 namespace detail {
 
-constexpr size_t kAheadQ = 2048;
+// Bytes of a plane that are asked for before they are needed: into the nearest cache, or far ahead into the second one, which is what
+// a core without tiles is slow to do by itself.
+constexpr size_t kAheadQ = 2048, kFarAheadQ = 8192;
 
 // Half of a byte that is put into the mantissa of a float of 2^e counts multiples of 16 there if e fits its place. Of the eight halves
 // of a word, those at bits 8, 12 and 16 stand where mantissas are; the others are shifted there.
@@ -125,13 +127,17 @@ struct OpenEight {
 
 // Opens one group of a panel. Tiles lie tile_stride bytes apart; each is [16 pairs][16 outputs][2] bf16.
 template <bool kLow, bool kHalf>
-inline void open_group(const LinearQ& w, int panel, int group, uint8_t* out, size_t tile_stride) {
+inline void open_group(const LinearQ& w, int panel, int group, uint8_t* out, size_t tile_stride, bool far) {
   alignas(64) uint8_t factors[kPanelQ], zeros[kPanelQ];
   in_order(w.factor + w.factors_at(panel, group), factors);
   in_order(w.zero + w.factors_at(panel, group), zeros);
   const std::conditional_t<kLow, OpenEight, OpenFour> opening(factors, zeros);
-  const auto read = [](const uint8_t* line) {
-    _mm_prefetch(line + kAheadQ, _MM_HINT_T0);
+  const auto read = [far](const uint8_t* line) {
+    if (far) {
+      _mm_prefetch(line + kFarAheadQ, _MM_HINT_T1);
+    } else {
+      _mm_prefetch(line + kAheadQ, _MM_HINT_T0);
+    }
     return load_line<kHalf>(line);
   };
   const size_t begin = w.line_at(panel, group * kWeightGroup);
@@ -146,11 +152,11 @@ inline void open_group(const LinearQ& w, int panel, int group, uint8_t* out, siz
   }
 }
 
-inline void open(const LinearQ& w, int panel, int group, uint8_t* out, size_t tile_stride) {
+inline void open(const LinearQ& w, int panel, int group, uint8_t* out, size_t tile_stride, bool far) {
   if (w.is_half(panel)) {
-    w.low ? open_group<true, true>(w, panel, group, out, tile_stride) : open_group<false, true>(w, panel, group, out, tile_stride);
+    w.low ? open_group<true, true>(w, panel, group, out, tile_stride, far) : open_group<false, true>(w, panel, group, out, tile_stride, far);
   } else {
-    w.low ? open_group<true, false>(w, panel, group, out, tile_stride) : open_group<false, false>(w, panel, group, out, tile_stride);
+    w.low ? open_group<true, false>(w, panel, group, out, tile_stride, far) : open_group<false, false>(w, panel, group, out, tile_stride, far);
   }
 }
 

@@ -22,7 +22,8 @@ struct ActiveList {
   };
   Group* of = nullptr;     // [groups + 1]
 
-  // a: one row. Of a matrix whose inputs are needed in a share above `walk_above`, all are walked along.
+  // Of a matrix whose inputs are needed in a share above `walk_above`, all are walked along.
+  // a: one row.
   void build(const GridRows& a, const LinearQ& w, float walk_above) {
     walks_all_ = walk_above < 1 && num_needed(a, w.groups()) > walk_above * static_cast<float>(w.groups() * kWeightGroup);
     const int groups = w.groups(), most = groups * kWeightGroup + 64;  // whole vectors are written, whatever is in them

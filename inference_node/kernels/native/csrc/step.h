@@ -9,7 +9,7 @@
 
 namespace trimtab {
 
-// Rows on their way into a product; into a quantized one, on a grid, one as whole numbers, more as bf16.
+// Rows on their way into a product; into a quantized one, on a grid, few as whole numbers, more as bf16.
 class Rows {
  public:
   enum Form { kExact, kGridded, kWhole };
@@ -44,6 +44,8 @@ class Rows {
     bf16* to = data + static_cast<size_t>(row) * width + at;
     for (int i = 0; i < kParts; ++i) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + i * 16), to_bf16(x[i]));
   }
+
+  bool is_whole() const { return form_ == kWhole; }
 
   bf16* data = nullptr;
   GridRows whole;
@@ -109,15 +111,16 @@ class Forward {
     }
     qkv_ = qkv_buffer_.get<float>(static_cast<size_t>(rows_) * qkv_width_);
     q_ = q_buffer_.get<bf16>(static_cast<size_t>(rows_) * attention_);
-    const auto form = [&](int rows) {
-      return !m.head.quantized ? Rows::kExact : rows == 1 ? Rows::kWhole : Rows::kGridded;
+    const auto form = [&](const Linear& w, int rows) {
+      return !w.quantized ? Rows::kExact : rows <= most_whole_rows(amx_, w.packed) ? Rows::kWhole : Rows::kGridded;
     };
-    into_.resize(rows_, hidden_, form(rows_));
-    mixed_.resize(rows_, attention_, form(rows_));
-    middle_.resize(rows_, m.layers[0].gate_up.panels() * m.layers[0].gate_up.panel() / 2, form(rows_));
-    head_.resize(static_cast<int>(step_->sampled_rows), hidden_, form(static_cast<int>(step_->sampled_rows)));
+    const Layer& layer = m.layers[0];
+    into_.resize(rows_, hidden_, form(layer.qkv, rows_));
+    mixed_.resize(rows_, attention_, form(layer.output, rows_));
+    middle_.resize(rows_, layer.gate_up.panels() * layer.gate_up.panel() / 2, form(layer.down, rows_));
+    head_.resize(static_cast<int>(step_->sampled_rows), hidden_, form(m.head, static_cast<int>(step_->sampled_rows)));
     for (auto& local : local_) {
-      local->into.resize(1, hidden_, form(1));
+      local->into.resize(1, hidden_, form(layer.qkv, 1));
       local->attention.forget();
       local->best_logit.assign(step_->sampled_rows, -INFINITY);
       local->best.assign(step_->sampled_rows, 0);
@@ -317,11 +320,13 @@ class Forward {
   template <typename Emit>
   void multiply(int id, Local& local, const Linear& w, const Linear& next, const Rows& in, int rows, Emit&& emit) {
     if (amx_) configure_tiles(std::min(rows, kTileRows), 64);
-    if (w.quantized) prepare_q(w.packed, in.whole, rows, walk_above_, local.scratch);
+    if (in.is_whole()) prepare_q(w.packed, in.whole, rows, walk_above_, local.scratch);
     for (int piece; (piece = team_.take(id, w.panels() * w.splits())) >= 0;) {
       const int panel = piece / w.splits(), split = piece % w.splits();
       const auto here = [&](int row, int count, const float* tiles) { emit(panel, split, row, count, tiles); };
-      if (w.quantized) {
+      if (in.is_whole()) {
+        product(w.packed, in.whole, rows, panel, split, local.scratch, here);
+      } else if (w.quantized) {
         product(amx_, w.packed, in.data, in.width, rows, panel, split, local.scratch, here);
       } else {
         product(amx_, w.exact, in.data, in.width, rows, panel, here);

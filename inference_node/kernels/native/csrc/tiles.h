@@ -4,7 +4,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "common.h"
+#include "blocks.h"
 
 namespace trimtab {
 
@@ -53,26 +53,6 @@ inline void configure_tiles(int rows, int depth) {
   _tile_loadconfig(&config);
 }
 
-// Sums of products of pairs, the first of each and the second apart, as a tile product makes them ("Intel Architecture Instruction
-// Set Extensions Programming Reference", TDPBF16PS). Products of two bf16 are exact in fp32.
-struct PairSums {
-  __m512 even = _mm512_setzero_ps(), odd = _mm512_setzero_ps();
-
-  void add(__m512i b, uint32_t a) {
-    const __m512i high = _mm512_set1_epi32(static_cast<int>(0xffff0000u));
-    const __m512 a0 = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(a << 16)));
-    const __m512 a1 = _mm512_castsi512_ps(_mm512_set1_epi32(static_cast<int>(a & 0xffff0000u)));
-    even = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32(b, 16)), a0, even);
-    odd = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(b, high)), a1, odd);
-  }
-};
-
-inline uint32_t load_pair(const bf16* p) {
-  uint32_t pair;
-  std::memcpy(&pair, p, 4);
-  return pair;
-}
-
 // c: [rows][16] fp32, written. a: rows of `steps` * 32 bf16, lda apart. b: `steps` tiles of 16 pairs x 16 columns; the rows of a
 // tile are ldb bytes apart and tiles `step_b` bytes. With AMX the caller has configured `rows` and a depth of 64.
 inline void tile_product(bool amx, float* c, const bf16* a, size_t lda, const bf16* b, size_t ldb, size_t step_b, int rows, int steps) {
@@ -88,18 +68,7 @@ inline void tile_product(bool amx, float* c, const bf16* a, size_t lda, const bf
     _tile_stored(0, c, 64);
     return;
   }
-  for (int row = 0; row < rows; ++row) {
-    __m512 sum = _mm512_setzero_ps();
-    for (int step = 0; step < steps; ++step) {
-      PairSums pairs;
-      for (int pair = 0; pair < 16; ++pair) {
-        const __m512i columns = _mm512_loadu_si512(bytes + step * step_b + pair * ldb);
-        pairs.add(columns, load_pair(a + row * lda + step * 32 + pair * 2));
-      }
-      sum = _mm512_add_ps(sum, _mm512_add_ps(pairs.even, pairs.odd));
-    }
-    _mm512_store_ps(c + row * 16, sum);
-  }
+  add_block<false, 1>(a, lda, PairTiles{bytes, ldb, 0, step_b}, rows, steps, false, {c, 16, 0});
 }
 
 }  // namespace trimtab
