@@ -7,12 +7,12 @@ What pools did and whether their nodes answer is one fetch, which decisions wait
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from controlplane.telemetry.histograms import bucket_quantile
-from controlplane.telemetry.observation import FACTS, NodeRef, Observation, PoolRef, Quality, finite
+from controlplane.telemetry.histograms import bucket_quantile, count_above
+from controlplane.telemetry.observation import FACTS, NodeRef, Objectives, Observation, PoolRef, Quality, finite
 from controlplane.telemetry.prometheus import Sample
 from controlplane.telemetry.queries import (
     AGE,
@@ -50,8 +50,16 @@ class _Window:
     window_s: float
 
 
-# group -> fact -> value
-_Groups = dict[tuple[str, ...], dict[str, float]]
+@dataclass(slots=True)
+class _Group:
+    """What was answered of a pool or a node: facts by name, and of pools histogram -> upper bound -> observations up to it."""
+
+    facts: dict[str, float] = field(default_factory=dict)
+    buckets: dict[str, dict[float, float]] = field(default_factory=dict)
+
+
+_Groups = dict[tuple[str, ...], _Group]
+_NOTHING = _Group()
 
 
 class _Asked:
@@ -66,8 +74,10 @@ class _Asked:
         if self._found is None:
             found: _Groups = {}
             for part in self._parts:
-                for labels, facts in part.result().items():
-                    found.setdefault(labels, {}).update(facts)
+                for labels, group in part.result().items():
+                    whole = found.setdefault(labels, _Group())
+                    whole.facts.update(group.facts)
+                    whole.buckets.update(group.buckets)
             self._found = found
         return self._found
 
@@ -101,14 +111,23 @@ class Collector:
         trust = self._beside.submit(self._ask, Grouping.NODE, health(adapter, window_s), window)
         self._pools = _Asked(window, (facts, *grown)), _Asked(window, (trust,))
 
-    def collect_pool(self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float) -> Observation:
-        """The pool's window ending `at`. nodes: all of its. Raises PrometheusUnavailable."""
+    def collect_pool(
+        self,
+        pool: PoolRef,
+        nodes: Sequence[NodeRef],
+        at: datetime,
+        window_s: float,
+        objectives: Objectives | None = None,
+    ) -> Observation:
+        """The pool's window ending `at`. nodes: all of its. objectives: what slow is; without, nothing is counted as slow or
+        not. Raises PrometheusUnavailable."""
         self.begin(at, window_s)
         assert self._pools is not None
         pools, trust = (asked.answers() for asked in self._pools)
-        found = [self._quality(trust.get((node.id,), {})) for node in nodes]
+        found = [self._quality(trust.get((node.id,), _NOTHING).facts) for node in nodes]
         quality = _pool_quality(found)
-        facts = pools.get((pool.fleet, pool.name), {})
+        group = pools.get((pool.fleet, pool.name), _NOTHING)
+        facts = group.facts if objectives is None else group.facts | self._slow(group, objectives)
         if quality in {Quality.OK, Quality.PARTIAL} and not all(name in facts for name in NEEDED):
             quality = Quality.MISSING
         return _observation(_Window(at, window_s), quality, facts, sum(map(_answers, found)))
@@ -127,7 +146,7 @@ class Collector:
             raise
         found = {}
         for node in nodes:
-            facts = answers.get((node.id,), {})
+            facts = answers.get((node.id,), _NOTHING).facts
             quality = self._quality(facts)
             found[node.id] = _observation(window, quality, facts, int(_answers(quality)))
         return found
@@ -142,27 +161,40 @@ class Collector:
             return Quality.OK
         return Quality.PARTIAL if any(name in facts for name in NEEDED) else Quality.MISSING
 
+    def _slow(self, group: _Group, objectives: Objectives) -> dict[str, float]:
+        """How many first tokens and gaps there were, and how many of them took longer than they may."""
+        found = {}
+        for name, histogram, limit_s in (
+            ("ttft", self._adapter.ttft, objectives.ttft_s),
+            ("itl", self._adapter.itl, objectives.itl_s),
+        ):
+            counted = count_above(limit_s, group.buckets.get(histogram, {}))
+            if counted is not None:
+                found[f"{name}_slow"], found[f"{name}_count"] = counted
+        return found
+
     def _quantiles(self, window: _Window, named: Mapping[str, str]) -> _Groups:
-        """Of pools, read from their buckets; named: histogram -> its question."""
+        """Of pools, read from their buckets, which stay beside them; named: histogram -> its question."""
         grouping, adapter = Grouping.POOL, self._adapter
         counts: dict[tuple[tuple[str, ...], str], dict[float, float]] = defaultdict(dict)
         for labels, histogram, sample in self._samples(grouping, named, window):
             bound, value = sample.labels.get("le"), finite(sample.value)
             if bound is not None and value is not None:
                 counts[labels, histogram][float(bound)] = value
-        found: _Groups = defaultdict(dict)
+        found: _Groups = defaultdict(_Group)
         for (labels, histogram), of_bounds in counts.items():
+            found[labels].buckets[histogram] = of_bounds
             for fact, (name, q) in adapter.quantiles.items():
                 if name == histogram and (value := bucket_quantile(q, of_bounds)) is not None:
-                    found[labels][fact] = value
+                    found[labels].facts[fact] = value
         return found
 
     def _ask(self, grouping: Grouping, named: Mapping[str, str], window: _Window) -> _Groups:
-        found: _Groups = defaultdict(dict)
+        found: _Groups = defaultdict(_Group)
         for labels, fact, sample in self._samples(grouping, named, window):
             value = finite(sample.value)
             if value is not None:
-                found[labels][fact] = value
+                found[labels].facts[fact] = value
         return found
 
     def _samples(

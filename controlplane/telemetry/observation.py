@@ -41,13 +41,23 @@ class NodeRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Objectives:
+    """How long a first token and the gap between two tokens may take, in seconds: what counts as slow in a pool's window."""
+
+    ttft_s: float
+    itl_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """Facts of the half-open window (window_end - window_s, window_end].
 
     Rates are per second and latencies seconds, over the window; `requests`, `errors` and `rejected` are counts in it (fractions
     occur, since Prometheus extrapolates to the window's ends); `running`, `waiting` and `kv_usage` are gauges at its end. Of a
     pool, rates and gauges are sums over its nodes (kv_usage and ratios: means), quantiles are over all its requests.
-    `offered_rps` counts arrivals, admitted or not: completions would hide an overload.
+    `offered_rps` counts arrivals, admitted or not: completions would hide an overload. `ttft_count` and `itl_count` are first
+    tokens and gaps between tokens in the window, `ttft_slow` and `itl_slow` those of them that took longer than the objectives
+    of then; of pools only.
     """
 
     window_end: datetime
@@ -74,6 +84,10 @@ class Observation:
     prefix_hit_ratio: float | None = None
     prompt_tokens_mean: float | None = None
     generation_tokens_mean: float | None = None
+    ttft_count: float | None = None
+    ttft_slow: float | None = None
+    itl_count: float | None = None
+    itl_slow: float | None = None
     nodes_up: int | None = None
 
     @property

@@ -25,6 +25,7 @@ class EngineAdapter:
 
     counters: fact -> counter, reported as its increase in the window. gauges: fact -> gauge, summed. means: the
     same, averaged. ratios: fact -> (counter, counter), the quotient of their increases. quantiles: fact -> (histogram, q).
+    ttft and itl: the histograms of these among them that are held against the objectives.
     """
 
     name: str
@@ -33,6 +34,8 @@ class EngineAdapter:
     means: Mapping[str, str]
     ratios: Mapping[str, tuple[str, str]]
     quantiles: Mapping[str, tuple[str, float]]
+    ttft: str
+    itl: str
     selector: str = field(default='node_id!=""')
 
 
@@ -72,6 +75,8 @@ TRIMTAB = EngineAdapter(
         "e2e_p95_s": (metrics.E2E_LATENCY.name, 0.95),
         "queue_p95_s": (metrics.QUEUE_TIME.name, 0.95),
     },
+    ttft=metrics.TTFT.name,
+    itl=metrics.ITL.name,
 )
 
 # Facts of the scrape itself, told by Prometheus and not by the engine.

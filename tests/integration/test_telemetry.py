@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.telemetry.collector import Collector
-from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, Quality
+from controlplane.telemetry.observation import NodeRef, Objectives, Observation, PoolRef, Quality
 from controlplane.telemetry.prometheus import Prometheus, PrometheusUnavailable
 from controlplane.telemetry.queries import TRIMTAB, Grouping, quantiles
 from tests.support.exporter import Exporter, exporter
@@ -107,6 +107,12 @@ class TestCollector:
         pool, by_node = collected(collector, fleet.pool, [fleet.one, fleet.two], at)
         for fact, value in prometheus_quantiles(server, fleet.pool, at).items():
             assert getattr(pool, fact) == pytest.approx(value, nan_ok=False), f"{fact} as Prometheus computes it"
+        asked = Objectives(ttft_s=1.5, itl_s=0.08)  # bounds of buckets: nothing is interpolated
+        held = collector.collect_pool(fleet.pool, [fleet.one, fleet.two], at, WINDOW_S, asked)
+        assert held.ttft_slow is not None
+        assert held.itl_slow is not None
+        assert held.ttft_slow / (held.ttft_count or 0) == pytest.approx(0.75, abs=0.02)
+        assert held.itl_slow / (held.itl_count or 0) == pytest.approx(0.75, abs=0.02)
         first, second = by_node[fleet.one.id], by_node[fleet.two.id]
         assert (pool.quality, first.quality, second.quality) == (Quality.OK,) * 3
         assert pool.nodes_up == 2

@@ -21,7 +21,7 @@ from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.drive import Driver
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry.collector import Collector
-from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, Quality, missing
+from controlplane.telemetry.observation import NodeRef, Objectives, Observation, PoolRef, Quality, missing
 from controlplane.tick import Ticker
 from inference_node.contract.messages import AckOutcome, NodeState, SettingsAck
 from inference_node.contract.settings import EngineSettings
@@ -73,7 +73,14 @@ class _SimulatedCollector(Collector):
 
     def begin(self, at: datetime, window_s: float) -> None: ...
 
-    def collect_pool(self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float) -> Observation:
+    def collect_pool(
+        self,
+        pool: PoolRef,
+        nodes: Sequence[NodeRef],
+        at: datetime,
+        window_s: float,
+        objectives: Objectives | None = None,
+    ) -> Observation:
         return _together(list(self.collect_nodes(nodes, at, window_s).values()), at, window_s)
 
     def collect_nodes(self, nodes: Iterable[NodeRef], at: datetime, window_s: float) -> dict[str, Observation]:

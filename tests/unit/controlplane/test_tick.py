@@ -25,7 +25,7 @@ from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.collector import Collector
 from controlplane.telemetry.models import ObservationRecord
-from controlplane.telemetry.observation import NodeRef, Observation, PoolRef
+from controlplane.telemetry.observation import NodeRef, Objectives, Observation, PoolRef
 from controlplane.telemetry.prometheus import PrometheusUnavailable, Sample
 from controlplane.tick import DEADLINE_S, Stage, StageFailed, Ticker, TickOverran
 from tests.support.arms import window
@@ -46,7 +46,14 @@ class Canned(Collector):
 
     def begin(self, at: datetime, window_s: float) -> None: ...
 
-    def collect_pool(self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float) -> Observation:
+    def collect_pool(
+        self,
+        pool: PoolRef,
+        nodes: Sequence[NodeRef],
+        at: datetime,
+        window_s: float,
+        objectives: Objectives | None = None,
+    ) -> Observation:
         if self.error is not None:
             raise self.error
         return window(at)
@@ -183,7 +190,14 @@ def test_a_change_that_cannot_begin_leaves_its_decision_and_is_told(
 class Contradicting(Canned):
     """Arrivals that neither finish nor stay."""
 
-    def collect_pool(self, pool: PoolRef, nodes: Sequence[NodeRef], at: datetime, window_s: float) -> Observation:
+    def collect_pool(
+        self,
+        pool: PoolRef,
+        nodes: Sequence[NodeRef],
+        at: datetime,
+        window_s: float,
+        objectives: Objectives | None = None,
+    ) -> Observation:
         return replace(super().collect_pool(pool, nodes, at, window_s), kv_usage=7.0)
 
 

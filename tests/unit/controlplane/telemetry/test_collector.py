@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from controlplane.telemetry.collector import Collector
-from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, Quality
+from controlplane.telemetry.observation import NodeRef, Objectives, Observation, PoolRef, Quality
 from controlplane.telemetry.prometheus import Sample
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -110,3 +110,14 @@ class TestCollect:
         assert seen.ttft_p50_s == pytest.approx(0.1)
         assert seen.ttft_p95_s == pytest.approx(0.3)
         assert seen.itl_p95_s is None
+
+    def test_what_missed_the_objective_is_counted_from_the_same_buckets(self) -> None:
+        answers = Answers({"a": FRESH, "b": FRESH}, FRESH, {"0.1": "50", "0.2": "90", "0.4": "100", "+Inf": "100"})
+        collecting = Collector(answers)
+        plain = collecting.collect_pool(POOL, NODES, AT, 10)
+        asked = answers.asked
+        seen = collecting.collect_pool(POOL, NODES, AT, 10, Objectives(ttft_s=0.3, itl_s=0.1))
+        assert seen.ttft_count == 100.0
+        assert seen.ttft_slow == pytest.approx(5.0)
+        assert (seen.itl_count, seen.itl_slow, plain.ttft_count) == (None, None, None)
+        assert answers.asked == asked
