@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from pydantic import Field
 from sqlalchemy import bindparam, func, select
@@ -26,12 +27,31 @@ _ACTIVE = select(Rollout.pool_id, Rollout.id, Rollout.phase).where(
 )
 # A window older than so many of its own lengths says nothing of now.
 _FRESH_WINDOWS = 4
+_BURN = ("limit", "freezes", "worst", "bad_ratio", "known_ratio", "window_s", "detail")
 
 
 class SloOut(Out):
     ttft_p95_s: float
     itl_p95_s: float
     error_rate: float
+    attainment: float = Field(description="share that must be within the latencies; the rest is the error budget")
+
+
+class ErrorBudgetOut(Out):
+    """How fast the budget was spent over the last `window_s`, as the newest decision saw it; at 1 it lasts."""
+
+    burn_rate: float | None = Field(description="null while too little of the window is known")
+    limit: float | None = Field(description="faster than this only protective changes are made; null: no limit")
+    freezes: bool = Field(description="whether that is so now")
+    worst: str | None = Field(description="what burns fastest: first_tokens, gaps or errors; null: nothing was spent")
+    bad_ratio: float = Field(description="share of these that missed the objective, 0 to 1")
+    known_ratio: float = Field(description="share of the window that is known, 0 to 1")
+    window_s: float
+    detail: str = Field(description="all of it in a sentence")
+
+    @classmethod
+    def of(cls, burn: dict[str, Any]) -> "ErrorBudgetOut":
+        return cls(burn_rate=burn["rate"], **{name: burn[name] for name in _BURN})
 
 
 class RolloutRef(Out):
@@ -60,6 +80,7 @@ class PoolOut(Out):
     latest: ObservationOut | None
     slo: SloOut
     breach_probability: float | None = Field(description="that the SLO is broken within the horizon, 0 to 1")
+    error_budget: ErrorBudgetOut | None = Field(description="null before the first decision")
     active_rollout: RolloutRef | None
     last_decision: DecisionRef | None
 
@@ -111,6 +132,7 @@ def pools_out(session: Session, pools: Sequence[Pool], *, now: datetime, timeout
             latest=None if latest is None else ObservationOut.of(latest),
             slo=SloOut.model_validate(policy.slo),
             breach_probability=None if decision is None else decision.breach_probability,
+            error_budget=None if decision is None or decision.burn is None else ErrorBudgetOut.of(decision.burn),
             active_rollout=None if rollout is None else RolloutRef.model_validate(rollout),
             last_decision=None if decision is None else _decision_ref(decision),
         )

@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy.orm import Session
 
 from controlplane.decisions import scaling
-from controlplane.decisions.service import current_policy, pools_with_breach_in_sight
+from controlplane.decisions.service import current_policy, pools_burning, pools_with_breach_in_sight
 from controlplane.fleets import service as fleets
 from controlplane.fleets.health import NodeHealth
 from controlplane.fleets.models import Pool
@@ -48,6 +48,11 @@ class _Families:
         self.slo_ttft = _gauge("controlplane_slo_ttft_p95_seconds", "The objective: 95th percentile at most.")
         self.slo_itl = _gauge("controlplane_slo_itl_p95_seconds", "The objective: 95th percentile at most.")
         self.slo_errors = _gauge("controlplane_slo_error_ratio", "The objective: share of errors at most.")
+        self.attainment = _gauge(
+            "controlplane_slo_attainment_ratio", "The objective: share within the latencies above."
+        )
+        self.burn = _gauge("controlplane_error_budget_burn_rate", "Budget spent over what lasts, in the burn window.")
+        self.burning = _gauge("controlplane_slo_burning", "1 from the event slo.burning to slo.recovered.")
         self.wanted = _gauge("controlplane_nodes_wanted", "Nodes that carry the planned load, as KEDA may read it.")
         self.planned = _gauge("controlplane_planned_requests_per_second", "Load that decisions plan for.")
         self.carries = _gauge("controlplane_node_capacity_requests_per_second", "What one node carries as it is set.")
@@ -61,10 +66,11 @@ class _Families:
 def pool_metrics(session: Session, terms: Terms) -> Iterator[Metric]:
     """Every family, with the samples of every pool."""
     families = _Families()
-    in_sight = pools_with_breach_in_sight(session)
+    in_sight, burning = pools_with_breach_in_sight(session), pools_burning(session)
     for pool in fleets.list_pools(session):
         here = (pool.fleet.name, pool.name)
         families.in_sight.add_metric(here, float(pool.id in in_sight))
+        families.burning.add_metric(here, float(pool.id in burning))
         _nodes(families, here, session, pool, terms)
         _objective(families, here, session, pool)
         _outlook(families, here, session, pool, terms)
@@ -86,6 +92,7 @@ def _objective(families: _Families, here: tuple[str, str], session: Session, poo
     families.slo_ttft.add_metric(here, slo.ttft_p95_s)
     families.slo_itl.add_metric(here, slo.itl_p95_s)
     families.slo_errors.add_metric(here, slo.error_rate)
+    families.attainment.add_metric(here, slo.attainment)
 
 
 def _outlook(families: _Families, here: tuple[str, str], session: Session, pool: Pool, terms: Terms) -> None:
@@ -94,6 +101,8 @@ def _outlook(families: _Families, here: tuple[str, str], session: Session, pool:
         return
     if last.breach_probability is not None:
         families.breach.add_metric(here, last.breach_probability)
+    if last.burn is not None and last.burn["rate"] is not None:
+        families.burn.add_metric(here, last.burn["rate"])
     advice = scaling.advise(last, terms.now, terms.tick_s)
     if isinstance(advice, str):
         return

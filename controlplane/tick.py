@@ -38,7 +38,7 @@ from controlplane.rollouts.models import Rollout
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.collector import Collector
-from controlplane.telemetry.observation import NodeRef, Observation, PoolRef, Quality, missing
+from controlplane.telemetry.observation import NodeRef, Objectives, Observation, PoolRef, Quality, missing
 from controlplane.telemetry.plausibility import implausible
 from controlplane.telemetry.prometheus import PrometheusUnavailable
 
@@ -151,6 +151,38 @@ class _Past:
             del self._of[pool_id]
 
 
+class _Ledgers:
+    """What was served in each pool's burn window, for as long as this process leads the pool without a break."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[tuple[int, float], decisions.Ledger]] = {}
+
+    def has(self, pool_id: str, epoch: int, span_s: float) -> bool:
+        return pool_id in self._of and self._of[pool_id][0] == (epoch, span_s)
+
+    def begin(self, pool_id: str, epoch: int, span_s: float, windows: Iterable[Observation]) -> None:
+        """windows: all of the span, oldest first."""
+        ledger = decisions.Ledger(span_s)
+        for seen in windows:
+            ledger.push(seen)
+        self._of[pool_id] = ((epoch, span_s), ledger)
+
+    def served(self, pool_id: str, seen: Observation) -> decisions.Tally | None:
+        """With the newest window."""
+        _, ledger = self._of.get(pool_id, (None, None))
+        if ledger is None:
+            return None
+        ledger.push(seen)
+        return ledger.total(seen.window_end)
+
+    def forget(self, pool_id: str) -> None:
+        self._of.pop(pool_id, None)
+
+    def forget_all_but(self, pool_ids: set[str]) -> None:
+        for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
+            del self._of[pool_id]
+
+
 class Ticker:
     """Not thread-safe, as its collector is not."""
 
@@ -167,6 +199,7 @@ class Ticker:
         self._monotonic = monotonic
         self._forecasts = LiveForecasts(engine)
         self._past = _Past()
+        self._ledgers = _Ledgers()
         self._foresight = Foresight(engine, settings.tick_s)
         self._lineages = decisions.Lineages()
         self._last_words = decisions.LastWords()
@@ -213,8 +246,9 @@ class Ticker:
             forecasts = self._foresight.told(found, look)
             stage = self._next(Stage.DECIDE, began)
             inputs = decisions.make_inputs(
-                view.facts, observation=seen.observation, history=history, forecasts=forecasts
-            )
+                view.facts, observation=seen.observation, history=history, forecasts=forecasts,
+                served=self._ledgers.served(pool_id, seen.observation),
+            )  # fmt: skip
             decision = decide(inputs)
             stage = self._next(Stage.RECORD, began)
             rollout_id = self._record(view, seen, look, decision, inputs, epoch)
@@ -223,6 +257,7 @@ class Ticker:
             raise
         except Exception as error:
             self._past.forget(pool_id)
+            self._ledgers.forget(pool_id)
             self._last_words.forget(pool_id)
             if seen is not None:
                 self._keep_alone(pool_id, seen, epoch)  # what was seen is so, whatever came of it
@@ -274,6 +309,7 @@ class Ticker:
         there = set(pool_ids)
         self._forecasts.forget_all_but(there)
         self._past.forget_all_but(there)
+        self._ledgers.forget_all_but(there)
         self._foresight.forget_all_but(there)
         self._lineages.forget_all_but(there)
         self._last_words.forget_all_but(there)
@@ -292,28 +328,37 @@ class Ticker:
         active = given.active.get(pool_id)
         if active is not None and rollouts.may_supersede(active, ACTOR):
             active = None  # it has not begun: what is decided now takes its place
-        since = at - timedelta(seconds=HISTORY_S)
-        history = self._past.before(pool_id, epoch, since, at)
-        if history is None:
-            history = [seen for seen in telemetry.recent(session, pool_id, since, at) if seen.window_end < at]
+        policy = given.policies.get(pool_id, (Policy(), 0))
         return _View(
             ref=PoolRef(pool.id, pool.name, pool.fleet.name),
             nodes=[NodeRef(node.id, node.name) for node in nodes],
-            history=history,
+            history=self._history(session, pool_id, at, epoch, policy[0]),
             facts=decisions.read_facts(
                 pool, nodes, self._lineages.of(session, pool, given.newest.get(pool_id, 0)),
-                given.policies.get(pool_id, (Policy(), 0)), now=now, around=given.around,
+                policy, now=now, around=given.around,
                 active_rollout=None if active is None else active.id,
                 heartbeat_timeout_s=self._settings.heartbeat_timeout_s,
             ),
         )  # fmt: skip
 
+    def _history(self, session: Session, pool_id: str, at: datetime, epoch: int, policy: Policy) -> list[Observation]:
+        """The pool's windows before `at`, with a ledger of those of its burn window: from memory, or else from SQL."""
+        since, span_s = at - timedelta(seconds=HISTORY_S), policy.guardrails.burn_window_s
+        history = self._past.before(pool_id, epoch, since, at)
+        if history is not None and self._ledgers.has(pool_id, epoch, span_s):
+            return history
+        first = at - timedelta(seconds=max(HISTORY_S, span_s))
+        windows = [seen for seen in telemetry.recent(session, pool_id, first, at) if seen.window_end < at]
+        self._ledgers.begin(pool_id, epoch, span_s, windows)
+        return [seen for seen in windows if seen.window_end > since]
+
     def _observe(self, view: _View, at: datetime) -> _Seen:
         since = at - timedelta(seconds=_PLAUSIBLE_S)
         before = [seen for seen in view.history if seen.window_end > since][-_PLAUSIBLE_WINDOWS:]
-        window_s = self._settings.window_s
+        window_s, slo = self._settings.window_s, view.facts.policy.slo
+        objectives = Objectives(slo.ttft_p95_s, slo.itl_p95_s)
         try:
-            observation = self._collector.collect_pool(view.ref, view.nodes, at, window_s)
+            observation = self._collector.collect_pool(view.ref, view.nodes, at, window_s, objectives)
         except PrometheusUnavailable as error:
             return _Seen(missing(at, window_s), None, error.detail)
         why = implausible(observation, before) if observation.usable else None

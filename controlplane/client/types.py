@@ -51,6 +51,7 @@ Reason = Literal[
     "recovering",
     "no_better_candidate",
     "autonomy",
+    "error_budget",
     "recently_rolled_back",
 ]
 RoleInput = Literal["viewer", "operator", "approver", "admin"]
@@ -407,6 +408,19 @@ class EnrolmentTokenOut(TypedDict):
     used_by: str | None
 
 
+class ErrorBudgetOut(TypedDict):
+    """How fast the budget was spent over the last `window_s`, as the newest decision saw it; at 1 it lasts."""
+
+    burn_rate: float | None
+    limit: float | None
+    freezes: bool
+    worst: str | None
+    bad_ratio: float
+    known_ratio: float
+    window_s: float
+    detail: str
+
+
 class EstimateOut(TypedDict):
     value: float
     low: float
@@ -562,6 +576,8 @@ class Guardrails(TypedDict):
     flap_window_s: NotRequired[float]
     flap_hold_s: NotRequired[float]
     min_ready_ratio: NotRequired[float]
+    max_burn_rate: NotRequired[float | None]
+    burn_window_s: NotRequired[float]
 
 
 class HorizonQualityOut(TypedDict):
@@ -952,6 +968,7 @@ class PoolOut(TypedDict):
     latest: ObservationOut | None
     slo: SloOut
     breach_probability: float | None
+    error_budget: ErrorBudgetOut | None
     active_rollout: RolloutRef | None
     last_decision: DecisionRef | None
 
@@ -1284,12 +1301,14 @@ class Slo(TypedDict):
     ttft_p95_s: NotRequired[float]
     itl_p95_s: NotRequired[float]
     error_rate: NotRequired[float]
+    attainment: NotRequired[float]
 
 
 class SloOut(TypedDict):
     ttft_p95_s: float
     itl_p95_s: float
     error_rate: float
+    attainment: float
 
 
 class SpikeWarningOut(TypedDict):

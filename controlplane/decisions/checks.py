@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from controlplane.decisions.decision import DecisionInputs, Predicted
+from controlplane.decisions.guardrails import burn_blocks
 from controlplane.decisions.optimizer import autonomy_of
 from controlplane.decisions.policy import Autonomy
 from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
@@ -121,6 +122,9 @@ def _rules(inputs: DecisionInputs, settings: EngineSettings) -> Iterator[Check]:
             None,
             f"One change of the controller moves a knob by a factor of {ratio:g} at most: {'; '.join(far)}.",
         )
+    burning = burn_blocks(inputs)
+    if changed and burning is not None:
+        yield Check("error_budget", CheckState.ASKS, None, burning.constraint.detail)
     level = autonomy_of(inputs.settings, settings, inputs.policy)
     guarded = [knob for knob in changed if inputs.policy.autonomy_of(knob) is level]
     if level is not Autonomy.AUTO:

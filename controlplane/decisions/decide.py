@@ -9,7 +9,15 @@ from dataclasses import dataclass, replace
 
 from controlplane.decisions import explain
 from controlplane.decisions.decision import Candidate, Constraint, Decision, DecisionInputs, Predicted
-from controlplane.decisions.guardrails import Block, barred_settings, change_blocks, relaxing_blocks, world_blocks
+from controlplane.decisions.guardrails import (
+    Block,
+    barred_settings,
+    burn_blocks,
+    burn_note,
+    change_blocks,
+    relaxing_blocks,
+    world_blocks,
+)
 from controlplane.decisions.objective import distance, predict, projection_of, violation
 from controlplane.decisions.optimizer import Proposal, autonomy_of, propose
 from controlplane.decisions.performance import PoolModel
@@ -139,6 +147,10 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
     text = explain.within_slo(situation, inputs)
     if inputs.home is None or inputs.home == inputs.settings:
         return _hold(inputs, situation, Reason.WITHIN_SLO, text)
+    burning = burn_blocks(inputs)
+    if burning is not None:
+        words = f"{text} {burning.constraint.detail}"
+        return _hold(inputs, situation, burning.reason, words, constraints=(burning.constraint,))
     missing = relaxing_blocks(inputs, situation.projection.breach_probability, situation.model.step.error_ratio)
     if missing is not None:
         return _hold(inputs, situation, Reason.WITHIN_SLO, text, constraints=(missing,))
@@ -163,7 +175,9 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
         chosen = min(fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.model.full_itl_s, w.distance))
     shown = _record(inputs, situation, weighed, barred)
     words = explain.relaxing(situation, chosen.candidate, inputs, now.model.full_itl_s, chosen.model.full_itl_s)
-    return _propose(inputs, situation, chosen, shown, Trigger.RELAXING, Reason.RECOVERY, words, ())
+    unknown = burn_note(inputs)
+    notes = () if unknown is None else (unknown,)
+    return _propose(inputs, situation, chosen, shown, Trigger.RELAXING, Reason.RECOVERY, words, notes)
 
 
 def _weigh(inputs: DecisionInputs, situation: Situation, rate: float) -> list[_Weighed]:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter
 
+from controlplane.decisions.error_budget import Tally
 from controlplane.decisions.policy import Autonomy, Policy
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.forecasting.forecaster import Forecast
@@ -15,7 +16,8 @@ from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.contract.step_profile import interpolate
 
 # 2: the breaker against flapping; room before the smallest change; better answers before a smaller batch when relaxing.
-RULES = 2
+# 3: nothing but what protects while the error budget burns too fast.
+RULES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ class DecisionInputs:
     alarm: str | None = None
     # What answers lost on average over the quality budget's day; None where the policy has no such budget.
     quality_spent_ratio: float | None = None
+    # What was served over the policy's burn window, and how much of it missed the objectives; None where nobody counted.
+    served: Tally | None = None
     # Which rules hold: decisions recorded under older ones are made again under those.
     rules: int = 1
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from controlplane.decisions.around import Around
 from controlplane.decisions.certified import loss_of
 from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange
+from controlplane.decisions.error_budget import Tally
 from controlplane.decisions.lineage import Lineage
 from controlplane.decisions.node_fits import offered_step_times
 from controlplane.decisions.performance import workload_of
@@ -94,8 +95,9 @@ def make_inputs(
     observation: Observation | None,
     history: Sequence[Observation],
     forecasts: Mapping[str, Forecast],
+    served: Tally | None = None,
 ) -> DecisionInputs:
-    """history: the pool's windows, oldest first, `observation` last."""
+    """history: the pool's windows, oldest first, `observation` last. served: counts of the policy's burn window."""
     settings, profiles, since = facts.settings, facts.profiles, facts.same_since
     workload = workload_of(history)
     windows = [seen for seen in history if since is None or seen.window_end - timedelta(seconds=seen.window_s) >= since]
@@ -119,6 +121,7 @@ def make_inputs(
         active_rollout=facts.active_rollout,
         alarm=facts.alarm,
         quality_spent_ratio=facts.quality_spent_ratio,
+        served=served,
         rules=RULES,
     )
 

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 
+from controlplane.decisions import explain_burn
 from controlplane.decisions.decision import Constraint, DecisionInputs
+from controlplane.decisions.error_budget import burn_of
 from controlplane.decisions.reasons import Reason, Trigger
 from controlplane.telemetry.observation import Quality
 
@@ -78,6 +80,27 @@ def barred_settings(inputs: DecisionInputs) -> frozenset[str]:
         for change in inputs.changes
         if change.rolled_back and change.settings_hash is not None and change.at > since
     )
+
+
+def burn_blocks(inputs: DecisionInputs) -> Block | None:
+    """Whether the error budget burns too fast for anything but protection: an SLO that is being missed is no time to try things.
+
+    What protects never asks, and neither do better answers that are owed to the quality budget: that is a promise of its own.
+    """
+    if inputs.rules < 3:
+        return None
+    burn = burn_of(inputs.served, inputs.policy)
+    return _block(Reason.ERROR_BUDGET, explain_burn.blocked(burn, inputs.policy)) if burn.freezes else None
+
+
+def burn_note(inputs: DecisionInputs) -> Constraint | None:
+    """Said with a change that was made without knowing how fast the budget burns."""
+    if inputs.rules < 3 or inputs.served is None or inputs.policy.guardrails.max_burn_rate is None:
+        return None
+    burn = burn_of(inputs.served, inputs.policy)
+    if burn.rate is not None:
+        return None
+    return Constraint(Reason.ERROR_BUDGET.value, "notes", explain_burn.said(burn, inputs.policy))
 
 
 def relaxing_blocks(inputs: DecisionInputs, breach_probability: float, error_ratio: float) -> Constraint | None:

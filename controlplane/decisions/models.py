@@ -27,7 +27,8 @@ class PolicyRecord(Base):
 class DecisionRecord(Base):
     """One decision, kept for good. Repeated equal holds are one row whose `repeats` and `last_at` grow.
 
-    `inputs` holds everything that `decide()` was given, so that the decision can be replayed exactly.
+    `inputs` holds everything that `decide()` was given, so that the decision can be replayed exactly. `burn` follows from them
+    (`error_budget.Burn`, as JSON with its words), and stands beside them since they are long and it is read often.
     """
 
     __tablename__ = "decisions"
@@ -51,6 +52,7 @@ class DecisionRecord(Base):
     inputs: Mapped[dict[str, Any]]
     forecast: Mapped[dict[str, Any]]
     breach_probability: Mapped[float | None]
+    burn: Mapped[dict[str, Any] | None]
     candidates: Mapped[list[dict[str, Any]]]
     constraints: Mapped[list[dict[str, Any]]]
     rollout_id: Mapped[str | None] = mapped_column(Id)

@@ -67,6 +67,13 @@ class Slo(_Document):
     )
     itl_p95_s: float = Field(default=0.3, gt=0, description="95 % of gaps between tokens stay within, in seconds")
     error_rate: Ratio = Field(default=0.01, description="share of requests that may end in a server error")
+    attainment: float = Field(
+        default=0.95,
+        ge=0.5,
+        le=0.9999,
+        description="share of first tokens and of gaps between tokens that must be within the above; the rest is the error "
+        "budget. 0.95 is what the 95 % above say",
+    )
 
 
 def _default_autonomy() -> dict[str, Autonomy]:
@@ -121,6 +128,13 @@ class Guardrails(_Document):
     flap_window_s: Seconds = Field(default=1800.0, description="if they lie within so long")
     flap_hold_s: Seconds = Field(default=3600.0, description="for how long, from the last of them")
     min_ready_ratio: Ratio = Field(default=0.5, description="share of the pool's nodes that must be ready for a change")
+    max_burn_rate: float | None = Field(
+        default=2.0,
+        ge=1,
+        le=1000,
+        description="error budget spent faster than so many times what lasts: only protective changes; null: no such freeze",
+    )
+    burn_window_s: float = Field(default=3600.0, ge=300, le=21_600, description="over how long that is looked at")
 
 
 class Objective(_Document):

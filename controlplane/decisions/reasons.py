@@ -35,6 +35,7 @@ class Reason(StrEnum):
     RECOVERING = "recovering"
     NO_BETTER_CANDIDATE = "no_better_candidate"
     AUTONOMY = "autonomy"
+    ERROR_BUDGET = "error_budget"
     # REJECT
     RECENTLY_ROLLED_BACK = "recently_rolled_back"
 

@@ -5,16 +5,19 @@ to tick, and they are one UPDATE.
 """
 
 import functools
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sqlalchemy import Update, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from controlplane.db import rows_matched, table_of
+from controlplane.decisions import explain_burn
 from controlplane.decisions.decision import Decision, DecisionInputs
+from controlplane.decisions.error_budget import Burn, burn_of
 from controlplane.decisions.explain import CAPACITY_INSUFFICIENT
 from controlplane.decisions.models import DecisionRecord
+from controlplane.decisions.policy import Policy
 from controlplane.decisions.reasons import Outcome
 from controlplane.decisions.scaling import Outlook, advise
 from controlplane.events import service as events
@@ -27,6 +30,7 @@ from controlplane.version import program_version
 
 BREACH = (EventKind.FORECAST_BREACH_PREDICTED.value, EventKind.FORECAST_BREACH_CLEARED.value)
 _CAPACITY = (EventKind.CAPACITY_INSUFFICIENT.value, EventKind.CAPACITY_SUFFICIENT.value)
+BURN = (EventKind.SLO_BURNING.value, EventKind.SLO_RECOVERED.value)
 # Of the decision as JSON, what its row holds.
 RECORDED = (
     "outcome", "reason", "trigger", "explanation", "mode", "previous", "chosen", "breach_probability",
@@ -45,6 +49,7 @@ class Said:
     words: tuple[Any, ...]
     breach_in_sight: bool
     is_short: bool
+    is_burning: bool
 
 
 class LastWords:
@@ -81,6 +86,7 @@ def read_said(session: Session, pool_id: str) -> Said:
         words=() if row is None else tuple(row[1:]),
         breach_in_sight=_newest_of(session, pool_id, BREACH) == EventKind.FORECAST_BREACH_PREDICTED.value,
         is_short=_newest_of(session, pool_id, _CAPACITY) == EventKind.CAPACITY_INSUFFICIENT.value,
+        is_burning=_newest_of(session, pool_id, BURN) == EventKind.SLO_BURNING.value,
     )
 
 
@@ -102,9 +108,10 @@ def record_decision(
     last = read_said(session, pool_id) if memory is None else memory.of(session, pool_id, epoch)
     save_forecasts(session, pool_id, _forecasts(decision, inputs))
     made = decision.to_json()
+    burn = burn_of(inputs.served, inputs.policy)
     row = {name: made[name] for name in RECORDED} | {
-        "inputs": inputs.to_json(), "actor": actor, "epoch": epoch, "code_version": program_version(),
-        "last_at": decision.at,
+        "burn": burn_json(burn, inputs.policy), "inputs": inputs.to_json(), "actor": actor, "epoch": epoch,
+        "code_version": program_version(), "last_at": decision.at,
     }  # fmt: skip
     words = tuple(made[name] for name in _SAME)
     row_id = last.row_id if words == last.words and decision.outcome is not Outcome.APPLY else None
@@ -113,9 +120,15 @@ def record_decision(
     said = replace(last, row_id=row_id, words=words)
     said = _tell_breach(session, decision, inputs, pool_id, said)
     said = _tell_capacity(session, decision, inputs, pool_id, said, row)
+    said = _tell_burn(session, burn, inputs, pool_id, said)
     if memory is not None:
         memory.remember(pool_id, epoch, said)
     return row_id
+
+
+def burn_json(burn: Burn, policy: Policy) -> dict[str, Any]:
+    """With what follows from it, for readers that have no policy at hand."""
+    return asdict(burn) | {"freezes": burn.freezes, "detail": explain_burn.said(burn, policy)}
 
 
 def _repeat(session: Session, row_id: str, row: dict[str, Any]) -> bool:
@@ -128,7 +141,7 @@ def _repeat(session: Session, row_id: str, row: dict[str, Any]) -> bool:
 @functools.cache
 def _again() -> Update:
     table = table_of(DecisionRecord)
-    names = (*RECORDED, "inputs", "actor", "epoch", "code_version", "last_at")
+    names = (*RECORDED, "burn", "inputs", "actor", "epoch", "code_version", "last_at")
     new = {name: bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
     return update(table).where(table.c.id == bindparam("row_id")).values(repeats=table.c.repeats + 1, **new)
 
@@ -232,3 +245,29 @@ def _tell_capacity(
         )
         return replace(said, is_short=False)
     return said
+
+
+def _tell_burn(session: Session, burn: Burn, inputs: DecisionInputs, pool_id: str, said: Said) -> Said:
+    """An event when the error budget begins to burn faster than the policy allows, and one when it burns at half that or less.
+
+    Nothing is said while nothing is known.
+    """
+    if burn.freezes and not said.is_burning:
+        kind, severity, message = EventKind.SLO_BURNING, Severity.WARNING, explain_burn.blocked(burn, inputs.policy)
+    elif said.is_burning and burn.is_over:
+        kind, severity, message = EventKind.SLO_RECOVERED, Severity.INFO, explain_burn.over(burn, inputs.policy)
+    else:
+        return said
+    events.record(
+        session,
+        kind=kind,
+        severity=severity,
+        message=message,
+        at=inputs.now,
+        actor="controller",
+        pool_id=pool_id,
+        decision_id=said.row_id,
+        data={"burn_rate": burn.rate, "limit": burn.limit, "worst": burn.worst, "bad_ratio": burn.bad_ratio,
+              "window_s": burn.window_s, "known_ratio": burn.known_ratio},
+    )  # fmt: skip
+    return replace(said, is_burning=kind is EventKind.SLO_BURNING)

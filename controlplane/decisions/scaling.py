@@ -40,13 +40,14 @@ class Outlook:
     breach_probability: float | None
     forecast: dict[str, Any]
     nodes: list[dict[str, Any]]
+    burn: dict[str, Any] | None = None
 
 
 def read_outlook(session: Session, pool_id: str) -> Outlook | None:
     """None before the first decision. Of the inputs, which are tens of kB, the nodes alone are read."""
     columns = (
         DecisionRecord.last_at, DecisionRecord.reason, DecisionRecord.explanation, DecisionRecord.breach_probability,
-        DecisionRecord.forecast, DecisionRecord.inputs["nodes"],
+        DecisionRecord.forecast, DecisionRecord.inputs["nodes"], DecisionRecord.burn,
     )  # fmt: skip
     newest = select(*columns).where(DecisionRecord.pool_id == pool_id)
     row = session.execute(newest.order_by(DecisionRecord.at.desc(), DecisionRecord.id.desc()).limit(1)).first()

@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session, aliased, defer
 from controlplane.decisions.around import Around as Around
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
+from controlplane.decisions.error_budget import Ledger as Ledger
+from controlplane.decisions.error_budget import Tally as Tally
 from controlplane.decisions.freezing import frozen_reason as frozen_reason
 from controlplane.decisions.gather import PoolFacts as PoolFacts
 from controlplane.decisions.gather import live_nodes as live_nodes
@@ -22,7 +24,7 @@ from controlplane.decisions.policies import current_policies as current_policies
 from controlplane.decisions.policies import current_policy as current_policy
 from controlplane.decisions.policies import put_policy as put_policy
 from controlplane.decisions.reasons import Outcome
-from controlplane.decisions.recording import BREACH, RECORDED
+from controlplane.decisions.recording import BREACH, BURN, RECORDED
 from controlplane.decisions.recording import LastWords as LastWords
 from controlplane.decisions.recording import record_decision as record_decision
 from controlplane.errors import NotFound
@@ -59,6 +61,7 @@ class LastDecision(NamedTuple):
     reason: str
     explanation: str
     breach_probability: float | None
+    burn: dict[str, Any] | None
 
 
 def latest_decisions(session: Session, pool_ids: Collection[str]) -> dict[str, LastDecision]:
@@ -80,6 +83,17 @@ def _latest() -> Select[Any]:
     ids = select(newest).where(Pool.id.in_(bindparam("pools", expanding=True)))
     columns = (getattr(DecisionRecord, name) for name in LastDecision._fields)
     return select(*columns).where(DecisionRecord.id.in_(ids))
+
+
+def burn_warning(session: Session, pool_id: str) -> str | None:
+    """What people are told who change a pool whose error budget burns too fast for the controller to; they are not stopped."""
+    newest = latest_decisions(session, [pool_id]).get(pool_id)
+    burn = None if newest is None else newest.burn
+    return (
+        None
+        if burn is None or not burn["freezes"]
+        else f"{burn['detail']} The controller now changes only what protects."
+    )
 
 
 def list_decisions(
@@ -129,7 +143,15 @@ def replay(record: DecisionRecord) -> tuple[bool, Decision]:
 
 def pools_with_breach_in_sight(session: Session) -> set[str]:
     """Ids of the pools of which a breach was predicted and not yet cleared: of each, its newest word on it counts."""
-    newest = select(func.max(Event.id)).where(Event.kind.in_(BREACH)).group_by(Event.pool_id)
-    predicted = Event.kind == EventKind.FORECAST_BREACH_PREDICTED.value
-    query = select(Event.pool_id).where(Event.id.in_(newest), predicted)
+    return _pools_told(session, BREACH, EventKind.FORECAST_BREACH_PREDICTED)
+
+
+def pools_burning(session: Session) -> set[str]:
+    """Ids of the pools whose error budget was said to burn too fast, and not yet to have recovered."""
+    return _pools_told(session, BURN, EventKind.SLO_BURNING)
+
+
+def _pools_told(session: Session, kinds: tuple[str, ...], of: EventKind) -> set[str]:
+    newest = select(func.max(Event.id)).where(Event.kind.in_(kinds)).group_by(Event.pool_id)
+    query = select(Event.pool_id).where(Event.id.in_(newest), Event.kind == of.value)
     return {pool_id for pool_id in session.scalars(query) if pool_id is not None}

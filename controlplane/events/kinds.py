@@ -15,6 +15,8 @@ class EventKind(StrEnum):
     FORECAST_SPIKE_PREDICTED = "forecast.spike_predicted"
     FORECAST_SPIKE_CLEARED = "forecast.spike_cleared"
     FORECAST_ANOMALY = "forecast.anomaly"
+    SLO_BURNING = "slo.burning"
+    SLO_RECOVERED = "slo.recovered"
     CAPACITY_INSUFFICIENT = "capacity.insufficient"
     CAPACITY_SUFFICIENT = "capacity.sufficient"
     DECISION_MADE = "decision.made"

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 from controlplane.accounts.dependencies import Operator, permit, require
 from controlplane.accounts.roles import Identity, Role
 from controlplane.decisions.policy import Policy
-from controlplane.decisions.service import current_policy
+from controlplane.decisions.service import burn_warning, current_policy
 from controlplane.dependencies import Now, ProcessSettings, ReadSession, WriteSession
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool, SettingsRevision
@@ -179,12 +179,12 @@ def _plan(
             PlannedNodeOut(node_id=id_, name=names[id_], role=plan.role_of(id_), wave=plan.wave_of(id_)) for id_ in ids
         ],
         canary_watch_s=plan.policy.settle_s + plan.policy.windows * plan.policy.window_s,
-        notes=_notes(plan, policy),
+        notes=_notes(plan, policy, burn_warning(session, pool.id)),
     )
 
 
-def _notes(plan: RolloutPlan, policy: Policy) -> list[str]:
-    notes = []
+def _notes(plan: RolloutPlan, policy: Policy, warning: str | None) -> list[str]:
+    notes = [] if warning is None else [warning]
     if not plan.control:
         notes.append(
             "The pool has one node: its canary can be compared with its own past only, so a change of load misleads."

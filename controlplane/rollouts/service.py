@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.db import insert_if_absent
 from controlplane.decisions.policy import Autonomy, Policy
+from controlplane.decisions.service import burn_warning
 from controlplane.errors import Conflict, ControlPlaneError, Invalid, NotFound
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
@@ -92,9 +93,12 @@ def create_rollout(
         if node.lease_s is not None:  # it would be compared with, or changed, under settings that are its own
             fleets.set_desired(session, node, current, epoch=epoch, now=now)
     words = changes_words(changes)
+    by_hand = created_by != CONTROLLER and mode is Mode.CANARY
+    warning = burn_warning(session, pool.id) if by_hand else None
     events.record(
         session, kind=EventKind.ROLLOUT_CREATED, at=now, actor=created_by, pool_id=pool.id, rollout_id=rollout_id,
-        decision_id=decision_id, message=f"Rollout of revision {to_revision.number} ({words}): {reason}",
+        decision_id=decision_id,
+        message=". ".join([f"Rollout of revision {to_revision.number} ({words}): {reason}", *filter(None, [warning])]),
         data={"from_revision": current.number, "to_revision": to_revision.number, "mode": plan.mode.value},
     )  # fmt: skip
     return session.get_one(Rollout, rollout_id)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from controlplane.db import make_engine, session_scope
 from controlplane.decisions import service as decisions
 from controlplane.decisions.decide import decide
+from controlplane.decisions.decision import RULES
+from controlplane.decisions.error_budget import Tally
 from controlplane.fleets import service as fleets
 from controlplane.forecasting.models import ForecastRecord, SpikeRecord, SpikeWarningRecord
 from controlplane.telemetry.observation import Observation, Quality
@@ -97,6 +100,64 @@ class TestDecisions:
 
     def test_need_a_sign_in(self, api: Api) -> None:
         assert api.anonymous.get("/api/v1/decisions").status_code == 401
+
+
+class TestErrorBudget:
+    def _see(self, database_url: str, pool_id: str, second: int, late: float) -> None:
+        served = Tally(known_s=3600.0, first_tokens=1000.0, late=late, answers=1000.0)
+        given = replace(decision_inputs(NOW + timedelta(seconds=second)), served=served, rules=RULES)
+        engine = make_engine(database_url)
+        with session_scope(engine) as session:
+            decisions.record_decision(session, decide(given), pool_id=pool_id, inputs=given, epoch=3)
+        engine.dispose()
+
+    def test_is_shown_with_the_pool_told_as_events_and_measured(
+        self, api: Api, pool_id: str, database_url: str
+    ) -> None:
+        where = 'fleet="default",pool="main"'
+        shown = api.client.get(f"/api/v1/pools/{pool_id}").json()
+        assert (shown["slo"]["attainment"], shown["error_budget"]["burn_rate"]) == (0.95, None)
+        assert "controlplane_error_budget_burn_rate{" not in api.anonymous.get("/metrics").text
+        self._see(database_url, pool_id, 60, late=170)
+        budget = api.client.get(f"/api/v1/pools/{pool_id}").json()["error_budget"]
+        assert (budget["burn_rate"], budget["limit"], budget["freezes"]) == (3.4, 2.0, True)
+        assert (budget["worst"], budget["bad_ratio"]) == ("first_tokens", 0.17)
+        assert "burns 3.4 times too fast" in budget["detail"]
+        text = api.anonymous.get("/metrics").text
+        assert f"controlplane_error_budget_burn_rate{{{where}}} 3.4" in text
+        assert f"controlplane_slo_burning{{{where}}} 1.0" in text
+        self._see(database_url, pool_id, 65, late=10)
+        assert f"controlplane_slo_burning{{{where}}} 0.0" in api.anonymous.get("/metrics").text
+        told = api.client.get("/api/v1/events", params={"pool_id": pool_id}).json()["items"]
+        kinds = [event["kind"] for event in told if event["kind"].startswith("slo")]
+        assert kinds == ["slo.recovered", "slo.burning"]
+
+    def test_people_are_warned_and_not_stopped(self, api: Api, pool_id: str, database_url: str) -> None:
+        self._see(database_url, pool_id, 60, late=170)
+        wanted = {"pool_id": pool_id, "settings": {"max_batch_size": 5}, "reason": "we know"}
+        join_ready_node(api, "node-2")
+        plan = api.client.post("/api/v1/rollouts", json=wanted | {"dry_run": True})
+        assert plan.status_code == 200, plan.text
+        assert "burns 3.4 times too fast" in plan.json()["notes"][0]
+        begun = api.client.post("/api/v1/rollouts", json=wanted)
+        assert begun.status_code == 201, begun.text
+        assert "burns 3.4 times too fast" in begun.json()["timeline"][0]["message"]
+        checks = api.client.post(f"/api/v1/pools/{pool_id}/what-if", json={"settings": {"max_batch_size": 5}}).json()
+        assert "error_budget" in [check["name"] for check in checks["then"]["checks"]]
+
+    def test_the_policy_says_how_fast_is_too_fast(self, api: Api, pool_id: str) -> None:
+        path = f"/api/v1/pools/{pool_id}/policy"
+        before = api.client.get(path)
+        document = before.json()["document"]
+        assert document["guardrails"]["max_burn_rate"] == 2.0
+        document["guardrails"]["max_burn_rate"] = 0.2
+        wrong = api.client.put(path, json=document, headers={"If-Match": before.headers["ETag"]})
+        assert wrong.status_code == 422
+        assert "max_burn_rate" in wrong.text
+        document["guardrails"]["max_burn_rate"] = None
+        right = api.client.put(path, json=document, headers={"If-Match": before.headers["ETag"]})
+        assert right.status_code == 200, right.text
+        assert api.client.get(path).json()["document"]["guardrails"]["max_burn_rate"] is None
 
 
 class TestObservationsAndForecasts:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import RULES, Decision, DecisionInputs, NodeFacts, PastChange, StepTime, Workload
+from controlplane.decisions.error_budget import Tally
 from controlplane.decisions.policy import Autonomy, Guardrails, Objective, Policy, Slo
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.forecasting.forecaster import Forecast, ForecastPoint
@@ -292,3 +293,14 @@ def _decided_at(rate: float, batch: int) -> float:
 @pytest.mark.parametrize("rate", [0.0, 1e-6, 1e3])
 def test_extreme_loads_are_decided_in_finite_numbers(rate: float) -> None:
     assert 0 <= _decided_at(rate, 4) <= 1
+
+
+@given(open_inputs())
+def test_a_pool_whose_error_budget_burns_is_only_protected(found: DecisionInputs) -> None:
+    """It is never relaxed, and what protects comes out as it does without a burn."""
+    whole = Tally(known_s=3600.0, first_tokens=1000.0, answers=1000.0)
+    calm = decide(replace(found, rules=RULES, served=whole))
+    burning = decide(replace(found, rules=RULES, served=replace(whole, late=500.0)))
+    assert burning.trigger is not Trigger.RELAXING
+    if calm.trigger is Trigger.PROTECTIVE or calm.reason not in {Reason.WITHIN_SLO, Reason.RECOVERY}:
+        assert calm.trigger is Trigger.RELAXING or burning == calm

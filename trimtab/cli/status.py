@@ -21,7 +21,7 @@ def status(as_json: AsJson = False, data_dir: DataDir = None) -> None:
     )
     print_table(
         "\nPools",
-        ("pool", "model", "nodes ready", "in sync", "load", "TTFT p95", "ITL p95", "breach", "last decision"),
+        ("pool", "model", "nodes ready", "in sync", "load", "TTFT p95", "ITL p95", "breach", "burn", "last decision"),
         [_pool(pool) for pool in fleet["pools"]],
         "\nno pool yet: a node that enrols makes the first",
     )
@@ -75,5 +75,13 @@ def _pool(pool: Json) -> tuple[object, ...]:
         seconds(latest.get("ttft_p95_s")),
         seconds(latest.get("itl_p95_s")),
         None if breach is None else f"{breach:.0%}",
+        _burn(pool["error_budget"]),
         f"{decision['outcome']} ({decision['reason']}), {age(decision['at'])}" if decision else None,
     )
+
+
+def _burn(budget: Json | None) -> str | None:
+    """How many times faster than lasts the error budget is spent."""
+    if budget is None or budget["burn_rate"] is None:
+        return None
+    return f"{budget['burn_rate']:.1f}x" + (", freezes" if budget["freezes"] else "")

@@ -26,6 +26,7 @@ INCIDENTS = (
     Incident("BreachPredicted", "pool_id", "warning", (E.FORECAST_BREACH_PREDICTED,), (E.FORECAST_BREACH_CLEARED,)),
     Incident("EverythingFrozen", "everything", "warning", (E.CONTROL_FROZEN,), (E.CONTROL_UNFROZEN,)),
     Incident("SpikePredicted", "pool_id", "warning", (E.FORECAST_SPIKE_PREDICTED,), (E.FORECAST_SPIKE_CLEARED,)),
+    Incident("ErrorBudgetBurns", "pool_id", "warning", (E.SLO_BURNING,), (E.SLO_RECOVERED,)),
     Incident("CapacityInsufficient", "pool_id", "warning", (E.CAPACITY_INSUFFICIENT,), (E.CAPACITY_SUFFICIENT,)),
     Incident("PoolFrozen", "pool_id", "warning", (E.POOL_FROZEN,), (E.POOL_UNFROZEN,)),
     Incident(

@@ -46,6 +46,7 @@ class TestFleetOut:
         assert shown.current_revision is not None
         assert shown.current_revision.number == 1
         assert (shown.latest, shown.last_decision, shown.active_rollout, shown.breach_probability) == (None,) * 4
+        assert shown.error_budget is None
 
 
 def test_a_node_is_shown_with_its_own_window(session: Session, pool: Pool) -> None:

@@ -1,6 +1,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, func, select, update
@@ -287,3 +288,76 @@ def test_the_coverage_of_bands_is_told_once_enough_truths_have_come(engine: Engi
     for _ in range(100):
         bands.sides[0].feed(below=False, above=False)
     assert set(site.ticker.coverage()[site.pool_id]) == {"60"}
+
+
+class Late(Canned):
+    """Half of twenty requests get their first token too late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Objectives | None] = []
+
+    def collect_pool(
+        self,
+        pool: PoolRef,
+        nodes: Sequence[NodeRef],
+        at: datetime,
+        window_s: float,
+        objectives: Objectives | None = None,
+    ) -> Observation:
+        self.asked.append(objectives)
+        return replace(window(at, window_s=60.0), ttft_count=20.0, ttft_slow=10.0)
+
+
+class TestErrorBudget:
+    def _burn(self, site: Site) -> dict[str, Any]:
+        with session_scope(site.engine, read_only=True) as session:
+            newest = session.scalars(select(DecisionRecord).order_by(DecisionRecord.last_at.desc()).limit(1)).one()
+            assert newest.burn is not None
+            return newest.burn
+
+    def _tick(self, ticker: Ticker, site: Site, minutes: range) -> None:
+        for minute in minutes:
+            ticker.tick(site.pool_id, NOW + timedelta(minutes=minute), site.epoch)
+
+    def test_is_counted_from_tick_to_tick_against_the_policys_objectives(self, engine: Engine) -> None:
+        site = Site(engine, late := Late())
+        self._tick(site.ticker, site, range(3))
+        assert late.asked[0] == Objectives(1.5, 0.3)
+        assert (self._burn(site)["rate"], self._burn(site)["known_ratio"]) == (None, 0.05)
+
+    def test_who_takes_over_knows_the_hour_before(self, engine: Engine) -> None:
+        """Windows of which nobody has told this process, and a ticker that has just begun."""
+        site = Site(engine, Late())
+        seen = Late()
+        with session_scope(engine) as session:
+            for minute in range(-50, 0):
+                at = NOW + timedelta(minutes=minute)
+                telemetry.save_observations(session, site.pool_id, seen.collect_pool(PoolRef("", "", ""), [], at, 60.0))
+        self._tick(site.ticker, site, range(1))
+        assert self._burn(site)["known_ratio"] == 0.85
+        assert self._burn(site)["rate"] == pytest.approx(10.0)
+        with session_scope(engine, read_only=True) as session:
+            told = session.scalars(select(Event.kind).where(Event.kind.like("slo.%"))).all()
+        assert told == [EventKind.SLO_BURNING.value]
+
+    def test_reads_the_hour_once(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        site = Site(engine, Late())
+        self._tick(site.ticker, site, range(2))
+
+        def no_more(*_: object, **__: object) -> list[Observation]:
+            raise AssertionError("read again")
+
+        monkeypatch.setattr(telemetry, "recent", no_more)
+        self._tick(site.ticker, site, range(2, 4))
+        assert site.count(DecisionRecord) > 0
+
+    def test_a_tick_that_failed_reads_it_again(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+        site = Site(engine, Late())
+        self._tick(site.ticker, site, range(2))
+        with monkeypatch.context() as patched:
+            patched.setattr(tick, "decide", lambda _: 1 / 0)
+            with pytest.raises(StageFailed):
+                self._tick(site.ticker, site, range(2, 3))
+        self._tick(site.ticker, site, range(3, 4))
+        assert self._burn(site)["known_ratio"] == round(4 / 60, 4)

@@ -2726,6 +2726,49 @@ export interface components {
              */
             used_by: string | null;
         };
+        /**
+         * ErrorBudgetOut
+         * @description How fast the budget was spent over the last `window_s`, as the newest decision saw it; at 1 it lasts.
+         */
+        ErrorBudgetOut: {
+            /**
+             * Burn Rate
+             * @description null while too little of the window is known
+             */
+            burn_rate: number | null;
+            /**
+             * Limit
+             * @description faster than this only protective changes are made; null: no limit
+             */
+            limit: number | null;
+            /**
+             * Freezes
+             * @description whether that is so now
+             */
+            freezes: boolean;
+            /**
+             * Worst
+             * @description what burns fastest: first_tokens, gaps or errors; null: nothing was spent
+             */
+            worst: string | null;
+            /**
+             * Bad Ratio
+             * @description share of these that missed the objective, 0 to 1
+             */
+            bad_ratio: number;
+            /**
+             * Known Ratio
+             * @description share of the window that is known, 0 to 1
+             */
+            known_ratio: number;
+            /** Window S */
+            window_s: number;
+            /**
+             * Detail
+             * @description all of it in a sentence
+             */
+            detail: string;
+        };
         /** EstimateOut */
         EstimateOut: {
             /** Value */
@@ -3085,6 +3128,18 @@ export interface components {
              * @default 0.5
              */
             min_ready_ratio: number;
+            /**
+             * Max Burn Rate
+             * @description error budget spent faster than so many times what lasts: only protective changes; null: no such freeze
+             * @default 2
+             */
+            max_burn_rate: number | null;
+            /**
+             * Burn Window S
+             * @description over how long that is looked at
+             * @default 3600
+             */
+            burn_window_s: number;
         };
         /**
          * Heartbeat
@@ -4257,7 +4312,8 @@ export interface components {
              * @default {
              *       "ttft_p95_s": 1.5,
              *       "itl_p95_s": 0.3,
-             *       "error_rate": 0.01
+             *       "error_rate": 0.01,
+             *       "attainment": 0.95
              *     }
              */
             slo: components["schemas"]["Slo"];
@@ -4330,7 +4386,8 @@ export interface components {
              * @default {
              *       "ttft_p95_s": 1.5,
              *       "itl_p95_s": 0.3,
-             *       "error_rate": 0.01
+             *       "error_rate": 0.01,
+             *       "attainment": 0.95
              *     }
              */
             slo: components["schemas"]["Slo"];
@@ -4495,6 +4552,8 @@ export interface components {
              * @description that the SLO is broken within the horizon, 0 to 1
              */
             breach_probability: number | null;
+            /** @description null before the first decision */
+            error_budget: components["schemas"]["ErrorBudgetOut"] | null;
             active_rollout: components["schemas"]["RolloutRef"] | null;
             last_decision: components["schemas"]["DecisionRef"] | null;
         };
@@ -4721,7 +4780,7 @@ export interface components {
          * @description Why the outcome is what it is.
          * @enum {string}
          */
-        Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "quality_budget" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "recently_rolled_back";
+        Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "quality_budget" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "error_budget" | "recently_rolled_back";
         /** Recovered */
         Recovered: {
             /** Resent */
@@ -5532,6 +5591,12 @@ export interface components {
              * @default 0.01
              */
             error_rate: number;
+            /**
+             * Attainment
+             * @description share of first tokens and of gaps between tokens that must be within the above; the rest is the error budget. 0.95 is what the 95 % above say
+             * @default 0.95
+             */
+            attainment: number;
         };
         /** SloOut */
         SloOut: {
@@ -5541,6 +5606,11 @@ export interface components {
             itl_p95_s: number;
             /** Error Rate */
             error_rate: number;
+            /**
+             * Attainment
+             * @description share that must be within the latencies; the rest is the error budget
+             */
+            attainment: number;
         };
         /**
          * SpikeWarningOut

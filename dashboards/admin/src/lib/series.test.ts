@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Forecast, Observation, Slo } from "../api/types";
 import { attainment, columnsOf, errorRate, fan, last, meanOver, merge, withinSlo } from "./series";
 
-const SLO: Slo = { ttft_p95_s: 1, itl_p95_s: 0.2, error_rate: 0.01 };
+const SLO: Slo = { ttft_p95_s: 1, itl_p95_s: 0.2, error_rate: 0.01, attainment: 0.95 };
 
 const NOTHING: Observation = {
   window_end: "",

@@ -8,6 +8,7 @@ import pytest
 
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange, StepTime
+from controlplane.decisions.error_budget import Tally
 from controlplane.decisions.guardrails import relaxing_blocks
 from controlplane.decisions.policy import Autonomy, CertifiedVariant, Policy, Quality
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
@@ -75,6 +76,12 @@ def test_exact_answers_come_back_when_the_budget_is_spent_although_the_load_is_h
     assert decision.chosen is not None
     assert decision.chosen.precision is EXACT
     assert "3.03%" in decision.explanation
+
+
+def test_they_come_back_although_the_error_budget_burns() -> None:
+    burning = Tally(known_s=3600.0, first_tokens=1000.0, late=500.0)
+    decision = decide(_inputs(THREAT_RPS, FAST, spent=1.01 * BUDGET, served=burning))
+    assert (decision.outcome, decision.reason) == (Outcome.APPLY, Reason.QUALITY_BUDGET)
 
 
 def test_a_budget_that_is_not_spent_takes_nothing_back() -> None:

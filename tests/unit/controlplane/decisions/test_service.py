@@ -13,11 +13,12 @@ from controlplane.decisions import service
 from controlplane.decisions.around import Around, past_changes
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import DecisionInputs
+from controlplane.decisions.error_budget import Tally
 from controlplane.decisions.gather import live_nodes, make_inputs, read_facts
 from controlplane.decisions.lineage import Lineages, read_lineage
 from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.policies import current_policies
-from controlplane.decisions.policy import Policy, Slo
+from controlplane.decisions.policy import Guardrails, Policy, Slo
 from controlplane.decisions.reasons import Outcome, Reason
 from controlplane.errors import NotFound, Stale
 from controlplane.events import service as events
@@ -101,6 +102,73 @@ class TestRecordDecision:
         assert found["offered_rps"].model == "last_value"
         assert found["ttft_p95_s"].model == "fluid"
         assert set(found["ttft_p95_s"].points[0]) == {"at", "q10", "q50", "q90"}
+
+
+class TestErrorBudget:
+    """A thousand requests in the last hour, so many of them late; 50 may be."""
+
+    def _told(self, session: Session) -> list[str]:
+        return [kind for kind in kinds(session) if kind.startswith("slo")]
+
+    def _see(self, session: Session, pool: Pool, second: int, late: float, known_s: float = 3600.0) -> DecisionRecord:
+        served = Tally(known_s=known_s, first_tokens=1000.0, late=late)
+        return record(session, pool, replace(decision_inputs(NOW + timedelta(seconds=second)), served=served))
+
+    def test_a_burn_is_told_once_when_it_comes_and_once_when_it_is_well_over(
+        self, session: Session, pool: Pool
+    ) -> None:
+        burning = []
+        for second, late in enumerate((90, 101, 300, 99, 101, 51, 120, 50, 20, 90)):
+            self._see(session, pool, second, late)
+            burning.append(service.pools_burning(session) == {pool.id})
+        assert burning == [False, True, True, True, True, True, True, False, False, False]
+        assert self._told(session) == [EventKind.SLO_RECOVERED, EventKind.SLO_BURNING]  # newest first
+
+    def test_the_event_says_what_burns(self, session: Session, pool: Pool) -> None:
+        self._see(session, pool, 0, 170)
+        [event] = [event for event in events.list_events(session, limit=9) if event.kind == EventKind.SLO_BURNING]
+        assert event.severity == "warning"
+        assert "burns 3.4 times too fast" in event.message
+        assert event.data["worst"] == "first_tokens"
+        assert (event.data["burn_rate"], event.data["limit"]) == (3.4, 2.0)
+
+    def test_what_is_not_known_begins_and_ends_nothing(self, session: Session, pool: Pool) -> None:
+        self._see(session, pool, 0, 300, known_s=600.0)
+        assert self._told(session) == []
+        self._see(session, pool, 1, 300)
+        self._see(session, pool, 2, 0, known_s=600.0)
+        assert self._told(session) == [EventKind.SLO_BURNING]
+
+    def test_a_limit_that_is_taken_away_ends_it(self, session: Session, pool: Pool) -> None:
+        self._see(session, pool, 0, 170)
+        unlimited = Policy(guardrails=Guardrails(max_burn_rate=None))
+        served = Tally(known_s=3600.0, first_tokens=1000.0, late=170)
+        record(session, pool, replace(decision_inputs(NOW + timedelta(seconds=5)), policy=unlimited, served=served))
+        assert self._told(session) == [EventKind.SLO_RECOVERED, EventKind.SLO_BURNING]
+        [event] = [event for event in events.list_events(session, limit=9) if event.kind == EventKind.SLO_RECOVERED]
+        assert event.message.startswith("The policy no longer limits")
+
+    def test_who_takes_over_does_not_tell_again(self, session: Session, pool: Pool) -> None:
+        inputs = replace(decision_inputs(NOW), served=Tally(known_s=3600.0, first_tokens=10.0, late=9.0))
+        for epoch in (1, 2):
+            service.record_decision(
+                session, decide(inputs), pool_id=pool.id, inputs=inputs, epoch=epoch, memory=service.LastWords()
+            )
+        assert self._told(session) == [EventKind.SLO_BURNING]
+
+    def test_a_person_who_changes_the_pool_is_warned(self, session: Session, pool: Pool) -> None:
+        assert service.burn_warning(session, pool.id) is None
+        self._see(session, pool, 0, 10)
+        assert service.burn_warning(session, pool.id) is None
+        self._see(session, pool, 1, 170)
+        assert "burns 3.4 times too fast" in (service.burn_warning(session, pool.id) or "")
+
+    def test_a_burning_decision_is_made_again_out_of_the_database(self, session: Session, pool: Pool) -> None:
+        row = self._see(session, pool, 0, 170)
+        assert row.burn is not None
+        assert row.burn["rate"] == 3.4
+        session.expire(row)
+        assert service.replay(service.get_decision(session, row.id))[0]
 
 
 class TestReplay:
