@@ -10,6 +10,8 @@ export const STREAM_KINDS = [
   "forecast.spike_predicted",
   "forecast.spike_cleared",
   "forecast.anomaly",
+  "slo.burning",
+  "slo.recovered",
   "capacity.insufficient",
   "capacity.sufficient",
   "decision.made",
@@ -105,6 +107,8 @@ export function staleAfter(kind: string): QueryKey[] {
       return [keys.nodes, keys.fleet, keys.pools, keys.rollouts, keys.events];
     case "policy":
       return [["policies"], keys.fleet, keys.pools, keys.events];
+    case "slo":
+      return [keys.fleet, keys.pools, keys.events];
     case "pool":
       return [keys.fleet, keys.pools, keys.system, keys.events];
     case "control":

@@ -13,6 +13,7 @@ export type Changes = Readonly<Record<string, readonly KnobValue[]>>;
 
 export type Observation = Read<"ObservationOut">;
 export type Slo = Read<"SloOut">;
+export type ErrorBudget = Read<"ErrorBudgetOut">;
 export type Pool = Read<"PoolOut">;
 export type Fleet = Read<"FleetOut">;
 export type Node = Read<"NodeDetail">;

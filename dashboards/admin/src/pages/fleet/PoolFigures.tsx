@@ -1,4 +1,4 @@
-import type { Pool } from "../../api/types";
+import type { ErrorBudget, Pool } from "../../api/types";
 import { Metric, Metrics, Target } from "../../components/Metric";
 import { number, percent, perSecond, seconds } from "../../lib/format";
 import { errorRate } from "../../lib/series";
@@ -18,6 +18,7 @@ export function PoolFigures({ pool }: { pool: Pool }) {
         note="probability"
         {...(breach !== null && breach >= 0.5 ? { tone: "bad" } : { tone: "forecast" })}
       />
+      <Budget budget={pool.error_budget} />
       <Metric
         label="Offered"
         value={perSecond(latest?.offered_rps)}
@@ -26,5 +27,20 @@ export function PoolFigures({ pool }: { pool: Pool }) {
       <Metric label="Generated" value={perSecond(latest?.generation_tokens_per_s)} note="tokens" />
       <Metric label="Running" value={number(latest?.running)} note={`${number(latest?.waiting)} waiting`} />
     </Metrics>
+  );
+}
+
+/** How many times faster than it lasts the error budget was spent lately, and what follows from it. */
+function Budget({ budget }: { budget: ErrorBudget | null }) {
+  const rate = budget?.burn_rate ?? null;
+  const word =
+    rate === null ? "not known yet" : budget?.freezes ? "only protection" : rate > 1 ? "over budget" : "within budget";
+  return (
+    <Metric
+      label="Budget burn"
+      value={rate === null ? number(rate) : `${number(rate)}×`}
+      note={word}
+      {...(budget?.freezes ? { tone: "bad" } : rate !== null && rate > 1 ? { tone: "warn" } : {})}
+    />
   );
 }

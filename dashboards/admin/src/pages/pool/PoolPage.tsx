@@ -69,6 +69,7 @@ function PoolView({ pool }: { pool: Pool }) {
       <div className="stack">
         <Panel title="Against the objective, latest window" aside={<Attainment pool={pool} />}>
           <PoolFigures pool={pool} />
+          {pool.error_budget?.freezes && <p className="muted small">{pool.error_budget.detail}</p>}
         </Panel>
         <SubjectCharts subject={{ of: "pool", id: pool.id }} poolId={pool.id} slo={pool.slo} />
         <Panel title="Nodes">

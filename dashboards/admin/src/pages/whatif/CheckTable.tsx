@@ -16,6 +16,7 @@ const NAMES: Record<string, string> = {
   nodes: "The nodes",
   bounds: "Policy bounds",
   step_size: "Size of the step",
+  error_budget: "Error budget",
   autonomy: "Autonomy",
 };
 
