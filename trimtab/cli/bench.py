@@ -16,6 +16,7 @@ from trimtab.cli import (
     bench_reconfigure,
     bench_replay,
     bench_report,
+    bench_surge,
 )
 from trimtab.cli.output import AsJson, number, print_json, print_table
 from trimtab.errors import CommandError, UsageError
@@ -39,6 +40,7 @@ app.command("quality")(bench_quality.quality)
 app.command("reconfigure")(bench_reconfigure.reconfigure)
 app.command("replay")(bench_replay.replay)
 app.command("report")(bench_report.report)
+app.command("surge")(bench_surge.surge)
 
 
 @app.command("serve")
