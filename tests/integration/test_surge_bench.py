@@ -15,7 +15,10 @@ from tests.support.fleet import TRIMTAB, clean_environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.model, pytest.mark.prometheus, pytest.mark.timeout(1800)]
 
-SMALL = ["--minutes", "1", "--warm-s", "5", "--measure-s", "2", "--levels", "bf16,int8", "--budget", "0.05", "--json"]
+SMALL = [
+    "--minutes", "1", "--warm-s", "5", "--rest-s", "5", "--measure-s", "2", "--levels", "bf16,int8", "--budget", "0.05",
+    "--json",
+]  # fmt: skip
 
 
 def _left(data_dir: Path) -> list[str]:

@@ -10,7 +10,7 @@ from trimtab.cli.output import AsJson, print_json, print_table
 from trimtab.errors import UsageError
 
 if TYPE_CHECKING:
-    from trimtab.surge_bench.run import SurgeOptions
+    from trimtab.surge_bench.options import SurgeOptions
 
 
 def surge(
@@ -51,6 +51,14 @@ def surge(
     prompt_tokens: Annotated[str, typer.Option(help="From and to.")] = "24-48",
     output_tokens: Annotated[str, typer.Option(help="From and to.")] = "32-96",
     warm_s: Annotated[float, typer.Option(min=0, max=600, help="Calm load before, served and not scored.")] = 60.0,
+    rest_s: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=3600,
+            help="Calm load before trimtab's run: it would plan for the loops that measured to come again.",
+        ),
+    ] = 300.0,
     measure_s: Annotated[float, typer.Option(min=1, max=120, help="For each level and number of clients.")] = 6.0,
     seed: int = 0,
     data_dir: Annotated[
@@ -67,20 +75,28 @@ def surge(
     Nothing is asserted. Nothing else should run on the machine meanwhile. The rules stand in docs/benchmarks/surge.md.
     """
     # The reading commands need none of this.
+    from controlplane.bench.replay.arrivals import read_requests  # noqa: PLC0415
+    from trimtab.surge_bench import options as surge_options  # noqa: PLC0415
     from trimtab.surge_bench import page as plots  # noqa: PLC0415
     from trimtab.surge_bench import run as running  # noqa: PLC0415
     from trimtab.surge_bench.level import parse_levels  # noqa: PLC0415
-    from trimtab.surge_bench.load import Lengths, Span  # noqa: PLC0415
+    from trimtab.surge_bench.load import Lengths, Span, rising_window  # noqa: PLC0415
     from trimtab.surge_bench.policies import parse_grid, parse_kinds  # noqa: PLC0415
 
     if trace is not None and not trace.is_file():
         raise UsageError(f"--trace {trace}: there is no such file; name one called NAME.requests.parquet")
     if page is not None and not page.parent.is_dir():
         raise UsageError(f"--page {page}: there is no folder {page.parent}")
-    options: SurgeOptions = running.SurgeOptions(
+    try:
+        shape = surge_options.shape_of(minutes, warm_s)
+        window = None if trace is None else rising_window(read_requests(trace), shape)
+    except ControlPlaneError as error:
+        raise UsageError(error.detail) from None
+    options: SurgeOptions = surge_options.SurgeOptions(
         nodes=nodes,
         minutes=minutes,
         warm_s=warm_s,
+        rest_s=rest_s,
         levels=parse_levels(levels, "--levels"),
         policies=parse_kinds(policy),
         grid=None if grid is None else parse_grid(grid),
@@ -92,14 +108,11 @@ def surge(
         budget=budget,
         calm=calm,
         surge=surge,
-        trace=trace,
+        window=window,
         seed=seed,
         data_dir=data_dir,
     )
-    try:
-        report = running.run(options, lambda line: typer.echo(line, err=True))
-    except ControlPlaneError as error:
-        raise UsageError(error.detail) from None
+    report = running.run(options, lambda line: typer.echo(line, err=True))
     if page is not None:
         page.write_text(plots.page(report), encoding="utf-8")
     if as_json:

@@ -22,7 +22,10 @@ LITTLE_MORE, SMALL_SURGE = 1.1, 1.15
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """One closed loop. `rate_rps` of all nodes together; times in seconds. `failed`: requests that were not answered in full."""
+    """One closed loop. `rate_rps` of all nodes together; times in seconds. `failed`: requests that were not answered in full.
+
+    `disturbed`: other work than the fleet's took its share of the processors meanwhile.
+    """
 
     clients: int
     rate_rps: float
@@ -31,6 +34,7 @@ class Loop:
     ttft_p95_s: float
     requests: int
     failed: int
+    disturbed: bool = False
 
     def keeps(self, objectives: Objectives) -> bool:
         return not self.failed and self.gap_s <= objectives.itl_s and self.ttft_p95_s <= objectives.ttft_s
@@ -40,7 +44,7 @@ class Loop:
             "clients_per_node": self.clients, "requests_per_s": round(self.rate_rps, 3),
             "gap_mean_ms": round(1e3 * self.gap_s, 2), "ttft_mean_ms": round(1e3 * self.ttft_s, 1),
             "ttft_p95_ms": round(1e3 * self.ttft_p95_s, 1),
-            "requests": self.requests, "failed": self.failed,
+            "requests": self.requests, "failed": self.failed, "disturbed": self.disturbed,
         }  # fmt: skip
 
 
@@ -54,7 +58,9 @@ def loop_of(outcomes: Sequence[Outcome], clients: int, seconds: float, answer_to
     timed = [each for each in answered if each.due_s >= LEAD_S] or answered
     if not timed:
         why = next((each.detail for each in outcomes if each.detail), "no request was sent")
-        raise CommandError(f"{clients} clients a node got no answer: {why}. See the nodes' logs in the data folder")
+        raise CommandError(
+            f"{clients} clients a node got no answer: {why}. The nodes' logs may tell more; --data-dir keeps them"
+        )
     end_s = LEAD_S + seconds
     tokens = sum(each.tokens_by(end_s) - each.tokens_by(LEAD_S) for each in answered)
     waits = sorted(each.ttft_s for each in timed if each.ttft_s is not None)

@@ -66,6 +66,11 @@ class RealFleet:
         self.stop()
 
     @property
+    def pid(self) -> int:
+        """Of the process that all others of the fleet descend from."""
+        return self._process.pid
+
+    @property
     def node_urls(self) -> list[str]:
         return [str(node["url"]) for node in self._told["nodes"]]
 

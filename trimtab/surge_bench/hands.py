@@ -199,13 +199,21 @@ class Hands:
 
     def _until(self, condition: Callable[[], T | None], within_s: float, what: str) -> T:
         """The first value of `condition` that is something."""
-        deadline = time.monotonic() + within_s
-        while not (found := condition()):
+        deadline, trouble = time.monotonic() + within_s, ""
+        while True:
+            try:
+                if found := condition():
+                    return found
+            except LevelRefused:
+                raise
+            except CommandError as error:  # a busy API may answer the next time
+                trouble = f" ({error})"
             self._check()
             if time.monotonic() > deadline:
-                raise CommandError(f"within {within_s:g} s there was no sign of {what}; the fleet's logs may tell why")
+                raise CommandError(
+                    f"within {within_s:g} s there was no sign of {what}{trouble}: its logs, which --data-dir keeps, may tell why"
+                )
             time.sleep(_POLL_S)
-        return found
 
 
 def _runs(node: NodeDetail, wanted: EngineSettings) -> bool:

@@ -92,23 +92,32 @@ def surge_times(shape: Shape, rates: Rates, seed: int) -> list[float]:
     return found
 
 
-def trace_times(arrivals: Arrivals, shape: Shape, calm_rps: float, seed: int) -> list[float]:
-    """The window of the trace that grows most, scaled so that its median minute brings `calm_rps`, after calm random arrivals.
+def calm_times(seconds: float, rate_rps: float, seed: int) -> list[float]:
+    """Arrivals at a rate that does not change."""
+    times = surge_times(Shape(scored_s=1.0, warm_s=seconds), Rates(rate_rps, rate_rps), seed)
+    return [at_s for at_s in times if at_s < seconds]
 
-    Raises UsageError for a trace that is shorter than the window.
-    """
+
+def rising_window(arrivals: Arrivals, shape: Shape) -> Arrivals:
+    """The stretch of the trace, as long as the scored time, that grows most. Raises UsageError for a shorter trace."""
     if arrivals.duration_s < shape.scored_s:
         minutes, least = arrivals.duration_s / _MINUTE_S, shape.scored_s / _MINUTE_S
         raise UsageError(
             f"--trace: {arrivals.name} is {minutes:.1f} min long; {least:g} are needed, or fewer --minutes"
         )
-    start_s = telling_windows(arrivals, shape.scored_s)["rising"]
-    window = arrivals.part(arrivals.name, start_s, shape.scored_s)
-    edges = np.arange(0.0, shape.scored_s + 1e-9, min(_MINUTE_S, shape.scored_s))
-    median = float(np.median(np.histogram(window.t, edges)[0])) / min(_MINUTE_S, shape.scored_s)
-    scaled = window.scaled(calm_rps / max(median, 1e-9), seed)
-    calm = surge_times(shape, Rates(calm_rps, calm_rps), seed)
-    return [*(t for t in calm if t < shape.warm_s), *(shape.warm_s + float(t) for t in scaled.t if t < shape.scored_s)]
+    return arrivals.part(arrivals.name, telling_windows(arrivals, shape.scored_s)["rising"], shape.scored_s)
+
+
+def window_times(window: Arrivals, shape: Shape, calm_rps: float, seed: int) -> list[float]:
+    """Its arrivals, scaled so that its median minute brings `calm_rps`, after random ones at that rate for the warm-up."""
+    minute_s = min(_MINUTE_S, shape.scored_s)
+    edges = np.arange(0.0, shape.scored_s + 1e-9, minute_s)
+    median_rps = float(np.median(np.histogram(window.t, edges)[0])) / minute_s
+    scaled = window.scaled(calm_rps / max(median_rps, 1 / minute_s), seed)
+    return [
+        *calm_times(shape.warm_s, calm_rps, seed),
+        *(shape.warm_s + float(t) for t in scaled.t if t < shape.scored_s),
+    ]
 
 
 def requests_at(times: Sequence[float], lengths: Lengths, seed: int) -> tuple[Planned, ...]:

@@ -1,10 +1,11 @@
 """The document of a benchmark, from its runs. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from inference_node.bench.figures import spread
+from inference_node.bench.occupancy import Occupancy
 from trimtab.surge_bench.answer import Objectives, Outcome
 from trimtab.surge_bench.budget import Budget
 from trimtab.surge_bench.hands import Deeds
@@ -18,12 +19,16 @@ _KNOBS = ("precision", "pruning_threshold", "max_batch_size", "max_batched_token
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One contestant under the whole load, once. `outcomes` hold the warm-up too; `deeds` are trimtab's alone."""
+    """One contestant under the whole load, once. `outcomes` hold the warm-up too; `deeds` are trimtab's alone.
+
+    `occupancy`: who used the processors meanwhile; a run that others disturbed says little.
+    """
 
     contestant: Contestant
     repeat: int
     outcomes: Sequence[Outcome]
     deeds: Deeds | None = None
+    occupancy: Occupancy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,8 @@ def _part(run: Run, terms: Terms) -> dict[str, Any]:
     return {
         "repeat": run.repeat,
         **figures(scored(run.outcomes, terms.shape), terms.objectives, terms.losses, terms.shape.scored_s),
+        "occupancy": None if run.occupancy is None else asdict(run.occupancy),
+        "disturbed": run.occupancy is not None and run.occupancy.is_disturbed,
         "changes": deeds.changes, "rollbacks": deeds.rollbacks, "unfinished": deeds.unfinished,
         "reasons": deeds.reasons, "timeline": deeds.timeline,
         "course": course(run.outcomes, terms.objectives, terms.shape),

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from controlplane.bench.replay.arrivals import Arrivals
 from trimtab.errors import UsageError
-from trimtab.surge_bench.load import Lengths, Shape, Span, requests_at, surge_times, trace_times
+from trimtab.surge_bench.load import (
+    Lengths,
+    Shape,
+    Span,
+    calm_times,
+    requests_at,
+    rising_window,
+    surge_times,
+    window_times,
+)
 from trimtab.traffic.schedule import Rates
 
 LENGTHS = Lengths(Span(24, 48), Span(32, 96))
@@ -47,6 +56,13 @@ class TestSchedule:
         assert {each.answer for each in planned} <= set(range(32, 97))
 
 
+def test_calm_is_a_rate_that_does_not_change() -> None:
+    times = calm_times(10_000, 0.5, seed=3)
+    assert len(times) == pytest.approx(5000, rel=0.05)
+    assert times[-1] < 10_000
+    assert calm_times(0, 0.5, seed=3) == []
+
+
 class TestTrace:
     @pytest.fixture
     def rising(self) -> Arrivals:
@@ -58,7 +74,7 @@ class TestTrace:
 
     def test_the_rising_window_is_scaled_to_the_calm_load(self, rising: Arrivals) -> None:
         shape = Shape(scored_s=1800, warm_s=60)
-        times = np.array(trace_times(rising, shape, calm_rps=0.5, seed=0))
+        times = np.array(window_times(rising_window(rising, shape), shape, calm_rps=0.5, seed=0))
         scored = times[times >= 60] - 60
         counts = np.histogram(scored, np.arange(0, 1801, 60))[0]
         assert float(np.median(counts)) == pytest.approx(30, rel=0.4)
@@ -68,7 +84,7 @@ class TestTrace:
 
     def test_a_short_one_is_refused_with_its_length(self, rising: Arrivals) -> None:
         with pytest.raises(UsageError, match=r"made is 60.0 min long; 80 are needed"):
-            trace_times(rising, Shape(scored_s=4800, warm_s=0), 1.0, 0)
+            rising_window(rising, Shape(scored_s=4800, warm_s=0))
 
 
 class TestSpan:
