@@ -16,7 +16,9 @@ from controlplane.forecasting.spikes.thresholds import PAGE_ACTIONABLE, PAGE_PRE
 from controlplane.forecasting.spikes.trailing import Floats
 from controlplane.forecasting.spikes.truth import Bools, Truth
 
-PACES = (0.25, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0)  # warnings for each spike that is to be expected
+# Warnings for each spike that is to be expected. Fewer than one leave spikes without: where few spikes decide, F1 may well ask for that,
+# and on the next service hardly any is foreseen. A page may be as rare as it must.
+PACES = {Setting.WATCH: (1.0, 1.25, 1.5, 2.0, 3.0), Setting.PAGE: (0.25, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0)}
 _PRIOR_DAYS = 0.5  # what other services say of the number of spikes counts as much as half a day of its own
 _DAY_S, _EVERY_S = 86400.0, 43200.0
 _LEVELS = 80
@@ -61,7 +63,7 @@ def choose_pace(services: Sequence[Scored], setting: Setting) -> Pace | None:
     if not known:
         return None
     usual = float(np.mean([len(each.truth.spikes) / (len(each.scores) * each.step_s / _DAY_S) for each in known]))
-    paces = [Pace(each, usual) for each in PACES]
+    paces = [Pace(each, usual) for each in PACES[setting]]
     verdicts = {pace: [judged(each, pace) for each in known] for pace in paces}
     if setting is Setting.WATCH:
         merit = {pace: _harmonic([each.f1 for each in found]) for pace, found in verdicts.items()}

@@ -69,3 +69,15 @@ def test_without_a_service_that_had_spikes_there_is_no_pace() -> None:
 def test_of_a_short_service_a_third_gives_the_first_level() -> None:
     assert first_scored(4 * DAY, STEP_S) == DAY
     assert first_scored(900, STEP_S) == 300
+
+
+def test_a_service_of_which_few_spikes_can_be_foreseen_does_not_make_the_next_one_silent() -> None:
+    """Its own best is one warning for three spikes, since the others come from nowhere."""
+    known = service(7, 0.0, spikes=18)
+    hushed = known.scores.copy()
+    for number, (onset, _) in enumerate(known.truth.spikes):
+        if number % 3:
+            hushed[onset - 20 : onset] = 0.0
+    pace = choose_pace([Scored(hushed, known.truth, STEP_S)], Setting.WATCH)
+    assert pace is not None and pace.warnings_per_spike >= 1.0
+    assert judged(service(8, 5.0), pace).recall > 0.8
