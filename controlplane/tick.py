@@ -21,7 +21,7 @@ from controlplane.decisions import service as decisions
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
 from controlplane.decisions.policy import Autonomy, Policy
-from controlplane.decisions.reasons import Outcome
+from controlplane.decisions.reasons import Outcome, Trigger
 from controlplane.errors import ControlPlaneError, Fenced
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
@@ -35,6 +35,7 @@ from controlplane.processes import shards
 from controlplane.processes.shards import Terms
 from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.models import Rollout
+from controlplane.rollouts.plan import Mode
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.collector import Collector
@@ -421,10 +422,20 @@ class Ticker:
         rollout = rollouts.create_rollout(
             session, pool=pool, to_revision=revision, decision_id=decision_id, policy=inputs.policy, epoch=epoch,
             created_by=ACTOR, reason=decision.explanation, now=decision.at,
-            heartbeat_timeout_s=self._settings.heartbeat_timeout_s,
+            heartbeat_timeout_s=self._settings.heartbeat_timeout_s, mode=_mode_for(session, pool, decision, inputs),
         )  # fmt: skip
         decisions.link_rollout(session, decision_id, rollout.id)
         return rollout.id
+
+
+def _mode_for(session: Session, pool: Pool, decision: Decision, inputs: DecisionInputs) -> Mode:
+    """Protection that is known to be good goes to all nodes at once, unless people want to agree; all else has a canary."""
+    assert decision.chosen is not None
+    asks = rollouts.approvals_needed(inputs.policy, decision.previous.changed(decision.chosen), ACTOR)
+    if decision.trigger is not Trigger.PROTECTIVE or asks:
+        return Mode.CANARY
+    known = rollouts.is_known(session, pool, decision.chosen.content_hash(), inputs.policy, decision.at)
+    return Mode.DIRECT if known else Mode.CANARY
 
 
 def _save(session: Session, pool_id: str, seen: _Seen) -> None:

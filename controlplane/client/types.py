@@ -1212,6 +1212,7 @@ class RolloutPolicy(TypedDict):
     start_within_s: NotRequired[float]
     pause_limit_s: NotRequired[float]
     quarantine_s: NotRequired[float]
+    known_for_s: NotRequired[float]
     served: NotRequired[ServedPolicy]
     mesh: NotRequired[MeshPolicy | None]
 

@@ -8,6 +8,7 @@ when none meets them, the least violation. `DecisionInputs.rules` keeps what was
 from dataclasses import dataclass, replace
 
 from controlplane.decisions import explain
+from controlplane.decisions.canary_limits import would_be_taken_back
 from controlplane.decisions.decision import Candidate, Constraint, Decision, DecisionInputs, Predicted
 from controlplane.decisions.guardrails import (
     Block,
@@ -15,6 +16,7 @@ from controlplane.decisions.guardrails import (
     burn_blocks,
     burn_note,
     change_blocks,
+    proven_settings,
     relaxing_blocks,
     world_blocks,
 )
@@ -213,14 +215,25 @@ def _improves(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> boo
         return False
     if candidate.likely_violation > now.likely_violation:
         return False  # what may come is not answered by breaking what is
+    if _is_vain(candidate, now, inputs):
+        return False
     return candidate.candidate.violation < now.candidate.violation * (1 - least)
 
 
 def _carries_more(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> bool:
     if candidate.autonomy is Autonomy.OFF or candidate.candidate.violation > now.candidate.violation:
         return False
+    if _is_vain(candidate, now, inputs):
+        return False
     gain = 1 + inputs.policy.objective.min_gain
     return candidate.candidate.predicted.capacity_rps > gain * now.candidate.predicted.capacity_rps
+
+
+def _is_vain(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> bool:
+    """Whether its canary would only be taken back: it costs a minute, and bars the settings for half an hour."""
+    if inputs.rules < 3:
+        return False
+    return would_be_taken_back(now.candidate.predicted, candidate.candidate.predicted, inputs.policy)
 
 
 def _choose(weighed: list[_Weighed], now: _Weighed, inputs: DecisionInputs) -> _Weighed:
@@ -232,16 +245,16 @@ def _choose(weighed: list[_Weighed], now: _Weighed, inputs: DecisionInputs) -> _
     if feasible and inputs.rules >= 2:
         # Beyond nine tenths of what the model says, its own error decides whether a queue grows.
         feasible = [w for w in feasible if w.candidate.predicted.utilisation <= _FULL] or feasible
-        return _roomiest(feasible, inputs.policy.objective.min_gain)
+        return _roomiest(feasible, inputs)
     if not feasible:
         fit = [w for w in weighed if w.likely_violation == 0] or weighed
         least = min(w.candidate.violation for w in fit)
         enough = least + (1 - _MOST) * (now.candidate.violation - least)
         feasible = [w for w in fit if w.candidate.violation <= enough]
-    return _nearest(feasible)
+    return _nearest(feasible, inputs)
 
 
-def _roomiest(weighed: list[_Weighed], least_gain: float) -> _Weighed:
+def _roomiest(weighed: list[_Weighed], inputs: DecisionInputs) -> _Weighed:
     """Of those that lose least quality the nearest one that carries as much as any of them, but for gains that are no gain.
 
     A batch is a limit: where the load does not fill it, it costs nothing, and where the model is too hopeful it is what keeps
@@ -250,11 +263,17 @@ def _roomiest(weighed: list[_Weighed], least_gain: float) -> _Weighed:
     loss = min(w.candidate.predicted.quality_loss_ratio for w in weighed)
     best = [w for w in weighed if w.candidate.predicted.quality_loss_ratio == loss]
     most = max(w.candidate.predicted.capacity_rps for w in best)
-    return _nearest([w for w in best if w.candidate.predicted.capacity_rps >= most * (1 - least_gain)])
+    least = most * (1 - inputs.policy.objective.min_gain)
+    return _nearest([w for w in best if w.candidate.predicted.capacity_rps >= least], inputs)
 
 
-def _nearest(weighed: list[_Weighed]) -> _Weighed:
-    return min(weighed, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)))
+def _nearest(weighed: list[_Weighed], inputs: DecisionInputs) -> _Weighed:
+    """What was good within the last hour comes before what is nearer: it needs no canary, which is a minute of a surge."""
+    known = proven_settings(inputs) if inputs.rules >= 3 else frozenset[str]()
+    return min(
+        weighed,
+        key=lambda w: (w.candidate.predicted.quality_loss_ratio, _key(w) not in known, w.distance, _key(w)),
+    )
 
 
 def _key(weighed: _Weighed) -> str:

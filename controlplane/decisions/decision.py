@@ -16,7 +16,8 @@ from inference_node.contract.settings import EngineSettings, Precision
 from inference_node.contract.step_profile import interpolate
 
 # 2: the breaker against flapping; room before the smallest change; better answers before a smaller batch when relaxing.
-# 3: nothing but what protects while the error budget burns too fast.
+# 3: nothing but what protects while the error budget burns too fast; nothing that a guard would take back; of equals, what is
+# known.
 RULES = 3
 
 

@@ -82,6 +82,13 @@ def barred_settings(inputs: DecisionInputs) -> frozenset[str]:
     )
 
 
+def proven_settings(inputs: DecisionInputs) -> frozenset[str]:
+    """Hashes of settings of which a rollout was completed lately, and none taken back."""
+    done = {change.settings_hash for change in inputs.changes if not change.by_controller and not change.rolled_back}
+    undone = {change.settings_hash for change in inputs.changes if change.rolled_back}
+    return frozenset(each for each in done - undone if each is not None)
+
+
 def burn_blocks(inputs: DecisionInputs) -> Block | None:
     """Whether the error budget burns too fast for anything but protection: an SLO that is being missed is no time to try things.
 

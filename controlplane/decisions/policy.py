@@ -225,6 +225,10 @@ class RolloutPolicy(_Document):
         default=1800.0,
         description="how long a node that crashed under a change, or refused three, is left out; 0: never",
     )
+    known_for_s: Seconds = Field(
+        default=86_400.0,
+        description="a protective change of the controller to settings that were good within so long needs no canary; 0: always",
+    )
     served: ServedPolicy = ServedPolicy()
     mesh: MeshPolicy | None = Field(default=None, description="the route that shifts traffic with the rollout, if any")
 

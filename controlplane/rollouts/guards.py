@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from controlplane.decisions.canary_limits import LATENCY_RATIO, SLO_RATIO
 from controlplane.rollouts.arms import ArmWindow, Pair
 from controlplane.rollouts.plan import RolloutPlan
 from controlplane.rollouts.sequential import ALPHA, Counts, evidence_of_more, evidence_of_positive
@@ -17,8 +18,6 @@ CONSECUTIVE = 2
 ERROR_RATE = 0.05
 ERROR_RATIO = 2.0  # over what the control or the own past shows
 MIN_ERRORS = 3
-LATENCY_RATIO = 2.0
-SLO_RATIO = 3.0
 MIN_REQUESTS = 3  # per window: below, its 95th percentile is a single request
 LOAD_RATIO = 1.2  # without a control, windows under more load than this say nothing about the change
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from controlplane.db import insert_if_absent
 from controlplane.decisions.policy import Autonomy, Policy
@@ -28,6 +28,8 @@ DECISION_KEEPS_S = 900.0
 FARTHEST_START = timedelta(days=92)
 # How many revisions that were good count as known, so that going back to them needs no canary.
 ROLLBACK_WINDOW = 3
+# Ends that say of the new settings whether they are good.
+_TRIED = (P.COMPLETED.value, P.ROLLED_BACK.value, P.ROLLBACK_FAILED.value)
 
 
 class RolloutActive(Conflict):
@@ -60,10 +62,10 @@ def create_rollout(
 ) -> Rollout:
     """A rollout of the pool from its current revision to `to_revision`, planned now and begun by the controller.
 
-    It waits for `not_before`, for the approvals that `approvals_needed` or `least_approvals` asks for, and for the end of a
-    freeze window. It takes
-    the place of one that has not begun, where `may_supersede` allows. Raises RolloutActive, PoolFrozen (frozen by hand; never
-    for mode direct, which leads back), NothingToChange, NoNodeReady, and Invalid for a start that is too far ahead.
+    mode direct is for what leads back, and for what `is_known`. It waits for `not_before`, for the approvals that
+    `approvals_needed` or `least_approvals` asks for, and for the end of a freeze window. It takes the place of one that has not
+    begun, where `may_supersede` allows. Raises RolloutActive, PoolFrozen (frozen by hand; never for what people lead back),
+    NothingToChange, NoNodeReady, and Invalid for a start that is too far ahead.
     """
     current = fleets.current_revision(session, pool)
     check_possible(session, pool, current, to_revision.content_hash, mode, created_by=created_by)
@@ -133,7 +135,8 @@ def check_possible(
             f"rollout {active.id} of pool {pool.name!r} is under way ({active.phase}): wait for its end, or abort it",
             rollout_id=active.id,
         )
-    frozen = None if mode is Mode.DIRECT else fleets.frozen_by_hand(session, pool)
+    leads_back = mode is Mode.DIRECT and created_by != CONTROLLER
+    frozen = None if leads_back else fleets.frozen_by_hand(session, pool)
     if frozen is not None:
         raise PoolFrozen(f"pool {pool.name!r} is frozen ({frozen}): unfreeze it first, or roll back")
 
@@ -231,6 +234,28 @@ def last_good(session: Session, pool: Pool) -> list[SettingsRevision]:
             if revision_id != pool.current_revision_id:
                 found.setdefault(revision.content_hash, revision)
     return list(found.values())[:ROLLBACK_WINDOW]
+
+
+def is_known(session: Session, pool: Pool, wanted_hash: str, policy: Policy, now: datetime) -> bool:
+    """Whether these settings were in force on the whole pool within the policy's `known_for_s`, and nobody has led away from them
+    since: they need no canary where every minute counts."""
+    since = now - timedelta(seconds=policy.rollout.known_for_s)
+    to, source = aliased(SettingsRevision), aliased(SettingsRevision)
+    ended = (
+        select(
+            Rollout.phase, Rollout.plan["mode"].as_string(), Rollout.created_by, to.content_hash, source.content_hash
+        )
+        .join(to, to.id == Rollout.to_revision_id)
+        .join(source, source.id == Rollout.from_revision_id)
+        .where(Rollout.pool_id == pool.id, Rollout.ended_at > since, Rollout.phase.in_(_TRIED))
+        .order_by(Rollout.ended_at.desc(), Rollout.id.desc())
+    )
+    for phase, mode, created_by, to_hash, from_hash in session.execute(ended):
+        if to_hash == wanted_hash:
+            return bool(phase == P.COMPLETED.value)
+        if from_hash == wanted_hash and phase == P.COMPLETED.value:
+            return not (mode == Mode.DIRECT.value and created_by != CONTROLLER)
+    return False
 
 
 def list_rollouts(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from controlplane.decisions.decide import decide
-from controlplane.decisions.decision import Decision, DecisionInputs, NodeFacts, PastChange
+from controlplane.decisions.decision import RULES, Decision, DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.gather import needed_history
 from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
@@ -95,4 +95,5 @@ class ClosedLoop:
             changes=tuple(self.changes),
             home=self.home,
             active_rollout=None if self._pending is None else "under-way",
+            rules=RULES,
         )

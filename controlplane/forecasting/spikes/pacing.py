@@ -16,8 +16,8 @@ from controlplane.forecasting.spikes.thresholds import PAGE_ACTIONABLE, PAGE_PRE
 from controlplane.forecasting.spikes.trailing import Floats
 from controlplane.forecasting.spikes.truth import Bools, Truth
 
-# Warnings for each spike that is to be expected. Fewer than one leave spikes without: where few spikes decide, F1 may well ask for that,
-# and on the next service hardly any is foreseen. A page may be as rare as it must.
+# Warnings for each spike that is to be expected. Fewer than one leave spikes without: where few spikes decide, F1 may ask for
+# that, and on the next service hardly any is foreseen. A page may be as rare as it must.
 PACES = {Setting.WATCH: (1.0, 1.25, 1.5, 2.0, 3.0), Setting.PAGE: (0.25, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0)}
 _PRIOR_DAYS = 0.5  # what other services say of the number of spikes counts as much as half a day of its own
 _DAY_S, _EVERY_S = 86400.0, 43200.0

@@ -8,10 +8,12 @@ from sqlalchemy import Engine, func, select, update
 
 from controlplane import tick
 from controlplane.db import session_scope
+from controlplane.decisions import service as decisions
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision, DecisionInputs
 from controlplane.decisions.models import DecisionRecord
-from controlplane.decisions.reasons import Outcome, Reason
+from controlplane.decisions.policy import Policy, RolloutPolicy
+from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.errors import Fenced
 from controlplane.events.kinds import EventKind
 from controlplane.events.models import Event
@@ -21,6 +23,7 @@ from controlplane.forecasting.conformal import AdaptiveBands
 from controlplane.forecasting.models import ForecastRecord
 from controlplane.processes.models import ControllerLease
 from controlplane.processes.shards import Terms
+from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.models import Rollout
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry import service as telemetry
@@ -186,6 +189,34 @@ def test_a_change_that_cannot_begin_leaves_its_decision_and_is_told(
         event = session.scalars(select(Event).where(Event.kind == EventKind.ROLLOUT_NOT_BEGUN)).one()
     assert event.decision_id == decision_id
     assert "incident 7" in event.message
+
+
+@pytest.mark.parametrize(
+    ("trigger", "approvals", "is_known", "mode"),
+    [
+        (Trigger.PROTECTIVE, 0, True, "direct"),
+        (Trigger.PROTECTIVE, 0, False, "canary"),
+        (Trigger.RELAXING, 0, True, "canary"),  # nothing presses
+        (Trigger.PROTECTIVE, 1, True, "canary"),  # people are asked, and have time for one
+    ],
+)
+def test_what_protects_and_is_known_needs_no_canary(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, trigger: Trigger, approvals: int, is_known: bool, mode: str
+) -> None:
+    def decided(inputs: DecisionInputs) -> Decision:
+        chosen = inputs.settings.replace(max_batch_size=17)
+        return replace(decide(inputs), outcome=Outcome.APPLY, chosen=chosen, trigger=trigger)
+
+    site = Site(engine, Canned())
+    with session_scope(engine) as session:
+        policy = Policy(rollout=RolloutPolicy(approvals=approvals))
+        _, version = decisions.current_policy(session, site.pool_id)
+        decisions.put_policy(session, site.pool_id, policy, based_on=version, actor="alice", now=NOW)
+    monkeypatch.setattr(tick, "decide", decided)
+    monkeypatch.setattr(rollouts, "is_known", lambda *_: is_known)
+    begun = site.ticker.tick(site.pool_id, NOW, site.epoch).rollout_id
+    with session_scope(engine, read_only=True) as session:
+        assert session.get_one(Rollout, begun).plan["mode"] == mode
 
 
 class Contradicting(Canned):

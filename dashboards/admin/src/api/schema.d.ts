@@ -4351,6 +4351,7 @@ export interface components {
              *       "start_within_s": 86400,
              *       "pause_limit_s": 86400,
              *       "quarantine_s": 1800,
+             *       "known_for_s": 86400,
              *       "served": {
              *         "max_kl": 0.3,
              *         "max_sequences": 200,
@@ -4425,6 +4426,7 @@ export interface components {
              *       "start_within_s": 86400,
              *       "pause_limit_s": 86400,
              *       "quarantine_s": 1800,
+             *       "known_for_s": 86400,
              *       "served": {
              *         "max_kl": 0.3,
              *         "max_sequences": 200,
@@ -5156,6 +5158,12 @@ export interface components {
              * @default 1800
              */
             quarantine_s: number;
+            /**
+             * Known For S
+             * @description a protective change of the controller to settings that were good within so long needs no canary; 0: always
+             * @default 86400
+             */
+            known_for_s: number;
             /**
              * @default {
              *       "share": 0.01,

@@ -10,7 +10,7 @@ import pytest
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import Decision
 from controlplane.decisions.models import DecisionRecord
-from controlplane.decisions.policy import Autonomy, CertifiedVariant, Guardrails, Policy, Quality
+from controlplane.decisions.policy import Autonomy, CertifiedVariant, Guardrails, Policy, Quality, Slo
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.decisions.service import replay
 from controlplane.telemetry.observation import Observation, missing
@@ -76,7 +76,9 @@ class TestSurge:
 
     def test_relaxes_only_after_the_cooldown(self, seed: int) -> None:
         end_s = SURGE_AT_S + 90
-        loop = ClosedLoop(SimulatedPool(surge(end_s), SMALL, seed=seed))
+        # A batch that is full would break this objective; one that would not is left as it is, since a limit costs nothing.
+        policy = Policy(slo=Slo(itl_p95_s=0.12))
+        loop = ClosedLoop(SimulatedPool(surge(end_s), SMALL, seed=seed), policy)
         loop.run(end_s + 2 * loop.policy.guardrails.cooldown_relaxing_s)
         relaxed = next(d for d in loop.applied() if d.trigger is Trigger.RELAXING)
         assert relaxed.reason is Reason.RECOVERY

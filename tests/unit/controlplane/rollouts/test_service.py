@@ -168,3 +168,59 @@ class TestNotBegun:
         event = pool_lab.session.scalars(select(Event).where(Event.kind == "rollout.not_begun")).one()
         assert (event.decision_id, event.severity) == ("decision-1", "warning")
         assert "no node of the pool is ready" in event.message
+
+
+class TestIsKnown:
+    """Which settings need no canary when they protect."""
+
+    def ended(
+        self,
+        lab: Lab,
+        batch: int,
+        minute: int,
+        phase: RolloutPhase = RolloutPhase.COMPLETED,
+        by: str = "alice",
+        mode: Mode = Mode.CANARY,
+    ) -> None:
+        rollout = lab.begin(batch, created_by=by, mode=mode)
+        rollout.phase, rollout.active_pool_id, rollout.ended_at = phase, None, NOW + timedelta(minutes=minute)
+        if phase is RolloutPhase.COMPLETED:
+            lab.pool.current_revision_id = rollout.to_revision_id
+        lab.session.flush()
+
+    def is_known(self, lab: Lab, batch: int, minute: int = 10, known_for_s: float = 3600.0) -> bool:
+        wanted = fleets.settings_of(fleets.current_revision(lab.session, lab.pool)).replace(max_batch_size=batch)
+        policy = POLICY.model_copy(update={"rollout": POLICY.rollout.model_copy(update={"known_for_s": known_for_s})})
+        return service.is_known(lab.session, lab.pool, wanted.content_hash(), policy, NOW + timedelta(minutes=minute))
+
+    def test_what_was_never_in_force_is_not(self, pool_lab: Lab) -> None:
+        self.ended(pool_lab, 16, 1)
+        assert not self.is_known(pool_lab, 17)
+
+    def test_what_was_completed_and_left_again_is_for_a_while(self, pool_lab: Lab) -> None:
+        self.ended(pool_lab, 16, 1)
+        self.ended(pool_lab, 8, 2, by=service.CONTROLLER)
+        assert self.is_known(pool_lab, 16)
+        assert not self.is_known(pool_lab, 16, minute=70)
+        assert not self.is_known(pool_lab, 16, known_for_s=0.0)
+
+    def test_so_is_what_the_first_change_left(self, pool_lab: Lab) -> None:
+        self.ended(pool_lab, 16, 1)
+        assert self.is_known(pool_lab, 8)
+
+    def test_what_was_taken_back_later_is_not(self, pool_lab: Lab) -> None:
+        self.ended(pool_lab, 16, 1)
+        self.ended(pool_lab, 8, 2)
+        self.ended(pool_lab, 16, 3, RolloutPhase.ROLLED_BACK)
+        assert not self.is_known(pool_lab, 16)
+
+    def test_what_a_person_led_away_from_is_not(self, pool_lab: Lab) -> None:
+        self.ended(pool_lab, 16, 1)
+        self.ended(pool_lab, 8, 2, mode=Mode.DIRECT)
+        assert not self.is_known(pool_lab, 16)
+        assert self.is_known(pool_lab, 8)
+
+    def test_a_frozen_pool_takes_none_of_the_controllers(self, pool_lab: Lab) -> None:
+        fleets.freeze_pool(pool_lab.session, pool_lab.pool, reason="incident 7", actor="alice", now=NOW)
+        with pytest.raises(service.PoolFrozen, match="incident 7"):
+            pool_lab.begin(mode=Mode.DIRECT, created_by=service.CONTROLLER)
