@@ -91,10 +91,10 @@ def untouched() -> Policy:
 
 def tuning(objectives: Objectives, budget: Budget) -> Policy:
     """The controller's: the objectives and the budget of this run, guardrails as in the replay benchmark, canaries as in the
-    demo's policy."""
+    demo's policy. Without the freeze of a spent error budget, which looks at an hour: a run would end within it."""
     base = demo_policy()
     guardrails = base.guardrails.model_copy(
-        update={"cooldown_relaxing_s": 90.0, "max_changes_per_h": 60, "flap_reversals": 20}
+        update={"cooldown_relaxing_s": 90.0, "max_changes_per_h": 60, "flap_reversals": 20, "max_burn_rate": None}
     )
     quality = Quality(max_loss_ratio=budget.most, average_loss_ratio=budget.average or None)
     return base.model_copy(
