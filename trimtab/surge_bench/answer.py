@@ -32,7 +32,8 @@ class Objectives:
 class Outcome:
     """Seconds since the run began. `due_s`: when the request was meant to be sent, which waiting counts from.
 
-    `late_s`: by how much later the client sent it. first_s and last_s: arrival of the first and last piece of text.
+    `late_s`: by how much later the client sent it. first_s and last_s: arrival of the first and last piece of text; gaps_s:
+    between pieces.
     """
 
     due_s: float
@@ -43,6 +44,7 @@ class Outcome:
     last_s: float | None = None
     levels: tuple[str, ...] = ()
     detail: str = ""
+    gaps_s: tuple[float, ...] = ()
 
     @property
     def ttft_s(self) -> float | None:
@@ -78,7 +80,8 @@ def outcome_of(recording: Recording, *, began_s: float, due_s: float, asked: int
         return Outcome(due_s, _ending(recording), late_s, detail=sample.error[:200])
     first_s, last_s = _ends(sample, recording.started_s - began_s)
     ending = Ending.ANSWERED if sample.output_tokens >= asked else Ending.CUT_SHORT
-    return Outcome(due_s, ending, late_s, sample.output_tokens, first_s, last_s, levels_in(sample.fingerprint))
+    levels, gaps_s = levels_in(sample.fingerprint), tuple(sample.gaps_s)
+    return Outcome(due_s, ending, late_s, sample.output_tokens, first_s, last_s, levels, gaps_s=gaps_s)
 
 
 def _ends(sample: Sample, started_s: float) -> tuple[float | None, float | None]:

@@ -89,9 +89,12 @@ def untouched() -> Policy:
     )  # fmt: skip
 
 
-def tuning(objectives: Objectives, budget: Budget) -> Policy:
+def tuning(objectives: Objectives, itl_p95_s: float, budget: Budget) -> Policy:
     """The controller's: the objectives and the budget of this run, guardrails as in the replay benchmark, canaries as in the
-    demo's policy. Without the freeze of a spent error budget, which looks at an hour: a run would end within it."""
+    demo's policy. itl_p95_s: what the 95 % quantile of gaps may be.
+
+    Without the freeze of a spent error budget, which looks at an hour: a run would end within it.
+    """
     base = demo_policy()
     guardrails = base.guardrails.model_copy(
         update={"cooldown_relaxing_s": 90.0, "max_changes_per_h": 60, "flap_reversals": 20, "max_burn_rate": None}
@@ -99,7 +102,7 @@ def tuning(objectives: Objectives, budget: Budget) -> Policy:
     quality = Quality(max_loss_ratio=budget.most, average_loss_ratio=budget.average or None)
     return base.model_copy(
         update={
-            "slo": Slo(ttft_p95_s=objectives.ttft_s, itl_p95_s=objectives.itl_s),
+            "slo": Slo(ttft_p95_s=objectives.ttft_s, itl_p95_s=itl_p95_s),
             "autonomy": base.autonomy | dict.fromkeys(_AUTO, Autonomy.AUTO),
             "guardrails": guardrails,
             "quality": quality,

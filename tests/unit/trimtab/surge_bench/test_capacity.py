@@ -15,6 +15,7 @@ from trimtab.surge_bench.capacity import (
     loop_of,
     near_ties,
     objectives_of,
+    quantile_objective_s,
 )
 from trimtab.surge_bench.client import LEAD_S
 from trimtab.surge_bench.level import Level
@@ -54,6 +55,15 @@ class TestCapacity:
 
     def test_waiting_counts_as_its_95_percent_quantile(self) -> None:
         assert capacity_rps([_loop(1, 4.0, 0.01, ttft_s=0.3)], self.GOAL) == 0
+
+    def test_the_quantile_of_gaps_may_be_as_many_times_their_mean_as_in_the_fullest_loop_that_keeps_both(self) -> None:
+        calm, full, beyond = (
+            Loop(clients, float(clients), gap_s, 0.1, 0.2, 10, 0, gap_p95_s)
+            for clients, gap_s, gap_p95_s in ((1, 0.005, 0.006), (4, 0.010, 0.035), (8, 0.030, 0.300))
+        )
+        assert quantile_objective_s([calm, full, beyond], self.GOAL) == pytest.approx(3.5 * 0.020)
+        assert quantile_objective_s([beyond], self.GOAL) == self.GOAL.itl_s
+        assert quantile_objective_s([Loop(1, 1.0, 0.01, 0.1, 0.2, 10, 0)], self.GOAL) == self.GOAL.itl_s
 
     def test_a_loop_with_failures_carries_nothing(self) -> None:
         assert capacity_rps([_loop(1, 4.0, 0.01, failed=1)], self.GOAL) == 0
