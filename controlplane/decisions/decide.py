@@ -270,10 +270,12 @@ def _roomiest(weighed: list[_Weighed], inputs: DecisionInputs) -> _Weighed:
 def _nearest(weighed: list[_Weighed], inputs: DecisionInputs) -> _Weighed:
     """What was good within the last hour comes before what is nearer: it needs no canary, which is a minute of a surge."""
     known = proven_settings(inputs) if inputs.rules >= 3 else frozenset[str]()
-    return min(
-        weighed,
-        key=lambda w: (w.candidate.predicted.quality_loss_ratio, _key(w) not in known, w.distance, _key(w)),
-    )
+
+    def order(each: _Weighed) -> tuple[float, bool, float, str]:
+        key = _key(each)
+        return each.candidate.predicted.quality_loss_ratio, key not in known, each.distance, key
+
+    return min(weighed, key=order)
 
 
 def _key(weighed: _Weighed) -> str:

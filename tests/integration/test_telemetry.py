@@ -1,6 +1,5 @@
 """The queries against a real Prometheus that scrapes a node's real collectors."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -105,8 +104,9 @@ class TestCollector:
         fed(server, one, 100)
         fed(server, two, 300)
         at = datetime.now(UTC)
-        # A scrape that began before is kept once it has ended: both sides shall be asked when it has.
-        time.sleep(2.0)
+        # A scrape that began before is kept once it has ended: both sides shall be asked when later ones are.
+        for each in (one, two):
+            server.wait_for(f'timestamp({OFFERED}{{instance="{each.address}"}}) > {at.timestamp()}')
         pool, by_node = collected(collector, fleet.pool, [fleet.one, fleet.two], at)
         for fact, value in prometheus_quantiles(server, fleet.pool, at).items():
             assert getattr(pool, fact) == pytest.approx(value, nan_ok=False), f"{fact} as Prometheus computes it"
