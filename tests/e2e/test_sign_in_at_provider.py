@@ -76,6 +76,7 @@ def test_there_and_back_by_keyboard(site: Site) -> None:
         expect(page.get_by_text("ada · operator")).to_be_visible()
         with page.expect_request(lambda request: request.url.startswith(f"{site.provider.issuer}/end")):
             page.get_by_role("menuitem", name="Sign out").click()
+        page.wait_for_url(f"{site.api.url}/")  # the provider sends back: a page opened before that would be interrupted
         tab.goto("/rollouts")
         expect(page.get_by_role("link", name="Sign in with Example ID")).to_be_visible()
         assert site.faults(tab) == []
