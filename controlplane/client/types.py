@@ -1032,6 +1032,7 @@ class QualityInput(TypedDict):
 
     max_loss_ratio: NotRequired[float]
     average_loss_ratio: NotRequired[float | None]
+    average_over_s: NotRequired[float]
     certified: NotRequired[list[CertifiedVariant]]
 
 
@@ -1624,4 +1625,5 @@ class DecisionsPolicyQuality(TypedDict):
 
     max_loss_ratio: NotRequired[float]
     average_loss_ratio: NotRequired[float | None]
+    average_over_s: NotRequired[float]
     certified: NotRequired[list[CertifiedVariant]]

@@ -2,7 +2,7 @@
 else that is read."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Self
 
@@ -21,6 +21,8 @@ from controlplane.fleets.models import GeneralFreeze, Pool
 from inference_node.contract.settings import EngineSettings
 
 _ENDS = (EventKind.ROLLOUT_COMPLETED.value, EventKind.ROLLOUT_ROLLED_BACK.value)
+# Mode of rollouts by which people take a finished one back.
+_LEADS_BACK = "direct"
 # Of a decision, what is told of a change; its documents are tens of kB.
 _OF_DECISION = (DecisionRecord.trigger, DecisionRecord.chosen)
 
@@ -60,26 +62,34 @@ def past_changes(session: Session, policies: Mapping[str, Policy], now: datetime
             PastChange(at=row.at, trigger=Trigger(row.trigger), settings_hash=_hash(row), rolled_back=False)
         )
     ended = session.execute(
-        select(Event.pool_id, Event.at, Event.kind, Event.decision_id, Event.rollout_id).where(
+        select(Event.pool_id, Event.at, Event.kind, Event.decision_id, Event.rollout_id, Event.data).where(
             Event.pool_id.in_(since), Event.at > first, Event.kind.in_(_ENDS)
         )
     ).all()
     by_id, by_rollout = _decisions_of(session, ended)
     for event in ended:
-        decision = by_id.get(event.decision_id) or by_rollout.get(event.rollout_id)
-        found[event.pool_id].append(
-            PastChange(
-                at=event.at,
-                trigger=Trigger.TICK if decision is None else Trigger(decision.trigger),
-                settings_hash=None if decision is None else _hash(decision),
-                rolled_back=event.kind == EventKind.ROLLOUT_ROLLED_BACK.value,
-                by_controller=False,  # the decision itself is counted above
-            )
-        )
+        found[event.pool_id] += _ends(event, by_id.get(event.decision_id) or by_rollout.get(event.rollout_id))
     return {
         pool_id: tuple(sorted((each for each in changes if each.at > since[pool_id]), key=lambda each: each.at))
         for pool_id, changes in found.items()
     }
+
+
+def _ends(event: Any, decision: Any | None) -> list[PastChange]:
+    """What an end of a rollout says of the settings that it brought, and, where people went back, of those that they left.
+
+    decision: what led to it, None for people's."""
+    brought, data = event.data.get("settings_hash"), event.data
+    end = PastChange(
+        at=event.at,
+        trigger=Trigger.TICK if decision is None else Trigger(decision.trigger),
+        settings_hash=brought if decision is None else _hash(decision),
+        rolled_back=event.kind == EventKind.ROLLOUT_ROLLED_BACK.value,
+        by_controller=False,  # the decision itself is counted beside it
+    )
+    if decision is None and data.get("mode") == _LEADS_BACK and not end.rolled_back:
+        return [end, replace(end, settings_hash=data.get("left_hash"), rolled_back=True)]
+    return [end]
 
 
 def _looked_back_s(policy: Policy) -> float:

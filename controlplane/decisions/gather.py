@@ -24,7 +24,6 @@ from inference_node.contract.step_profile import StepProfile, StepSample, prunin
 # A node that was silent for longer is not waited for: it counts neither as missing nor as capacity.
 FORGOTTEN_AFTER_S = 600.0
 _LEAST_HISTORY_S, _SLACK_S = 120.0, 30.0
-_QUALITY_DAY_S = 86_400.0
 _LOOKED_AT = {"offered_rps", "waiting", "ttft_p95_s", "itl_p95_s"}
 
 
@@ -127,7 +126,8 @@ def make_inputs(
 
 
 def spent_ratio(lineage: Lineage, policy: Policy, nodes: Sequence[NodeReading], now: datetime) -> float | None:
-    """What answers lost on average over the last day, by the time that settings were wished for; None without such a budget.
+    """What answers lost on average over the policy's `average_over_s`, by the time that settings were wished for; None without
+    such a budget.
 
     What was wished for counts from then on, although nodes follow later, and whether or not its rollout came to an end: too much
     rather than too little.
@@ -135,13 +135,14 @@ def spent_ratio(lineage: Lineage, policy: Policy, nodes: Sequence[NodeReading], 
     if policy.quality.average_loss_ratio is None:
         return None
     known = tuple(NodeFacts(node.id, node.name, ready=True, capabilities=node.capabilities) for node in nodes)
-    begin, total, until = now - timedelta(seconds=_QUALITY_DAY_S), 0.0, now
+    span_s = policy.quality.average_over_s
+    begin, total, until = now - timedelta(seconds=span_s), 0.0, now
     for since, settings in lineage.newest_first:
         if until <= begin:
             break
         total += loss_of(settings, policy, known) * (until - max(since, begin)).total_seconds()
         until = since
-    return total / _QUALITY_DAY_S
+    return total / span_s
 
 
 def needed_history(history: Sequence[Observation], policy: Policy, now: datetime) -> tuple[Observation, ...]:

@@ -2,25 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool, SettingsRevision
 from inference_node.contract.settings import EngineSettings
 
-# `created_by` of revisions that the controller made starts with this; all others were wished for by people or brought by nodes.
-CONTROLLER = "controller"
-# Those whose arithmetic is looked at; older ones hardly ever matter.
+# Those whose arithmetic is looked at at least; older ones hardly ever matter.
 _REVISIONS = 50
+# `quality.average_over_s` is no longer.
+LONGEST_BOOKS = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """same_since: from when on all revisions compute as the settings do, None for always. home: what somebody else than the
-    controller wished for last, None for nothing."""
+    """same_since: from when on all revisions compute as the settings do, None for always. home: what was in force last that
+    somebody else than the controller wished for, None for nothing."""
 
     settings: EngineSettings
     same_since: datetime | None
@@ -31,20 +31,26 @@ class Lineage:
 
 def read_lineage(session: Session, pool: Pool) -> Lineage:
     settings = fleets.settings_of(fleets.current_revision(session, pool))
-    revisions = fleets.list_revisions(session, pool.id, limit=_REVISIONS)
+    revisions = _own_revisions(session, pool.id)
     made = tuple((revision.created_at, fleets.settings_of(revision)) for revision in revisions)
-    return Lineage(settings, _same_numerics_since(revisions, settings), _home(session, pool.id, revisions), made)
+    home = None if pool.home_revision_id is None else fleets.get_revision(session, pool.home_revision_id)
+    return Lineage(
+        settings,
+        _same_numerics_since(revisions, settings),
+        None if home is None else fleets.settings_of(home),
+        made,
+    )
 
 
 class Lineages:
     """Of many pools, each read again when it has another revision: revisions themselves never change. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._of: dict[str, tuple[tuple[str | None, int], Lineage]] = {}
+        self._of: dict[str, tuple[tuple[str | None, str | None, int], Lineage]] = {}
 
     def of(self, session: Session, pool: Pool, newest: int) -> Lineage:
         """newest: number of the pool's newest revision, which need not be in force."""
-        key = (pool.current_revision_id, newest)
+        key = (pool.current_revision_id, pool.home_revision_id, newest)
         known = self._of.get(pool.id)
         if known is None or known[0] != key:
             known = self._of[pool.id] = (key, read_lineage(session, pool))
@@ -55,19 +61,20 @@ class Lineages:
             del self._of[pool_id]
 
 
-def _home(session: Session, pool_id: str, newest_first: Sequence[SettingsRevision]) -> EngineSettings | None:
-    for revision in newest_first:
-        if not revision.created_by.startswith(CONTROLLER):
-            return fleets.settings_of(revision)
-    if len(newest_first) < _REVISIONS:
-        return None  # these were all of them
-    query = (
+def _own_revisions(session: Session, pool_id: str) -> list[SettingsRevision]:
+    """The pool's, not those of experiments, newest first: some, and all that the longest books of quality reach back to."""
+    own = (
         select(SettingsRevision)
-        .where(SettingsRevision.pool_id == pool_id, SettingsRevision.created_by.not_like(f"{CONTROLLER}%"))
+        .where(SettingsRevision.pool_id == pool_id, SettingsRevision.is_trial.is_(False))
         .order_by(SettingsRevision.number.desc())
     )
-    row = session.scalars(query.limit(1)).first()
-    return None if row is None else fleets.settings_of(row)
+    newest = list(session.scalars(own.limit(_REVISIONS)))
+    if len(newest) < _REVISIONS:
+        return newest  # these were all of them
+    since = newest[0].created_at - LONGEST_BOOKS
+    within = session.scalar(select(func.count()).select_from(own.where(SettingsRevision.created_at > since).subquery()))
+    # One more: what was in force when that time began.
+    return newest if (within or 0) < _REVISIONS else list(session.scalars(own.limit((within or 0) + 1)))
 
 
 def _same_numerics_since(newest_first: Sequence[SettingsRevision], settings: EngineSettings) -> datetime | None:

@@ -170,7 +170,10 @@ class Quality(_Document):
     )
     average_loss_ratio: Ratio | None = Field(
         default=None,
-        description="and on average over a day: exact answers come back once it is spent; null: no such budget",
+        description="and on average over `average_over_s`: exact answers come back once it is spent; null: no such budget",
+    )
+    average_over_s: float = Field(
+        default=86_400.0, ge=300, le=86_400, description="over how long that average is taken, a day by default"
     )
     certified: tuple[CertifiedVariant, ...] = Field(
         default=(), description="besides what the nodes have good records of"

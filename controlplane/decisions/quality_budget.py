@@ -1,4 +1,4 @@
-"""What answers may lose on average over a day, and whether a decision may spend of it (docs/adr/0036)."""
+"""What answers may lose on average over a day or another span, and whether a decision may spend of it (docs/adr/0036)."""
 
 from controlplane.decisions.certified import loss_of
 from controlplane.decisions.decision import DecisionInputs

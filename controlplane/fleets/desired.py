@@ -30,13 +30,17 @@ def settings_of(revision: SettingsRevision) -> EngineSettings:
 
 
 def create_revision(
-    session: Session, pool: Pool, settings: EngineSettings, *, created_by: str, reason: str, now: datetime
-) -> SettingsRevision:
-    """The pool's next revision; the latest one again if it holds the same settings."""
+    session: Session, pool: Pool, settings: EngineSettings, *, created_by: str, reason: str, now: datetime,
+    is_trial: bool = False,
+) -> SettingsRevision:  # fmt: skip
+    """The pool's next revision; the latest one again if it holds the same settings for the same end.
+
+    is_trial: it is tried on one node and never becomes the pool's.
+    """
     session.execute(select(Pool.id).where(Pool.id == pool.id).with_for_update())  # one number at a time
     latest = next(iter(list_revisions(session, pool.id, limit=1)), None)
     content_hash = settings.content_hash()
-    if latest is not None and latest.content_hash == content_hash:
+    if latest is not None and (latest.content_hash, latest.is_trial) == (content_hash, is_trial):
         return latest
     revision = SettingsRevision(
         pool_id=pool.id,
@@ -45,6 +49,7 @@ def create_revision(
         content_hash=content_hash,
         created_by=created_by,
         reason=reason,
+        is_trial=is_trial,
         created_at=now,
     )
     session.add(revision)

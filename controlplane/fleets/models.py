@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, ColumnElement, ForeignKey, Index, String, Text, UniqueConstraint, false
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -24,6 +24,7 @@ class Pool(Base):
     """Nodes that serve one model under one objective; tuning and rollouts happen per pool.
 
     `current_revision_id` is what a new node gets: the last revision whose rollout completed, or the first node's own settings.
+    `home_revision_id` is the last of those that somebody else than the controller wished for: what it leads back to.
     """
 
     __tablename__ = "pools"
@@ -34,6 +35,7 @@ class Pool(Base):
     name: Mapped[str] = mapped_column(String(63))
     model: Mapped[str] = mapped_column(String(255))
     current_revision_id: Mapped[str | None] = mapped_column(Id)
+    home_revision_id: Mapped[str | None] = mapped_column(Id)
     frozen_at: Mapped[datetime | None]
     frozen_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime]
@@ -65,7 +67,10 @@ class PoolAlarm(Base):
 
 
 class SettingsRevision(Base):
-    """A version of a pool's settings. Immutable; `number` only grows within its pool."""
+    """A version of a pool's settings. Immutable; `number` only grows within its pool.
+
+    is_trial: made to be tried on one node under a lease, so never in force on the pool.
+    """
 
     __tablename__ = "settings_revisions"
     __table_args__ = (UniqueConstraint("pool_id", "number"),)
@@ -77,6 +82,7 @@ class SettingsRevision(Base):
     content_hash: Mapped[str] = mapped_column(String(16))
     created_by: Mapped[str] = mapped_column(String(128))
     reason: Mapped[str] = mapped_column(Text, default="")
+    is_trial: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime]
 
 

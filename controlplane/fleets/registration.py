@@ -107,7 +107,7 @@ def _add(session: Session, pool: Pool, registration: NodeRegistration, token: st
             reason="settings of the pool's first node",
             now=now,
         )
-        pool.current_revision_id = revision.id
+        pool.current_revision_id = pool.home_revision_id = revision.id
     node = Node(id=new_id(), pool_id=pool.id, name=registration.name, desired_generation=0, desired_epoch=0)
     node.registered_at = node.started_at = now
     node.step_profile = registration.step_profile.model_dump(mode="json")

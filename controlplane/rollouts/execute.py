@@ -93,12 +93,24 @@ def _move(session: Session, rollout: Rollout, move: Move, now: datetime) -> None
     rollout.paused_from = None if move.paused_from is None else move.paused_from.value
     rollout.paused_by = None if move.paused_by is None else move.paused_by.value
     rollout.paused_reason = move.message.removeprefix("Paused: ") if move.to is RolloutPhase.PAUSED else None
+    data = {"from": source.value, "to": move.to.value}
     if move.to is RolloutPhase.COMPLETED:
-        fleets.get_pool(session, rollout.pool_id).current_revision_id = rollout.to_revision_id
+        _settle(session, rollout)
     if move.to.is_terminal:
         rollout.active_pool_id, rollout.ended_at = None, now
-    data = {"from": source.value, "to": move.to.value}
+        data["settings_hash"] = fleets.get_revision(session, rollout.to_revision_id).content_hash
+        data["left_hash"] = fleets.get_revision(session, rollout.from_revision_id).content_hash
+        data["mode"] = rollout.plan["mode"]
     _tell(session, rollout, move.kind, move.message, now, move.severity, move.actor, data)
+
+
+def _settle(session: Session, rollout: Rollout) -> None:
+    """The settings are the pool's from now on; and what the controller comes home to, if somebody else wished for them."""
+    pool = fleets.get_pool(session, rollout.pool_id)
+    pool.current_revision_id = rollout.to_revision_id
+    wished_by = fleets.get_revision(session, rollout.to_revision_id).created_by
+    if not rollout.created_by.startswith(service.CONTROLLER) or not wished_by.startswith(service.CONTROLLER):
+        pool.home_revision_id = rollout.to_revision_id
 
 
 def _hold_room(session: Session, seen: RolloutSnapshot, wanted: int) -> None:

@@ -69,7 +69,9 @@ def begin_experiment(
         raise TooManyExperiments(
             f"in a pool of {len(nodes)} nodes {allowed(len(nodes))} may be tried on at once, and {names} is: end that first"
         )
-    revision = fleets.create_revision(session, pool, wanted, created_by=created_by, reason=reason, now=now)
+    revision = fleets.create_revision(
+        session, pool, wanted, created_by=created_by, reason=reason, now=now, is_trial=True
+    )
     fleets.set_desired(session, node, revision, epoch=epoch, now=now, lease_s=lease_s)
     changes = fleets.settings_of(current).changed(wanted)
     events.record(

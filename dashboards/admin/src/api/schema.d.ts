@@ -4333,6 +4333,7 @@ export interface components {
             /**
              * @default {
              *       "max_loss_ratio": 0.01,
+             *       "average_over_s": 86400,
              *       "certified": []
              *     }
              */
@@ -4408,6 +4409,7 @@ export interface components {
             /**
              * @default {
              *       "max_loss_ratio": 0.01,
+             *       "average_over_s": 86400,
              *       "certified": []
              *     }
              */
@@ -4674,9 +4676,15 @@ export interface components {
             max_loss_ratio: number;
             /**
              * Average Loss Ratio
-             * @description and on average over a day: exact answers come back once it is spent; null: no such budget
+             * @description and on average over `average_over_s`: exact answers come back once it is spent; null: no such budget
              */
             average_loss_ratio?: number | null;
+            /**
+             * Average Over S
+             * @description over how long that average is taken, a day by default
+             * @default 86400
+             */
+            average_over_s: number;
             /**
              * Certified
              * @description besides what the nodes have good records of
@@ -6529,9 +6537,15 @@ export interface components {
             max_loss_ratio: number;
             /**
              * Average Loss Ratio
-             * @description and on average over a day: exact answers come back once it is spent; null: no such budget
+             * @description and on average over `average_over_s`: exact answers come back once it is spent; null: no such budget
              */
             average_loss_ratio?: number | null;
+            /**
+             * Average Over S
+             * @description over how long that average is taken, a day by default
+             * @default 86400
+             */
+            average_over_s: number;
             /**
              * Certified
              * @description besides what the nodes have good records of

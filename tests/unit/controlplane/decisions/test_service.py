@@ -227,11 +227,13 @@ class TestGatherInputs:
         assert [(node.name, node.ready) for node in found.nodes] == [("node-1", True)]
         assert decide(found).reason is Reason.NO_DATA
 
-    def test_home_is_what_people_last_chose(self, session: Session, pool: Pool) -> None:
+    def test_home_is_the_pools_home_and_not_what_is_in_force(self, session: Session, pool: Pool) -> None:
         for size, by in ((6, "ann"), (12, "controller")):
             settings = EngineSettings(max_batch_size=size)
             revision = fleets.create_revision(session, pool, settings, created_by=by, reason="", now=NOW)
             pool.current_revision_id = revision.id
+            if by == "ann":
+                pool.home_revision_id = revision.id
         found = gather(session, pool)
         assert found.settings.max_batch_size == 12
         assert found.home is not None
@@ -273,11 +275,14 @@ class TestLineages:
         first = lineages.of(session, pool, number)
         assert lineages.of(session, pool, number) is first
         wish = first.settings.replace(max_batch_size=first.settings.max_batch_size + 1)
-        # Not in force yet, but what people wish for is where the pool comes home to.
-        fleets.create_revision(session, pool, wish, created_by="alice", reason="", now=NOW)
+        made = fleets.create_revision(session, pool, wish, created_by="alice", reason="", now=NOW)
         assert fleets.newest_numbers(session)[pool.id] == number + 1
         again = lineages.of(session, pool, number + 1)
-        assert (again.settings, again.home) == (first.settings, wish)
+        # Not in force, so not where the pool comes home to.
+        assert (again.settings, again.home) == (first.settings, first.home)
+        pool.current_revision_id = pool.home_revision_id = made.id
+        last = lineages.of(session, pool, number + 1)
+        assert (last.settings, last.home) == (wish, wish)
         lineages.forget_all_but(set())
         assert lineages.of(session, pool, number + 1) is not again
 
