@@ -22,6 +22,7 @@ from trimtab.surge_bench.level import Level, level_of, parse_level
 TRIMTAB, DEFAULT, STATIC, STATIC_BEST = "trimtab", "default", "static", "static-best"
 KINDS = (TRIMTAB, DEFAULT, STATIC)
 BATCHES = (4, 16)
+_SHORTEST_BOOKS_S, _LONGEST_BOOKS_S = 300.0, 86_400.0  # as `quality.average_over_s` is bounded
 _AUTO = ("max_batch_size", "max_batched_tokens", "batch_wait_ms", "precision", "pruning_threshold")
 
 
@@ -89,9 +90,9 @@ def untouched() -> Policy:
     )  # fmt: skip
 
 
-def tuning(objectives: Objectives, itl_p95_s: float, budget: Budget) -> Policy:
+def tuning(objectives: Objectives, itl_p95_s: float, budget: Budget, run_s: float) -> Policy:
     """The controller's: the objectives and the budget of this run, guardrails as in the replay benchmark, canaries as in the
-    demo's policy. itl_p95_s: what the 95 % quantile of gaps may be.
+    demo's policy. itl_p95_s: what the 95 % quantile of gaps may be. run_s: over how long the books of quality are kept.
 
     Without the freeze of a spent error budget, which looks at an hour: a run would end within it.
     """
@@ -99,7 +100,11 @@ def tuning(objectives: Objectives, itl_p95_s: float, budget: Budget) -> Policy:
     guardrails = base.guardrails.model_copy(
         update={"cooldown_relaxing_s": 90.0, "max_changes_per_h": 60, "flap_reversals": 20, "max_burn_rate": None}
     )
-    quality = Quality(max_loss_ratio=budget.most, average_loss_ratio=budget.average or None)
+    quality = Quality(
+        max_loss_ratio=budget.most,
+        average_loss_ratio=budget.average or None,
+        average_over_s=min(max(run_s, _SHORTEST_BOOKS_S), _LONGEST_BOOKS_S),
+    )
     return base.model_copy(
         update={
             "slo": Slo(ttft_p95_s=objectives.ttft_s, itl_p95_s=itl_p95_s),

@@ -186,7 +186,8 @@ class _Bench:
         self._hands.become(contestant.settings, f"begin of {contestant.name}")
         if contestant.is_tuned:
             self._rest(ground.demand.rates.calm_rps)
-            self._hands.put_policy(tuning(ground.objectives, ground.itl_p95_s, ground.budget))
+            run_s = self._options.warm_s + 60 * self._options.minutes
+            self._hands.put_policy(tuning(ground.objectives, ground.itl_p95_s, ground.budget, run_s))
         began, before = pool_hands.now(), take_reading(self._pid)
         mark = _MARKS[len(self.runs) % len(_MARKS)]
         outcomes = run_on_fast_loop(open_loop(self._doors, self._planned, mark))

@@ -47,16 +47,20 @@ class TestParsing:
 
 class TestTuning:
     def test_the_controller_gets_the_objectives_and_the_budget_of_this_run(self) -> None:
-        policy = tuning(Objectives(0.4, 0.02), 0.05, Budget(INT8, 0.03, 0.06))
+        policy = tuning(Objectives(0.4, 0.02), 0.05, Budget(INT8, 0.03, 0.06), 660.0)
         assert (policy.slo.ttft_p95_s, policy.slo.itl_p95_s) == (0.4, 0.05)
         assert (policy.quality.max_loss_ratio, policy.quality.average_loss_ratio) == (0.06, 0.03)
         assert {knob for knob, level in policy.autonomy.items() if level is Autonomy.AUTO} == {
             "max_batch_size", "max_batched_tokens", "batch_wait_ms", "precision", "pruning_threshold",
         }  # fmt: skip
+        assert policy.quality.average_over_s == 660.0
         assert policy.rollout == demo_policy().rollout
 
+    def test_a_run_of_a_minute_keeps_the_shortest_books_that_there_are(self) -> None:
+        assert tuning(Objectives(0.4, 0.02), 0.05, Budget(INT8, 0.03, 0.06), 75.0).quality.average_over_s == 300.0
+
     def test_without_a_budget_there_is_no_average(self) -> None:
-        assert tuning(Objectives(0.4, 0.02), 0.02, Budget(BF16, 0.0, 0.0)).quality.average_loss_ratio is None
+        assert tuning(Objectives(0.4, 0.02), 0.02, Budget(BF16, 0.0, 0.0), 660.0).quality.average_loss_ratio is None
 
 
 def test_meanwhile_nobody_turns_anything() -> None:
