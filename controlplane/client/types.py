@@ -38,6 +38,7 @@ Reason = Literal[
     "alarm",
     "recovery",
     "quality_budget",
+    "queue_fitted",
     "within_slo",
     "no_data",
     "stale_data",

@@ -8,6 +8,7 @@ when none meets them, the least violation. `DecisionInputs.rules` keeps what was
 from dataclasses import dataclass, replace
 
 from controlplane.decisions import explain
+from controlplane.decisions.admission import KNOB, fitting_queue, is_too_long, limited, turns_queue
 from controlplane.decisions.canary_limits import would_be_taken_back
 from controlplane.decisions.decision import Candidate, Constraint, Decision, DecisionInputs, Predicted
 from controlplane.decisions.guardrails import (
@@ -48,6 +49,12 @@ class _Weighed:
     likely_violation: float
     autonomy: Autonomy
     distance: float
+    # For which load it was weighed.
+    rate: float
+
+    def fits(self, inputs: DecisionInputs) -> bool:
+        """Whether some limit of the queue lets a full node keep the objective; true where the limit is not turned."""
+        return not self.model.sees_prompts_queue or fitting_queue(self.model, inputs.policy, self.rate) >= 1
 
 
 def decide(inputs: DecisionInputs) -> Decision:
@@ -147,7 +154,10 @@ def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None 
 
 def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
     text = explain.within_slo(situation, inputs)
-    if inputs.home is None or inputs.home == inputs.settings:
+    fitted = _fit_queue(inputs, situation, text)
+    if fitted is not None:
+        return fitted
+    if inputs.home is None or _is_home(inputs):
         return _hold(inputs, situation, Reason.WITHIN_SLO, text)
     burning = burn_blocks(inputs)
     if burning is not None:
@@ -182,15 +192,63 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
     return _propose(inputs, situation, chosen, shown, Trigger.RELAXING, Reason.RECOVERY, words, notes)
 
 
+def _is_home(inputs: DecisionInputs) -> bool:
+    """The limit of the queue does not count where the controller fits it to the rest."""
+    assert inputs.home is not None
+    differing = set(inputs.settings.changed(inputs.home))
+    return not (differing - {KNOB} if turns_queue(inputs) else differing)
+
+
+def _fit_queue(inputs: DecisionInputs, situation: Situation, text: str) -> Decision | None:
+    """In the calm, so that the next surge finds it done: a shorter limit of the queue where it is far too long, and another batch
+    where the full one alone would be too late. Answers stay as good, and as much is carried. None where nothing is amiss."""
+    if not turns_queue(inputs) or inputs.alarm is not None or change_blocks(inputs, Trigger.RELAXING) is not None:
+        return None
+    weighed = _weigh(inputs, situation, situation.load.planned_rps)
+    now, barred = weighed[0], barred_settings(inputs)
+    if now.fits(inputs) and not is_too_long(now.model, inputs.policy, now.rate):
+        return None
+    fit = [w for w in weighed[1:] if _is_readier(w, now, inputs) and w.candidate.settings.content_hash() not in barred]
+    if not fit:
+        return None
+    chosen = min(fit, key=lambda w: (not w.fits(inputs), w.distance, _key(w)))
+    shown = _record(inputs, situation, weighed, barred)
+    words = f"{text} {explain.queue_fitted(inputs, chosen.candidate)}"
+    return _propose(inputs, situation, chosen, shown, Trigger.PROTECTIVE, Reason.QUEUE_FITTED, words, ())
+
+
+def _is_readier(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> bool:
+    """Whether it is ready for a surge, with a shorter queue, and costs nothing until then."""
+    changed = set(inputs.settings.changed(candidate.candidate.settings))
+    if candidate.autonomy is not Autonomy.AUTO or not candidate.candidate.feasible or KNOB not in changed:
+        return False
+    if candidate.candidate.settings.max_queue > inputs.settings.max_queue:
+        return False
+    if changed != {KNOB} and (now.fits(inputs) or not candidate.fits(inputs)):
+        return False  # no other knob is turned where the limit alone does it, or where turning it does not do it either
+    least = now.candidate.predicted.capacity_rps * (1 - inputs.policy.objective.min_gain)
+    return (
+        candidate.candidate.settings.numerics_key() == inputs.settings.numerics_key()
+        and candidate.candidate.predicted.capacity_rps >= least
+    )
+
+
 def _weigh(inputs: DecisionInputs, situation: Situation, rate: float) -> list[_Weighed]:
-    """Each proposal under `rate`, the settings in force first."""
-    found = []
+    """Each proposal under `rate`, the settings in force first; the others with the limit of the queue that fits them, if the
+    controller may turn it, and then the settings in force with it as well."""
+    found, turns = [], turns_queue(inputs)
     for proposal in propose(inputs.settings, inputs.policy, inputs.nodes):
-        if proposal.settings != inputs.settings and not may_spend(inputs, proposal.quality_loss_ratio):
+        is_new = proposal.settings != inputs.settings
+        if is_new and not may_spend(inputs, proposal.quality_loss_ratio):
             continue
         model = situation.model_for(proposal.settings, proposal.step_time_ratio)
-        if model is not None:
+        if model is None:
+            continue
+        fitted = limited(model, inputs.settings, inputs.policy, rate) if turns else model
+        if not is_new:
             found.append(_weigh_one(inputs, situation, proposal, model, rate))
+        if is_new or fitted is not model:
+            found.append(_weigh_one(inputs, situation, replace(proposal, settings=fitted.settings), fitted, rate))
     return found
 
 
@@ -206,6 +264,7 @@ def _weigh_one(
         likely_violation=violation(likely, inputs.policy),
         autonomy=autonomy_of(inputs.settings, proposal.settings, inputs.policy),
         distance=distance(inputs.settings, proposal.settings),
+        rate=rate,
     )
 
 
@@ -243,6 +302,8 @@ def _choose(weighed: list[_Weighed], now: _Weighed, inputs: DecisionInputs) -> _
     """
     feasible = [w for w in weighed if w.candidate.feasible]
     if feasible and inputs.rules >= 2:
+        # Those that a surge beyond all plans cannot make late for everybody come first.
+        feasible = [w for w in feasible if w.fits(inputs)] or feasible
         # Beyond nine tenths of what the model says, its own error decides whether a queue grows.
         feasible = [w for w in feasible if w.candidate.predicted.utilisation <= _FULL] or feasible
         return _roomiest(feasible, inputs)

@@ -18,7 +18,8 @@ from inference_node.contract.step_profile import interpolate
 # 2: the breaker against flapping; room before the smallest change; better answers before a smaller batch when relaxing.
 # 3: nothing but what protects while the error budget burns too fast; nothing that a guard would take back; of equals, what is
 # known.
-RULES = 3
+# 4: refused requests count as missed; where the controller may, it fits the limit of the queue to the objective.
+RULES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,8 @@ class DecisionInputs:
 class Predicted:
     """What the performance model expects of some settings under the planned load. Seconds, per second, 0 to 1.
 
-    `breach_probability` is the fluid projection's, worked out for the candidates that are recorded.
+    `breach_probability` is the fluid projection's, worked out for the candidates that are recorded. `refused_ratio`: share of
+    requests that the limit of the queue keeps out; None where the controller does not turn that.
     """
 
     ttft_p95_s: float
@@ -145,6 +147,7 @@ class Predicted:
     utilisation: float
     quality_loss_ratio: float
     breach_probability: float | None = None
+    refused_ratio: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +190,9 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = _DECISION.dump_python(self, mode="json")
+        for candidate in data["candidates"]:
+            if candidate["predicted"]["refused_ratio"] is None:  # as it was recorded before there was such a figure
+                del candidate["predicted"]["refused_ratio"]
         return data
 
     @classmethod

@@ -65,6 +65,14 @@ def relaxing(
     )
 
 
+def queue_fitted(inputs: DecisionInputs, chosen: Candidate) -> str:
+    objective = _seconds(inputs.policy.slo.ttft_p95_s)
+    return (
+        f"{_changes(inputs.settings, chosen.settings)}: in a surge, whoever waits behind more than that at a node gets the first "
+        f"token later than {objective}, and so does everybody after them; refused at once (429), they leave the others in time."
+    )
+
+
 def budget_spent(situation: Situation, inputs: DecisionInputs) -> str:
     spent, most = inputs.quality_spent_ratio or 0.0, inputs.policy.quality.average_loss_ratio or 0.0
     return (
@@ -98,6 +106,8 @@ def verdict(candidate: Candidate, inputs: DecisionInputs, autonomy: Autonomy, ba
         words.append(f"p95 TTFT {_seconds(predicted.ttft_p95_s)} is over {_seconds(margin * slo.ttft_p95_s)}")
     if predicted.itl_p95_s > margin * slo.itl_p95_s:
         words.append(f"p95 ITL {_seconds(predicted.itl_p95_s)} is over {_seconds(margin * slo.itl_p95_s)}")
+    if predicted.refused_ratio:
+        words.append(f"{predicted.refused_ratio:.0%} would be refused")
     if not words:
         words.append("meets the objectives")
     if candidate.settings == inputs.settings:

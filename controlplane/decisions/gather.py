@@ -24,7 +24,7 @@ from inference_node.contract.step_profile import StepProfile, StepSample, prunin
 # A node that was silent for longer is not waited for: it counts neither as missing nor as capacity.
 FORGOTTEN_AFTER_S = 600.0
 _LEAST_HISTORY_S, _SLACK_S = 120.0, 30.0
-_LOOKED_AT = {"offered_rps", "waiting", "ttft_p95_s", "itl_p95_s"}
+_LOOKED_AT = {"offered_rps", "rejected", "waiting", "ttft_p95_s", "itl_p95_s"}
 
 
 @dataclass(frozen=True, slots=True)

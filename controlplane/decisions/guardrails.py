@@ -157,6 +157,8 @@ def _missing_signal(inputs: DecisionInputs, breach_probability: float, error_rat
         return "p95 ITL came near its objective since then"
     if windows[-1].waiting:
         return "requests are waiting"
+    if inputs.rules >= 4 and any(seen.rejected for seen in windows):
+        return "requests were refused since then"
     if breach_probability > policy.objective.breach_probability / 3:
         return f"a breach is still possible (probability {breach_probability:.2f})"
     if error_ratio > _RELAX_MAX_ERROR:

@@ -19,6 +19,7 @@ _TAIL_WINDOWS = 12
 _TAIL_BOUNDS = (0.7, 3.0)
 # Erlang's delay formula is left where a queue is all but sure; a fluid backlog tells the rest.
 _ALMOST_FULL = 0.999
+_ENDLESS = 1_000_000  # requests that wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,13 @@ class Tails:
 
 @dataclass(frozen=True)
 class PoolModel:
-    """A pool of `nodes` equal nodes under `settings`; the load is spread evenly. Implements `projection.ServiceModel`."""
+    """A pool of `nodes` equal nodes under `settings`; the load is spread evenly. Implements `projection.ServiceModel`.
+
+    sees_prompts_queue: where prompts are long beside answers a full batch holds rows that still wait for the rest of their
+    prompt, a queue within the batch that rules before 4 did not see. The waiting queue then counts as endless here, so that a
+    limit of it does not make an overload look like none; `admission` looks at the limit. kv_tokens: what a node's cache of keys
+    and values holds, where that bounds the rows; whole requests are counted, as they are when they end.
+    """
 
     settings: EngineSettings
     step: StepTime
@@ -39,10 +46,22 @@ class PoolModel:
     nodes: int
     tails: Tails = Tails()
     step_time_ratio: float = 1.0
+    sees_prompts_queue: bool = False
+    kv_tokens: int | None = None
 
     @cached_property
     def _rows(self) -> int:
-        return max(1, min(self.settings.max_batch_size, self.settings.max_batched_tokens))
+        most = min(self.settings.max_batch_size, self.settings.max_batched_tokens)
+        if self.kv_tokens is not None:
+            load = self.workload
+            most = min(most, int(self.kv_tokens / (load.prompt_tokens + load.generation_tokens)))
+        return max(1, most)
+
+    @property
+    def rows_without_memory(self) -> int:
+        """Rows of the batch that are never filled, since the keys and values of the others take the memory: a node lets requests
+        in for them, which then wait."""
+        return self.settings.max_batch_size - self._rows
 
     @cached_property
     def _prefill_budget(self) -> float:
@@ -50,10 +69,42 @@ class PoolModel:
         return max(1.0, float(self.settings.max_batched_tokens - self._rows))
 
     @cached_property
+    def _steps_per_request(self) -> float:
+        """Of a full node: as many as its answer takes of the batch, or its prompt of the token budget."""
+        load = self.workload
+        return max(load.generation_tokens / self._rows, load.prompt_tokens / self._prefill_budget)
+
+    @cached_property
+    def _decoding(self) -> float:
+        """Rows of a full batch that are past their prompt, at least one."""
+        return min(max(self.workload.generation_tokens / self._steps_per_request, 1.0), float(self._rows))
+
+    def prompts_in_batch_s(self, rate: float) -> float:
+        """How long the prompts take that are ahead in a full batch, when `rate` is more than the pool carries.
+
+        In an overload that lasts, those of the rows that do not decode yet leave at the rate of requests. In one that has just
+        begun, rows fill faster than prompts are computed, with nothing else to compute: of those that came a share of
+        1 / (rate * time of a prompt) is through.
+        """
+        load, step = self.workload, self.step
+        steps = load.prompt_tokens / self._prefill_budget
+        prompt_s = (steps * step.base_s + load.prompt_tokens * step.prefill_token_s) * self.step_time_ratio
+        lasting_s = (self._rows - self._decoding) / self.node_rps
+        come_per_prompt = rate / self.nodes * prompt_s
+        if come_per_prompt <= 1:
+            return lasting_s
+        return max(lasting_s, (self._rows - 1) * (1 - 1 / come_per_prompt) * prompt_s)
+
+    @property
+    def node_rps(self) -> float:
+        """What one node gets done."""
+        return self.capacity_rps / self.nodes
+
+    @cached_property
     def node_seconds_per_request(self) -> float:
         """Time that one request costs a full node."""
         load, step = self.workload, self.step
-        steps = max(load.generation_tokens / self._rows, load.prompt_tokens / self._prefill_budget)
+        steps = self._steps_per_request
         rows = load.generation_tokens * step.row_s + steps * step.curve_s(load.generation_tokens / steps)
         return (steps * step.base_s + rows + load.prompt_tokens * step.prefill_token_s) * self.step_time_ratio
 
@@ -63,7 +114,7 @@ class PoolModel:
 
     @property
     def queue_limit(self) -> float:
-        return float(self.nodes * self.settings.max_queue)
+        return float(self.nodes * (_ENDLESS if self.sees_prompts_queue else self.settings.max_queue))
 
     @property
     def throughput_tokens_per_s(self) -> float:
@@ -111,6 +162,13 @@ class PoolModel:
         return self.itl_p95_s(self.capacity_rps)
 
     def base_ttft_p95_s(self, rate: float) -> float:
+        """Without queueing for a row; in a full batch behind the prompts that are in it already."""
+        own = self.own_ttft_p95_s(rate)
+        if self.sees_prompts_queue and rate >= _ALMOST_FULL * self.capacity_rps:
+            return own + self.prompts_in_batch_s(rate)
+        return own
+
+    def own_ttft_p95_s(self, rate: float) -> float:
         """The step under way, then the prompt's own chunks among the running rows; an idle engine first gathers company."""
         rows = self.running_rows(rate)
         chunks = math.ceil(self.workload.prompt_tokens / self._prefill_budget)
@@ -129,12 +187,13 @@ class PoolModel:
         """
         node_rate, node_capacity = max(rate, 0.0) / self.nodes, self.capacity_rps / self.nodes
         variation = (1 / self.nodes + 0.5) / 2
-        free = self._rows - self.running_rows(rate)
+        servers = self._decoding if self.sees_prompts_queue else float(self._rows)
+        free = max(0.0, servers - self.running_rows(rate))
         drift = max(0.0, 1.645 * math.sqrt(2 * variation * node_rate * elapsed_s) - free) / node_capacity
         busy = node_rate / node_capacity
         if busy >= _ALMOST_FULL:
             return drift
-        waits = busy ** (math.sqrt(2 * (self._rows + 1)) - 1)
+        waits = busy ** (math.sqrt(2 * (servers + 1)) - 1)
         if waits <= 0.05:
             return 0.0
         return min(drift, variation * math.log(waits / 0.05) / (node_capacity * (1 - busy)))

@@ -21,6 +21,7 @@ class Reason(StrEnum):
     ALARM = "alarm"
     RECOVERY = "recovery"
     QUALITY_BUDGET = "quality_budget"
+    QUEUE_FITTED = "queue_fitted"
     # HOLD
     WITHIN_SLO = "within_slo"
     NO_DATA = "no_data"

@@ -1,14 +1,16 @@
 """Where the pool stands: its performance model, the load to carry, and the projection under the settings in force."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+from controlplane.decisions.admission import turns_queue
 from controlplane.decisions.decision import DecisionInputs, StepTime, Workload
 from controlplane.decisions.guardrails import ready_nodes
 from controlplane.decisions.objective import Load, load_of, projection_of
-from controlplane.decisions.performance import PoolModel, Tails, tails_of
+from controlplane.decisions.performance import PoolModel, tails_of
 from controlplane.forecasting.projection import Projection
+from controlplane.telemetry.observation import Observation
 from inference_node.contract.settings import EngineSettings, Precision
 
 # A load that lasted over so many windows counts as a peak; a single window of few arrivals is chance.
@@ -41,8 +43,7 @@ class Situation:
         step = self.steps.get(settings.precision)
         if step is None:
             return None
-        now = self.model
-        return PoolModel(settings, step, now.workload, now.nodes, now.tails, step_time_ratio)
+        return replace(self.model, settings=settings, step=step, step_time_ratio=step_time_ratio)
 
     def summary(self) -> dict[str, Any]:
         """What is recorded of it: the load, the capacity, and when which objective would break."""
@@ -111,11 +112,13 @@ def assess(inputs: DecisionInputs) -> Situation | str:
 def _slower_than_thought(inputs: DecisionInputs, capacity_rps: float) -> float:
     """How much less than its modelled capacity a pool with a lasting queue gets done, as a factor on all step times; 1 at least.
 
-    While requests wait, what is served is what can be served: the arrivals less what the queue grew by.
+    While requests wait, what is served is what can be served: the arrivals less what was refused and what the queue grew by.
     """
     seen = inputs.history[-_QUEUE_WINDOWS:]
     known = [
-        (w.offered_rps, w.waiting) for w in seen if w.usable and w.offered_rps is not None and w.waiting is not None
+        (w.offered_rps - (refused_rps(w) if inputs.rules >= 4 else 0.0), w.waiting)
+        for w in seen
+        if w.usable and w.offered_rps is not None and w.waiting is not None
     ]
     nodes = ready_nodes(inputs)
     if len(known) < _QUEUE_WINDOWS or any(waiting < nodes for _, waiting in known):
@@ -129,8 +132,16 @@ def _slower_than_thought(inputs: DecisionInputs, capacity_rps: float) -> float:
 
 
 def _model(inputs: DecisionInputs, step: StepTime, workload: Workload, nodes: int) -> PoolModel:
-    plain = PoolModel(inputs.settings, step, workload, nodes, Tails())
-    return PoolModel(inputs.settings, step, workload, nodes, tails_of(inputs.history, plain))
+    turns = turns_queue(inputs)
+    memory = _kv_tokens(inputs) if turns else None
+    plain = PoolModel(inputs.settings, step, workload, nodes, sees_prompts_queue=turns, kv_tokens=memory)
+    return replace(plain, tails=tails_of(inputs.history, plain))
+
+
+def _kv_tokens(inputs: DecisionInputs) -> int | None:
+    """Of the node that has least; None where no node tells."""
+    known = [node.capabilities.kv_tokens for node in inputs.nodes if node.capabilities is not None]
+    return min((tokens for tokens in known if tokens > 0), default=None)
 
 
 def recent_peak_rps(inputs: DecisionInputs) -> float:
@@ -150,7 +161,14 @@ def slo_broken(inputs: DecisionInputs) -> str | None:
         return f"p95 TTFT is {seen.ttft_p95_s:.2f} s, over its objective of {slo.ttft_p95_s:g} s"
     if seen.itl_p95_s is not None and seen.itl_p95_s > slo.itl_p95_s:
         return f"p95 ITL is {1000 * seen.itl_p95_s:.0f} ms, over its objective of {1000 * slo.itl_p95_s:.0f} ms"
+    refused = refused_rps(seen) / seen.offered_rps if seen.offered_rps else 0.0
+    if inputs.rules >= 4 and refused > 1 - slo.attainment:
+        return f"{refused:.0%} of the requests were refused, where {1 - slo.attainment:.0%} may miss their objectives"
     return None
+
+
+def refused_rps(seen: Observation) -> float:
+    return (seen.rejected or 0.0) / seen.window_s
 
 
 def _recovering(inputs: DecisionInputs) -> bool:

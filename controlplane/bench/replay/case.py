@@ -117,7 +117,7 @@ def policy_of(slo: Slo, levels: Levels, budget: float) -> Policy:
     """The controller's policy: what the levels allow, all knobs that the other policies turn, the rest as by default."""
     rows = limit_rows(levels)
     default = Policy()
-    autonomy = default.autonomy | {"precision": Autonomy.AUTO, "pruning_threshold": Autonomy.AUTO}
+    autonomy = default.autonomy | dict.fromkeys(("precision", "pruning_threshold", "max_queue"), Autonomy.AUTO)
     variants = tuple(
         CertifiedVariant(
             precision=precision,

@@ -76,6 +76,10 @@ class SimulatedNode:
     def load(self) -> int:
         return self.running + len(self.waiting)
 
+    def room(self, settings: EngineSettings) -> int:
+        """Rows that are free."""
+        return max(0, settings.max_batch_size - self.running)
+
     @property
     def kv_usage(self) -> float:
         return min(1.0, self._reserved / self._kv_tokens)

@@ -26,7 +26,9 @@ from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings
 from inference_node.contract.step_profile import pruning_bucket
 
-BATCHES, TOKENS = (8, 32, 64, 128, 256), (512, 1024, 2048)
+BATCHES, TOKENS = (8, 16, 32, 64, 128, 256), (512, 1024, 2048)
+# How many may wait at a node: the default, and so few that an overload is refused rather than served late.
+QUEUES = (EngineSettings().max_queue, 8, 2)
 # A level is given up again after so long without a queue.
 _CALM_S = 300.0
 
@@ -36,12 +38,17 @@ def grid(default: EngineSettings, levels: Levels) -> list[EngineSettings]:
     most = max(cell.decode_rows for cell in levels.profile.cells)
     return [
         default.replace(
-            max_batch_size=batch, max_batched_tokens=tokens, precision=precision.value, pruning_threshold=pruning
+            max_batch_size=batch,
+            max_batched_tokens=tokens,
+            max_queue=queue,
+            precision=precision.value,
+            pruning_threshold=pruning,
         )
         for precision, pruning in levels.tables
         for batch in BATCHES
         if batch <= most
         for tokens in TOKENS
+        for queue in QUEUES
     ]
 
 

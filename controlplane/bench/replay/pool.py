@@ -129,7 +129,8 @@ class SimulatedPool:
         self.requests.append(request)
         up = [node for node in self._nodes if node.down_until_s <= when]
         least = min(up, key=lambda node: node.load, default=None)
-        if least is None or len(least.waiting) >= self.settings.max_queue:
+        # As the engine counts: those that its next steps can take do not queue.
+        if least is None or len(least.waiting) - least.room(self.settings) >= self.settings.max_queue:
             request.lost = True
             self._rejected += 1
             return

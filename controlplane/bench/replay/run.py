@@ -98,7 +98,8 @@ class Result:
             "reversals": self.reversals,
             "regret_vs_oracle": None if oracle is None else round(oracle - self.attainment, 5),
             "settings_at_end": {
-                knob: getattr(self.settings, knob) for knob in ("max_batch_size", "max_batched_tokens", "precision")
+                knob: getattr(self.settings, knob)
+                for knob in ("max_batch_size", "max_batched_tokens", "max_queue", "precision")
             },
             "reasons": self.reasons,
             "took_s": round(self.took_s, 2),
