@@ -21,6 +21,8 @@ class Reason(StrEnum):
     ALARM = "alarm"
     RECOVERY = "recovery"
     QUALITY_BUDGET = "quality_budget"
+    # ADVISE and HOLD
+    FORECAST_UNPROVEN = "forecast_unproven"
     # HOLD
     WITHIN_SLO = "within_slo"
     NO_DATA = "no_data"
