@@ -87,9 +87,9 @@ def _is_learning(inputs: DecisionInputs, situation: Situation) -> bool:
 
 def _advise(inputs: DecisionInputs, situation: Situation, unheard: Look) -> Decision:
     """What would be done if the forecast had earned it, as advice."""
-    if _is_learning(inputs, situation):
-        return _hold(inputs, situation, Reason.LEARNING, explain.learning(situation, inputs))
     foreseen = replace(situation, load=unheard.load, projection=unheard.projection)
+    if _is_learning(inputs, situation):
+        return _hold(inputs, situation, Reason.LEARNING, explain.learning(foreseen, inputs))
     plain = _hold(inputs, situation, Reason.FORECAST_UNPROVEN, explain_voice.unproven(situation, unheard, inputs))
     return explain_voice.as_advice(plain, _protect(inputs, foreseen))
 
