@@ -1,4 +1,5 @@
-"""What `controlplane_*` metrics say of forecasts, held against what came: warnings of spikes, and how often bands held."""
+"""What `controlplane_*` metrics say of forecasts, held against what came: warnings of spikes, how often bands held, and whether
+they have earned the right to act."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -7,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy.orm import Session
 
 from controlplane.fleets import service as fleets
+from controlplane.forecasting.service import kept_merits
 from controlplane.forecasting.spikes.quality import warning_quality
 from controlplane.processes import service as processes
 
@@ -19,6 +21,24 @@ def forecast_metrics(session: Session, now: datetime) -> Iterator[Metric]:
     pools = {pool.id: (pool.fleet.name, pool.name) for pool in fleets.list_pools(session)}
     yield from _warnings(session, pools, now)
     yield _coverage(session, pools, now)
+    yield from _merits(session, pools)
+
+
+def _merits(session: Session, pools: dict[str, tuple[str, str]]) -> Iterator[Metric]:
+    may_act = GaugeMetricFamily(
+        "controlplane_forecast_may_act", "Whether forecasts of the load have earned the right to act.", labels=_POOL
+    )
+    cost = GaugeMetricFamily(
+        "controlplane_forecast_cost_ratio", "Cost of planning on forecasts over that on the newest load.", labels=_POOL
+    )
+    for pool_id, (_, merit) in kept_merits(session).items():
+        if pool_id not in pools:
+            continue
+        may_act.add_metric(pools[pool_id], float(merit.may_act))
+        if merit.cost_ratio is not None:
+            cost.add_metric(pools[pool_id], merit.cost_ratio)
+    yield may_act
+    yield cost
 
 
 def _warnings(session: Session, pools: dict[str, tuple[str, str]], now: datetime) -> Iterator[Metric]:

@@ -249,8 +249,11 @@ class Ticker:
             inputs = decisions.make_inputs(
                 view.facts, observation=seen.observation, history=history, forecasts=forecasts,
                 served=self._ledgers.served(pool_id, seen.observation),
+                newest=self._forecasts.newest(pool_id), merit=self._forecasts.merit(pool_id),
             )  # fmt: skip
             decision = decide(inputs)
+            if (alone := decision.forecast.get("alone")) is not None:
+                self._forecasts.feared(pool_id, at, alone["feared_rps"], alone["horizon_s"])
             stage = self._next(Stage.RECORD, began)
             rollout_id = self._record(view, seen, look, decision, inputs, epoch)
         except Fenced:

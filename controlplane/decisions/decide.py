@@ -7,7 +7,7 @@ when none meets them, the least violation. `DecisionInputs.rules` keeps what was
 
 from dataclasses import dataclass, replace
 
-from controlplane.decisions import explain
+from controlplane.decisions import explain, explain_voice
 from controlplane.decisions.admission import KNOB, fitting_queue, is_too_long, limited, turns_queue
 from controlplane.decisions.canary_limits import would_be_taken_back
 from controlplane.decisions.decision import Candidate, Constraint, Decision, DecisionInputs, Predicted
@@ -17,6 +17,7 @@ from controlplane.decisions.guardrails import (
     burn_blocks,
     burn_note,
     change_blocks,
+    leads_home,
     proven_settings,
     relaxing_blocks,
     world_blocks,
@@ -28,7 +29,8 @@ from controlplane.decisions.policy import Autonomy
 from controlplane.decisions.quality_budget import is_overspent, may_spend
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.decisions.situation import Situation, assess
-from inference_node.contract.settings import KNOBS, EngineSettings
+from controlplane.decisions.voice import Look
+from inference_node.contract.settings import EngineSettings
 
 _RECORDED = 8  # candidates kept in the record, beside the settings in force
 _MOST = 0.75
@@ -79,6 +81,8 @@ def decide(inputs: DecisionInputs) -> Decision:
         return _protect(inputs, situation)
     if inputs.alarm is not None and not _is_learning(inputs, situation):
         return _protect(inputs, situation, at_rps=(1 + ALARM_HEADROOM) * situation.load.planned_rps)
+    if situation.unheard is not None and situation.alone is not None:
+        return _advise(inputs, situation, situation.unheard)
     return _relax(inputs, situation)
 
 
@@ -86,6 +90,15 @@ def _is_learning(inputs: DecisionInputs, situation: Situation) -> bool:
     """Whether too little is known to act on figures alone: the first windows after a start hold a handful of requests, and
     nodes that still warm up. A queue is no matter of few samples and counts at once."""
     return situation.known_windows < inputs.policy.forecast.min_windows and not situation.is_queueing
+
+
+def _advise(inputs: DecisionInputs, situation: Situation, unheard: Look) -> Decision:
+    """What would be done if the forecast had earned it, as advice."""
+    foreseen = replace(situation, load=unheard.load, projection=unheard.projection)
+    if _is_learning(inputs, situation):
+        return _hold(inputs, situation, Reason.LEARNING, explain.learning(foreseen, inputs))
+    plain = _hold(inputs, situation, Reason.FORECAST_UNPROVEN, explain_voice.unproven(situation, unheard, inputs))
+    return explain_voice.as_advice(plain, _protect(inputs, foreseen))
 
 
 def _restore(inputs: DecisionInputs, situation: Situation) -> Decision:
@@ -163,17 +176,19 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
     if burning is not None:
         words = f"{text} {burning.constraint.detail}"
         return _hold(inputs, situation, burning.reason, words, constraints=(burning.constraint,))
-    missing = relaxing_blocks(inputs, situation.projection.breach_probability, situation.model.step.error_ratio)
+    ask = situation.careful
+    missing = relaxing_blocks(inputs, ask.projection.breach_probability, situation.model.step.error_ratio)
     if missing is not None:
         return _hold(inputs, situation, Reason.WITHIN_SLO, text, constraints=(missing,))
-    weighed = _weigh(inputs, situation, situation.load.planned_rps * (1 + inputs.policy.guardrails.hysteresis))
+    asked = replace(situation, load=ask.load, projection=ask.projection)
+    weighed = _weigh(inputs, asked, ask.load.planned_rps * (1 + inputs.policy.guardrails.hysteresis))
     now, barred = weighed[0], barred_settings(inputs)
     fit = [
         w
         for w in weighed[1:]
         if _is_fit(w, now, inputs)
         and w.candidate.settings.content_hash() not in barred
-        and _leads_home(w.candidate.settings, inputs)
+        and leads_home(w.candidate.settings, inputs)
         and _gains(w, now, inputs)
     ]
     if not fit:
@@ -185,8 +200,8 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
         chosen = min(fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.distance, _key(w)))
     else:
         chosen = min(fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.model.full_itl_s, w.distance))
-    shown = _record(inputs, situation, weighed, barred)
-    words = explain.relaxing(situation, chosen.candidate, inputs, now.model.full_itl_s, chosen.model.full_itl_s)
+    shown = _record(inputs, asked, weighed, barred)
+    words = explain.relaxing(asked, chosen.candidate, inputs, now.model.full_itl_s, chosen.model.full_itl_s)
     unknown = burn_note(inputs)
     notes = () if unknown is None else (unknown,)
     return _propose(inputs, situation, chosen, shown, Trigger.RELAXING, Reason.RECOVERY, words, notes)
@@ -342,25 +357,6 @@ def _nearest(weighed: list[_Weighed], inputs: DecisionInputs) -> _Weighed:
 def _key(weighed: _Weighed) -> str:
     """Breaks the last ties the same way on every machine."""
     return weighed.candidate.settings.content_hash()
-
-
-def _leads_home(settings: EngineSettings, inputs: DecisionInputs) -> bool:
-    """Whether each changed knob moves towards the settings that people chose, not past them, by one slow step at most."""
-    home, now = inputs.home, inputs.settings
-    if home is None or settings == now:
-        return False
-    for knob, (here, there) in now.changed(settings).items():
-        goal = getattr(home, knob)
-        if isinstance(here, str | bool) or isinstance(there, str | bool):
-            if there != goal:
-                return False
-            continue
-        if not min(here, goal) <= there <= max(here, goal):
-            return False
-        ratio = inputs.policy.guardrails.max_relax_ratio
-        if KNOBS[knob].minimum and not here / ratio <= there <= here * ratio:
-            return False
-    return True
 
 
 def _is_fit(candidate: _Weighed, now: _Weighed, inputs: DecisionInputs) -> bool:

@@ -10,6 +10,7 @@ from controlplane.decisions.error_budget import Tally
 from controlplane.decisions.policy import Autonomy, Policy
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.forecasting.forecaster import Forecast
+from controlplane.forecasting.merit import Merit
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings, Precision
@@ -18,7 +19,8 @@ from inference_node.contract.step_profile import interpolate
 # 2: the breaker against flapping; room before the smallest change; better answers before a smaller batch when relaxing.
 # 3: nothing but what protects while the error budget burns too fast; nothing that a guard would take back; of equals, what is
 # known.
-# 4: refused requests count as missed; where the controller may, it fits the limit of the queue to the objective.
+# 4: refused requests count as missed; where the controller may, it fits the limit of the queue to the objective. A forecast
+# moves something only where it has earned it.
 RULES = 4
 
 
@@ -119,6 +121,10 @@ class DecisionInputs:
     quality_spent_ratio: float | None = None
     # What was served over the policy's burn window, and how much of it missed the objectives; None where nobody counted.
     served: Tally | None = None
+    # The newest load, repeated, with the band of its own misses: what decisions go by where the forecast has no say.
+    newest: Forecast | None = None
+    # What the pool's forecasts have been worth so far.
+    merit: Merit | None = None
     # Which rules hold: decisions recorded under older ones are made again under those.
     rules: int = 1
 

@@ -46,7 +46,7 @@ def protective(situation: Situation, inputs: DecisionInputs, chosen: Candidate, 
     """Why something is changed against a threat, and what the change is expected to bring."""
     said = " ".join(note.detail for note in notes)
     after = (
-        f"{_changes(inputs.settings, chosen.settings)} serves {chosen.predicted.capacity_rps:.1f} req/s: "
+        f"{changes(inputs.settings, chosen.settings)} serves {chosen.predicted.capacity_rps:.1f} req/s: "
         f"at {situation.load.planned_rps:.1f} req/s p95 TTFT {_seconds(chosen.predicted.ttft_p95_s)}, "
         f"p95 ITL {_seconds(chosen.predicted.itl_p95_s)}."
     )
@@ -59,7 +59,7 @@ def relaxing(
     calm_s = inputs.policy.guardrails.cooldown_relaxing_s
     return (
         f"Calm for {calm_s:.0f} s; the load to plan for is {situation.load.planned_rps:.1f} req/s. "
-        f"{_changes(inputs.settings, chosen.settings)} still serves {chosen.predicted.capacity_rps:.1f} req/s within the "
+        f"{changes(inputs.settings, chosen.settings)} still serves {chosen.predicted.capacity_rps:.1f} req/s within the "
         f"objectives and lowers p95 ITL at full load from {_seconds(worst_now_s)} to {_seconds(worst_then_s)}. "
         "It is a step back towards the settings that people chose."
     )
@@ -135,7 +135,7 @@ def also_advised(candidate: Candidate, current: EngineSettings) -> Constraint:
     return Constraint(
         "better_with_approval",
         "advises",
-        f"{_changes(current, candidate.settings)} would serve {candidate.predicted.capacity_rps:.1f} req/s, "
+        f"{changes(current, candidate.settings)} would serve {candidate.predicted.capacity_rps:.1f} req/s, "
         "but needs a person's approval.",
     )
 
@@ -179,7 +179,8 @@ def _outlook(situation: Situation) -> str:
     )
 
 
-def _changes(current: EngineSettings, other: EngineSettings) -> str:
+def changes(current: EngineSettings, other: EngineSettings) -> str:
+    """Knob by knob, from what to what."""
     return ", ".join(
         f"{knob} {_value(knob, here)} -> {_value(knob, there)}"
         for knob, (here, there) in current.changed(other).items()

@@ -17,6 +17,7 @@ from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool
 from controlplane.fleets.readings import NodeReading
 from controlplane.forecasting.forecaster import Forecast
+from controlplane.forecasting.merit import Merit
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.settings import EngineSettings
 from inference_node.contract.step_profile import StepProfile, StepSample, pruning_bucket
@@ -95,8 +96,11 @@ def make_inputs(
     history: Sequence[Observation],
     forecasts: Mapping[str, Forecast],
     served: Tally | None = None,
+    newest: Forecast | None = None,
+    merit: Merit | None = None,
 ) -> DecisionInputs:
-    """history: the pool's windows, oldest first, `observation` last. served: counts of the policy's burn window."""
+    """history: the pool's windows, oldest first, `observation` last. served: counts of the policy's burn window. newest: the
+    newest load as a forecast, and merit: what the other one has been worth against it."""
     settings, profiles, since = facts.settings, facts.profiles, facts.same_since
     workload = workload_of(history)
     windows = [seen for seen in history if since is None or seen.window_end - timedelta(seconds=seen.window_s) >= since]
@@ -121,6 +125,8 @@ def make_inputs(
         alarm=facts.alarm,
         quality_spent_ratio=facts.quality_spent_ratio,
         served=served,
+        newest=newest,
+        merit=merit,
         rules=RULES,
     )
 

@@ -9,6 +9,7 @@ from controlplane.decisions.decision import Constraint, DecisionInputs
 from controlplane.decisions.error_budget import burn_of
 from controlplane.decisions.reasons import Reason, Trigger
 from controlplane.telemetry.observation import Quality
+from inference_node.contract.settings import KNOBS, EngineSettings
 
 BLOCKS = "blocks"
 
@@ -166,6 +167,25 @@ def _missing_signal(inputs: DecisionInputs, breach_probability: float, error_rat
     if ready_nodes(inputs) < len(inputs.nodes):
         return "not all nodes are ready"
     return None
+
+
+def leads_home(settings: EngineSettings, inputs: DecisionInputs) -> bool:
+    """Whether each changed knob moves towards the settings that people chose, not past them, by one slow step at most."""
+    home, now = inputs.home, inputs.settings
+    if home is None or settings == now:
+        return False
+    for knob, (here, there) in now.changed(settings).items():
+        goal = getattr(home, knob)
+        if isinstance(here, str | bool) or isinstance(there, str | bool):
+            if there != goal:
+                return False
+            continue
+        if not min(here, goal) <= there <= max(here, goal):
+            return False
+        ratio = inputs.policy.guardrails.max_relax_ratio
+        if KNOBS[knob].minimum and not here / ratio <= there <= here * ratio:
+            return False
+    return True
 
 
 # control-plane design 2.3: no relaxing moves on a model that is off by more.

@@ -7,10 +7,10 @@ from controlplane.decisions.decision import Predicted
 from controlplane.decisions.performance import PoolModel
 from controlplane.decisions.policy import Policy
 from controlplane.forecasting.forecaster import Forecast
-from controlplane.forecasting.projection import Projection, lasting_q90, project
+from controlplane.forecasting.planning import likely_rps, planned_rps
+from controlplane.forecasting.projection import Projection, project
 from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
 
-_BEYOND_SEEN = 1.5
 _BY_CHANCE = 0.05
 # A 95 % quantile beyond its objective by a tenth leaves two in three within it, by a half one in seven. Chosen, not measured.
 _STEEPNESS = 4.0
@@ -32,15 +32,9 @@ class Load:
 
 
 def load_of(forecast: Forecast, window_s: float, waiting: float, recent_peak_rps: float, highest_rps: float) -> Load:
-    """planned_rps covers the 90 % quantile of the load that lasts, and what was really offered lately.
-
-    The quantile counts up to half again the highest load in sight: after a jump the band expects another of its size, for which
-    one jump is thin evidence.
-    """
-    likely = max(point.q50 for point in forecast.points)
-    upper = max(lasting_q90(point, window_s) for point in forecast.points)
-    bounded = min(upper, _BEYOND_SEEN * max(likely, highest_rps))
-    return Load(forecast, window_s, waiting, likely, max(likely, bounded, recent_peak_rps))
+    """planned_rps covers what the forecast asks for (`planning.planned_rps`), and what was really offered lately."""
+    planned = max(planned_rps(forecast, window_s, highest_rps), recent_peak_rps)
+    return Load(forecast, window_s, waiting, likely_rps(forecast), planned)
 
 
 def projection_of(model: PoolModel, load: Load, policy: Policy) -> Projection:

@@ -262,7 +262,23 @@ class FreezeWindow(_Document):
         return value
 
 
+class ForecastUse(StrEnum):
+    """What decisions take a forecast of the load for.
+
+    off: they go by the newest value alone. always: by the forecast. earned: by the forecast while planning on it has proved
+    better on this pool; else it may advise, and keeps things from being relaxed.
+    """
+
+    OFF = "off"
+    ALWAYS = "always"
+    EARNED = "earned"
+
+
 class ForecastPolicy(_Document):
+    use: ForecastUse = Field(
+        default=ForecastUse.EARNED,
+        description="whether decisions go by the forecast, by the newest load alone, or by whichever has proved better",
+    )
     horizon_s: float = Field(default=60.0, ge=5, le=3600, description="how far ahead to look")
     min_windows: int = Field(
         default=6,

@@ -22,6 +22,8 @@ class Reason(StrEnum):
     RECOVERY = "recovery"
     QUALITY_BUDGET = "quality_budget"
     QUEUE_FITTED = "queue_fitted"
+    # ADVISE and HOLD
+    FORECAST_UNPROVEN = "forecast_unproven"
     # HOLD
     WITHIN_SLO = "within_slo"
     NO_DATA = "no_data"

@@ -9,6 +9,8 @@ from controlplane.decisions.decision import DecisionInputs, StepTime, Workload
 from controlplane.decisions.guardrails import ready_nodes
 from controlplane.decisions.objective import Load, load_of, projection_of
 from controlplane.decisions.performance import PoolModel, tails_of
+from controlplane.decisions.voice import Alone, Look, Voice, alone_of, careful_of, voice_of
+from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.projection import Projection
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.settings import EngineSettings, Precision
@@ -23,7 +25,11 @@ _SHORTEST_STEP_S = 1e-6  # below what any machine does: a fit to bad figures
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is known at a tick, as far as decisions need it."""
+    """What is known at a tick, as far as decisions need it.
+
+    `load` and `projection` are of the voice that decisions go by. `unheard` is the forecast's look where it may advise only;
+    `alone` a threat that only the forecast sees, whoever is gone by.
+    """
 
     model: PoolModel
     load: Load
@@ -32,6 +38,15 @@ class Situation:
     slo_broken: str | None
     recovering: bool
     known_windows: int
+    voice: Voice | None = None
+    unheard: Look | None = None
+    alone: Alone | None = None
+
+    @property
+    def careful(self) -> Look:
+        """What relaxing has to ask: nobody may see more than this. Of two voices the higher figures each."""
+        own = Look(self.load, self.projection)
+        return own if self.unheard is None else careful_of(own, self.unheard)
 
     @property
     def is_queueing(self) -> bool:
@@ -48,7 +63,7 @@ class Situation:
     def summary(self) -> dict[str, Any]:
         """What is recorded of it: the load, the capacity, and when which objective would break."""
         step = self.model.step
-        return {
+        return self._voices() | {
             "metric": "offered_rps",
             "model": self.load.forecast.model,
             "horizon_s": self.load.horizon_s,
@@ -69,6 +84,12 @@ class Situation:
                 "error_ratio": round(step.error_ratio, 4),
             },
         }
+
+    def _voices(self) -> dict[str, Any]:
+        """Nothing under rules that knew one voice only."""
+        if self.voice is None:
+            return {}
+        return {"voice": self.voice.value, "alone": None if self.alone is None else self.alone.to_json()}
 
 
 def assess(inputs: DecisionInputs) -> Situation | str:
@@ -96,17 +117,38 @@ def assess(inputs: DecisionInputs) -> Situation | str:
     if inputs.rules >= 2 and (factor := _slower_than_thought(inputs, model.capacity_rps)) > 1:
         steps = {precision: each.scaled(factor) for precision, each in steps.items()}
         model = _model(inputs, steps[inputs.settings.precision], workload, nodes)
-    peak = recent_peak_rps(inputs)
-    load = load_of(forecast, seen.window_s, seen.waiting or 0.0, peak, max(peak, seen.offered_rps or 0.0))
-    return Situation(
+    situation = Situation(
         model,
-        load,
-        projection_of(model, load, inputs.policy),
+        *_look(inputs, model, seen, forecast),
         steps,
         slo_broken(inputs),
         _recovering(inputs),
         known_windows=sum(1 for seen in inputs.history if seen.usable and seen.offered_rps),
     )
+    return situation if inputs.newest is None else _heard(inputs, situation, seen, inputs.newest)
+
+
+def _look(inputs: DecisionInputs, model: PoolModel, seen: Observation, forecast: Forecast) -> tuple[Load, Projection]:
+    peak = recent_peak_rps(inputs)
+    load = load_of(forecast, seen.window_s, seen.waiting or 0.0, peak, max(peak, seen.offered_rps or 0.0))
+    return load, projection_of(model, load, inputs.policy)
+
+
+def _heard(inputs: DecisionInputs, situation: Situation, seen: Observation, newest: Forecast) -> Situation:
+    """The situation, which is as the forecast sees it, as the voice sees it that decisions go by."""
+    voice = voice_of(inputs)
+    if voice is None or not newest.points:
+        return situation
+    foreseen = Look(situation.load, situation.projection)
+    limit = inputs.policy.objective.breach_probability
+    if voice is Voice.FORECAST and not foreseen.threatens(limit):
+        return replace(situation, voice=voice)  # what the newest value would say of it changes nothing
+    now = Look(*_look(inputs, situation.model, seen, newest))
+    alone = alone_of(foreseen, now, limit, situation.model.capacity_rps)
+    if voice is Voice.FORECAST:
+        return replace(situation, voice=voice, alone=alone)
+    unheard = foreseen if voice is Voice.ADVISES else None
+    return replace(situation, load=now.load, projection=now.projection, voice=voice, unheard=unheard, alone=alone)
 
 
 def _slower_than_thought(inputs: DecisionInputs, capacity_rps: float) -> float:

@@ -12,6 +12,7 @@ from controlplane.dependencies import Now, ReadSession
 from controlplane.fleets import service as fleets
 from controlplane.forecasting import service
 from controlplane.forecasting.schemas import (
+    ForecastMeritOut,
     ForecastOut,
     ForecastQualityOut,
     HorizonQualityOut,
@@ -76,7 +77,15 @@ def forecast_quality(
     horizons = [HorizonQualityOut.of(horizon) for horizon in found]
     told = warning_quality(session, now - WARNINGS_PAST, now, [pool.id]).get(pool.id, [])
     warnings = [WarningQualityOut.of(setting) for setting in told]
-    return ForecastQualityOut(metric=metric.value, since=since, until=now, horizons=horizons, warnings=warnings)
+    merit = service.kept_merits(session, pool.id).get(pool.id) if metric is ForecastMetric.OFFERED_RPS else None
+    return ForecastQualityOut(
+        metric=metric.value,
+        since=since,
+        until=now,
+        horizons=horizons,
+        warnings=warnings,
+        merit=None if merit is None else ForecastMeritOut.of(*merit),
+    )
 
 
 @router.get("/pools/{pool_id}/forecasts/warnings")

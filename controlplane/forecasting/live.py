@@ -1,5 +1,6 @@
-"""The forecasts of the pools that one controller leads: fits that last, bands that learn from their misses, and the long view by
-the minute. All but the fits outlives the process in SQL; those are made again in milliseconds."""
+"""The forecasts of the pools that one controller leads: fits that last, bands that learn from their misses, the long view by the
+minute, and what planning on the load's forecasts has been worth. All but the fits outlives the process in SQL; those are made
+again in milliseconds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,11 +15,15 @@ from controlplane.db import session_scope
 from controlplane.forecasting.conformal import AdaptiveBands, restored, stored
 from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.guard import Guard
+from controlplane.forecasting.merit import AT_FIRST, Merit
+from controlplane.forecasting.merit import restored as from_json
+from controlplane.forecasting.merit import stored as as_json
 from controlplane.forecasting.models import ForecastBandRecord
 from controlplane.forecasting.remembered import Fits
 from controlplane.forecasting.selection import FORECASTERS, select_forecast
 from controlplane.forecasting.series import Series
 from controlplane.forecasting.service import LONG, METRICS, forecast_pool, save_forecasts
+from controlplane.forecasting.track_record import TrackRecord, newest_forecast
 from controlplane.telemetry.observation import Observation
 
 log = structlog.get_logger(__name__)
@@ -27,6 +32,8 @@ LONG_MINUTES = 15
 _MIN_MINUTES = 20
 _SAVED_EVERY = 20  # ticks: what is lost with a process is five minutes of learning
 _LOAD = "offered_rps"
+# The newest load, repeated, has bands of its own misses under this name: it is no forecast that anybody is shown.
+_NEWEST = _LOAD + "_newest"
 
 
 class LiveForecasts:
@@ -37,6 +44,9 @@ class LiveForecasts:
         self._fits = Fits(lambda: FORECASTERS)
         self._guard = Guard()
         self._bands: dict[tuple[str, str], AdaptiveBands] = {}
+        self._records: dict[str, TrackRecord] = {}
+        self._newest: dict[str, Forecast] = {}
+        self._may_act: dict[str, bool] = {}  # as SQL has it
         self._of_epoch: dict[str, int] = {}
         self._long: dict[str, Forecast] = {}
         self._minute: dict[str, int] = {}
@@ -59,8 +69,21 @@ class LiveForecasts:
             bands = self._bands.setdefault((pool_id, metric), AdaptiveBands())
             bands.came(newest.window_end, getattr(newest, metric) if newest.usable else None, forecast.step_s / 2)
             out[metric] = bands.widened(self._fits.judged(pool_id, metric, forecast))
+        self._hold_against_newest(pool_id, history, out.get(_LOAD), horizon_s)
         self._look_far(pool_id, minutes)
         return out
+
+    def newest(self, pool_id: str) -> Forecast | None:
+        """What the newest load alone says of the horizon of the last `forecast`; None where it was not measured."""
+        return self._newest.get(pool_id)
+
+    def merit(self, pool_id: str) -> Merit:
+        """What planning on the pool's forecasts has been worth."""
+        return self._record(pool_id).merit
+
+    def feared(self, pool_id: str, at: datetime, rps: float, horizon_s: float) -> None:
+        """Only the forecast saw a threat at `at`: that the load reaches `rps` within `horizon_s`."""
+        self._record(pool_id).feared(at, rps, horizon_s)
 
     def race_ahead(
         self, pool_id: str, history: Sequence[Observation], minutes: Series | None, *, horizon_s: float
@@ -80,16 +103,22 @@ class LiveForecasts:
             self._fits.judged(pool_id, metric, forecast)
 
     def keep(self, session: Session, pool_id: str, now: datetime) -> None:
-        """The long view, once a minute, and now and then how wide bands have to be. In the caller's transaction."""
+        """The long view, once a minute; now and then how wide bands have to be and what forecasts are worth, and at once when
+        they may act or no longer may. In the caller's transaction."""
         long = self._long.pop(pool_id, None)
         if long is not None:
             save_forecasts(session, pool_id, [long])
         self._ticks += 1
-        if (self._ticks + crc32(pool_id.encode())) % _SAVED_EVERY:
+        merit = self.merit(pool_id)
+        has_turned = self._may_act.get(pool_id, AT_FIRST) is not merit.may_act
+        if (self._ticks + crc32(pool_id.encode())) % _SAVED_EVERY and not has_turned:
             return
+        self._may_act[pool_id] = merit.may_act
         for (of_pool, metric), bands in self._bands.items():
             if of_pool == pool_id:
-                session.merge(ForecastBandRecord(pool_id=pool_id, metric=metric, at=now, sides=stored(bands)))
+                worth = as_json(merit) if metric == _LOAD else None
+                row = ForecastBandRecord(pool_id=pool_id, metric=metric, at=now, sides=stored(bands), merit=worth)
+                session.merge(row)
 
     def coverage(self) -> Mapping[str, Mapping[str, float]]:
         """Pool id -> horizon in seconds -> share of late loads that lay within their 80 % band."""
@@ -106,7 +135,8 @@ class LiveForecasts:
             del self._bands[key]
         for pool_id in [pool_id for pool_id in self._of_epoch if pool_id not in pool_ids]:
             del self._of_epoch[pool_id]
-            self._minute.pop(pool_id, None)
+            for kept in (self._minute, self._records, self._newest, self._may_act):
+                kept.pop(pool_id, None)
 
     def _take_over(self, pool_id: str, epoch: int) -> None:
         """In a new epoch another controller may have learned more."""
@@ -115,12 +145,35 @@ class LiveForecasts:
         self._of_epoch[pool_id] = epoch
         with session_scope(self._engine, read_only=True) as session:
             rows = session.query(ForecastBandRecord).filter(ForecastBandRecord.pool_id == pool_id)
-            known = {row.metric: row.sides for row in rows}
-        for metric, sides in known.items():
+            known = {row.metric: (row.sides, row.merit) for row in rows}
+        for metric, (sides, merit) in known.items():
             try:
                 self._bands[pool_id, metric] = restored(sides)
+                if merit is not None:
+                    self._records[pool_id] = TrackRecord(from_json(merit))
+                    self._may_act[pool_id] = self._records[pool_id].merit.may_act
             except (TypeError, ValueError) as error:
                 log.warning("bands_unreadable", pool_id=pool_id, metric=metric, reason=str(error))
+
+    def _hold_against_newest(
+        self, pool_id: str, history: Sequence[Observation], forecast: Forecast | None, horizon_s: float
+    ) -> None:
+        """Scores what has come, and has the newest load say what it can of the same horizon."""
+        seen, record = history[-1], self._record(pool_id)
+        rate = seen.offered_rps if seen.usable else None
+        record.came(seen.window_end, rate)
+        self._newest.pop(pool_id, None)
+        found = newest_forecast(history, horizon_s)
+        if found is None:
+            return
+        bands = self._bands.setdefault((pool_id, _NEWEST), AdaptiveBands())
+        bands.came(seen.window_end, rate, found.step_s / 2)
+        self._newest[pool_id] = bands.widened(found)
+        if forecast is not None:
+            record.made(forecast, self._newest[pool_id], seen.window_s)
+
+    def _record(self, pool_id: str) -> TrackRecord:
+        return self._records.setdefault(pool_id, TrackRecord())
 
     def _look_far(self, pool_id: str, minutes: Series | None) -> None:
         """Fifteen minutes ahead, once a minute."""

@@ -27,7 +27,8 @@ class ForecastRecord(Base):
 
 
 class ForecastBandRecord(Base):
-    """How wide a pool's bands of one metric have to be by their misses so far (`conformal.stored`); it outlives a controller."""
+    """How wide a pool's bands of one metric have to be by their misses so far (`conformal.stored`), and of the load what planning
+    on its forecasts has been worth (`merit.stored`; null where that is not counted). It outlives a controller."""
 
     __tablename__ = "forecast_bands"
 
@@ -35,6 +36,7 @@ class ForecastBandRecord(Base):
     metric: Mapped[str] = mapped_column(String(64), primary_key=True)
     at: Mapped[datetime]
     sides: Mapped[list[dict[str, Any]]]
+    merit: Mapped[dict[str, Any] | None]
 
 
 class SpikeWarningRecord(Base):

@@ -1,7 +1,10 @@
 """What clients see of a forecast, and of warnings of spikes."""
 
+from datetime import datetime
+
 from pydantic import Field
 
+from controlplane.forecasting.merit import Merit, said
 from controlplane.forecasting.models import ForecastRecord, SpikeWarningRecord
 from controlplane.forecasting.quality import HorizonQuality
 from controlplane.forecasting.spikes.alarm import Verdict
@@ -134,12 +137,42 @@ class WarningQualityOut(Out):
         )
 
 
+class ForecastMeritOut(Out):
+    """Whether forecasts of the load have earned the right to act, which counts where the policy's `forecast.use` is earned. Sums
+    over about the last hundred horizons, held against planning on the newest load alone. Null: nothing to judge by."""
+
+    at: UtcTime = Field(description="when it was last kept: every 20 ticks, and at once when the verdict turns")
+    may_act: bool
+    truths: int = Field(description="horizons whose truth is known; below 20 there is no verdict")
+    cost_ratio: float | None = Field(
+        description="cost of planning on forecasts / on the newest load; below 1 is better"
+    )
+    loss_ratio: float | None = Field(description="the same of pinball loss at 50 % and 90 %")
+    threats: int = Field(description="that only the forecast saw, and that were judged")
+    precision: float | None = Field(description="share of late ones of them in which the load came")
+    explanation: str
+
+    @classmethod
+    def of(cls, at: datetime, merit: Merit) -> "ForecastMeritOut":
+        return cls(
+            at=at,
+            may_act=merit.may_act,
+            truths=merit.truths,
+            cost_ratio=merit.cost_ratio,
+            loss_ratio=merit.loss_ratio,
+            threats=merit.threats_seen,
+            precision=merit.precision,
+            explanation=said(merit),
+        )
+
+
 class ForecastQualityOut(Out):
     """Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out. `warnings`: of
-    spikes, over the last 14 days, by setting."""
+    spikes, over the last 14 days, by setting. `merit`: of the load; null for other metrics, and before anything was kept."""
 
     metric: str
     since: UtcTime
     until: UtcTime
     horizons: list[HorizonQualityOut]
     warnings: list[WarningQualityOut]
+    merit: ForecastMeritOut | None

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
@@ -12,7 +13,8 @@ from sqlalchemy.orm import Session
 from controlplane.db import table_of
 from controlplane.forecasting.forecaster import Forecast, Forecaster, ForecastPoint
 from controlplane.forecasting.guard import Guard
-from controlplane.forecasting.models import ForecastRecord, SpikeWarningRecord
+from controlplane.forecasting.merit import Merit, restored
+from controlplane.forecasting.models import ForecastBandRecord, ForecastRecord, SpikeWarningRecord
 from controlplane.forecasting.quality import Foreseen, HorizonQuality, quality
 from controlplane.forecasting.selection import FORECASTERS, select_forecast
 from controlplane.forecasting.series import all_series_of
@@ -132,3 +134,17 @@ def forecast_quality(
     # The window in which the first forecast was made ends at its very moment: reach back one step to have it.
     seen = telemetry.recent(session, pool_id, since - timedelta(seconds=longest_s), until)
     return quality(forecasts, seen, metric)
+
+
+def kept_merits(session: Session, pool_id: str | None = None) -> dict[str, tuple[datetime, Merit]]:
+    """By pool: what planning on its forecasts of the load has been worth, and when that was kept. pool_id: of one pool only."""
+    query = select(ForecastBandRecord.pool_id, ForecastBandRecord.at, ForecastBandRecord.merit)
+    query = query.where(ForecastBandRecord.metric == "offered_rps")
+    if pool_id is not None:
+        query = query.where(ForecastBandRecord.pool_id == pool_id)
+    found = {}
+    for of_pool, at, merit in session.execute(query):
+        with suppress(ValueError):  # the controller that next leads the pool tells of what cannot be read
+            if merit is not None:
+                found[of_pool] = at, restored(merit)
+    return found

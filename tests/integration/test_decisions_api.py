@@ -14,7 +14,8 @@ from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import RULES
 from controlplane.decisions.error_budget import Tally
 from controlplane.fleets import service as fleets
-from controlplane.forecasting.models import ForecastRecord, SpikeRecord, SpikeWarningRecord
+from controlplane.forecasting.merit import Merit, stored
+from controlplane.forecasting.models import ForecastBandRecord, ForecastRecord, SpikeRecord, SpikeWarningRecord
 from controlplane.telemetry.observation import Observation, Quality
 from controlplane.telemetry.service import save_observations
 from inference_node.contract.settings import EngineSettings
@@ -206,6 +207,29 @@ class TestObservationsAndForecasts:
         assert track["stints"][0]["model"] == "last_value"
         refused = api.client.get(f"/api/v1/pools/{pool_id}/forecasts/quality", params={"span_s": 5})
         assert refused.status_code == 422
+
+
+class TestForecastMerit:
+    def test_is_told_with_its_reasons_and_as_metrics(self, api: Api, pool_id: str) -> None:
+        path = f"/api/v1/pools/{pool_id}/forecasts/quality"
+        assert api.client.get(path).json()["merit"] is None
+        merit = Merit(may_act=True, truths=50, cost=9.0, newest_cost=12.0, loss=3.0, newest_loss=4.0, threats=4.0, right=3.0,
+                      threats_seen=4)  # fmt: skip
+        engine = make_engine(api.settings.database_url)
+        with session_scope(engine) as session:
+            session.add(
+                ForecastBandRecord(pool_id=pool_id, metric="offered_rps", at=NOW, sides=[], merit=stored(merit))
+            )
+            session.add(ForecastBandRecord(pool_id=pool_id, metric="offered_rps_newest", at=NOW, sides=[], merit=None))
+        engine.dispose()
+        told = api.client.get(path).json()["merit"]
+        assert (told["may_act"], told["truths"], told["threats"]) == (True, 50, 4)
+        assert (told["cost_ratio"], told["loss_ratio"], told["precision"]) == (0.75, 0.75, 0.75)
+        assert "cost 0.75 times" in told["explanation"]
+        assert api.client.get(path, params={"metric": "ttft_p95_s"}).json()["merit"] is None
+        lines = api.anonymous.get("/metrics").text.splitlines()
+        assert any(line.startswith("controlplane_forecast_may_act{") and line.endswith(" 1.0") for line in lines)
+        assert any(line.startswith("controlplane_forecast_cost_ratio{") and line.endswith(" 0.75") for line in lines)
 
 
 class TestSpikeWarnings:

@@ -12,9 +12,18 @@ from hypothesis import strategies as st
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import RULES, Decision, DecisionInputs, NodeFacts, PastChange, StepTime, Workload
 from controlplane.decisions.error_budget import Tally
-from controlplane.decisions.policy import Autonomy, Guardrails, Objective, Policy, Slo
+from controlplane.decisions.policy import (
+    Autonomy,
+    ForecastPolicy,
+    ForecastUse,
+    Guardrails,
+    Objective,
+    Policy,
+    Slo,
+)
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.forecasting.forecaster import Forecast, ForecastPoint
+from controlplane.forecasting.merit import Merit
 from controlplane.telemetry.observation import Observation, Quality
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings, KnobBounds, Precision
@@ -56,6 +65,17 @@ def forecasts(draw: st.DrawFn) -> Forecast:
     return Forecast("offered_rps", NOW, 5.0, tuple(points), "test")
 
 
+merits = st.builds(
+    Merit,
+    may_act=st.booleans(),
+    truths=st.integers(0, 1000),
+    cost=st.floats(0, 1e6),
+    newest_cost=st.floats(0, 1e6),
+    threats=st.floats(0, 50),
+    threats_seen=st.integers(0, 50),
+)
+
+
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
     low, high = sorted(draw(st.tuples(st.integers(1, 64), st.integers(1, 64))))
@@ -73,6 +93,7 @@ def policies(draw: st.DrawFn) -> Policy:
             max_changes_per_h=draw(st.integers(0, 3)),
         ),
         objective=Objective(breach_probability=draw(st.floats(0, 1))),
+        forecast=ForecastPolicy(use=draw(st.sampled_from(ForecastUse))),
     )
 
 
@@ -97,6 +118,8 @@ def inputs(draw: st.DrawFn, qualities: st.SearchStrategy[Quality] = ANY_QUALITY)
         observation=history[-1],
         history=history,
         forecasts=draw(st.just({}) | forecasts().map(lambda f: {"offered_rps": f})),
+        newest=draw(st.none() | forecasts()),
+        merit=draw(st.none() | merits),
         step_times=draw(
             st.just(())
             | st.builds(
@@ -304,3 +327,34 @@ def test_a_pool_whose_error_budget_burns_is_only_protected(found: DecisionInputs
     assert burning.trigger is not Trigger.RELAXING
     if calm.trigger is Trigger.PROTECTIVE or calm.reason not in {Reason.WITHIN_SLO, Reason.RECOVERY}:
         assert calm.trigger is Trigger.RELAXING or burning == calm
+
+
+def _under(found: DecisionInputs, use: ForecastUse, newest: Forecast, *, may_act: bool) -> Decision:
+    policy = found.policy.model_copy(update={"forecast": ForecastPolicy(use=use)})
+    merit = Merit(may_act=may_act, truths=50, cost=2.0, newest_cost=1.0)
+    return decide(replace(found, policy=policy, newest=newest, merit=merit, rules=RULES))
+
+
+@many
+@given(open_inputs(), forecasts())
+def test_a_forecast_that_has_not_earned_it_moves_nothing(found: DecisionInputs, newest: Forecast) -> None:
+    """What is changed for protection is what the newest value alone would change; what is relaxed, it would relax, too."""
+    shut, blind = (_under(found, use, newest, may_act=False) for use in (ForecastUse.EARNED, ForecastUse.OFF))
+    if shut.outcome is Outcome.APPLY:
+        assert blind.outcome is Outcome.APPLY
+        assert shut.trigger is blind.trigger
+        if shut.trigger is Trigger.PROTECTIVE:
+            assert shut.chosen == blind.chosen
+    if shut.reason is Reason.FORECAST_UNPROVEN:
+        assert shut.outcome in {Outcome.ADVISE, Outcome.HOLD}
+        assert blind.trigger is not Trigger.PROTECTIVE
+
+
+@many
+@given(open_inputs(), forecasts())
+def test_a_forecast_that_has_earned_it_is_followed_as_if_it_always_were(
+    found: DecisionInputs, newest: Forecast
+) -> None:
+    assert _under(found, ForecastUse.EARNED, newest, may_act=True) == _under(
+        found, ForecastUse.ALWAYS, newest, may_act=False
+    )

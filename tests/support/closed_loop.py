@@ -1,6 +1,6 @@
 """Runs observe, forecast, decide and apply against a simulated pool, as the controller does, tick by tick."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -11,7 +11,9 @@ from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.reasons import Outcome
 from controlplane.decisions.step_time import fit_step_times
+from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.service import HISTORY_S, forecast_pool
+from controlplane.forecasting.track_record import TrackRecord, newest_forecast
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings, Precision
@@ -31,7 +33,8 @@ NODES = tuple(NodeFacts(id=f"n{i}", name=f"node-{i}", ready=True, capabilities=C
 class ClosedLoop:
     """`rollout_s` is how long a change takes from decision to the last node; meanwhile a rollout is under way.
 
-    `see` may spoil what the loop gets to know of a window.
+    `see` may spoil what the loop gets to know of a window; `tells` (of the pool, and what the newest load says) speaks in place
+    of the race of forecasters.
     """
 
     pool: SimulatedPool
@@ -39,6 +42,8 @@ class ClosedLoop:
     tick_s: float = 5.0
     rollout_s: float = 40.0
     see: Callable[[Observation], Observation] = lambda seen: seen
+    tells: Callable[[SimulatedPool, Forecast], Forecast] | None = None
+    record: TrackRecord = field(default_factory=TrackRecord)
     history: list[Observation] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     inputs: list[DecisionInputs] = field(default_factory=list)
@@ -58,8 +63,12 @@ class ClosedLoop:
         self.history.append(self.see(self.pool.window(self.tick_s)))
         self._finish_rollout()
         self.home = self.home or self.pool.settings
+        seen = self.history[-1]
+        self.record.came(seen.window_end, seen.offered_rps if seen.usable else None)
         inputs = self._inputs()
         decision = decide(inputs)
+        if (alone := decision.forecast.get("alone")) is not None:
+            self.record.feared(decision.at, alone["feared_rps"], alone["horizon_s"])
         self.inputs.append(inputs)
         self.decisions.append(decision)
         if decision.outcome is Outcome.APPLY:
@@ -80,6 +89,7 @@ class ClosedLoop:
     def _inputs(self) -> DecisionInputs:
         since = self.pool.at - timedelta(seconds=HISTORY_S)
         history = tuple(seen for seen in self.history if seen.window_end > since)
+        forecasts, newest = self._forecasts(history)
         return DecisionInputs(
             now=self.pool.at,
             pool="demo",
@@ -89,7 +99,9 @@ class ClosedLoop:
             nodes=NODES,
             observation=history[-1],
             history=needed_history(history, self.policy, self.pool.at),
-            forecasts=forecast_pool(history, horizon_s=self.policy.forecast.horizon_s),
+            forecasts=forecasts,
+            newest=newest,
+            merit=self.record.merit,
             step_times=fit_step_times(probe_cells(), history, self.pool.settings.precision),
             workload=workload_of(history),
             changes=tuple(self.changes),
@@ -97,3 +109,14 @@ class ClosedLoop:
             active_rollout=None if self._pending is None else "under-way",
             rules=RULES,
         )
+
+    def _forecasts(self, history: Sequence[Observation]) -> tuple[dict[str, Forecast], Forecast | None]:
+        horizon_s = self.policy.forecast.horizon_s
+        newest = newest_forecast(history, horizon_s)
+        if self.tells is None:
+            found = forecast_pool(history, horizon_s=horizon_s)
+        else:
+            found = {} if newest is None else {"offered_rps": self.tells(self.pool, newest)}
+        if newest is not None and "offered_rps" in found:
+            self.record.made(found["offered_rps"], newest, self.tick_s)
+        return found, newest

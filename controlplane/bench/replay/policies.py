@@ -17,10 +17,8 @@ from controlplane.decisions.policy import Policy
 from controlplane.decisions.reasons import Outcome, Trigger
 from controlplane.decisions.step_time import fit_step_times
 from controlplane.forecasting.forecaster import Forecast
-from controlplane.forecasting.last_value import LastValue
-from controlplane.forecasting.selection import select_forecast
-from controlplane.forecasting.series import series_of
 from controlplane.forecasting.service import HISTORY_S, forecast_pool
+from controlplane.forecasting.track_record import TrackRecord, newest_forecast
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings
@@ -152,16 +150,13 @@ class Random:
 
 @dataclass
 class Trimtab:
-    """The controller's own code from windows to decision, without its database.
-
-    `forecasting` off leaves the last value alone in the race, with the band of its own past errors.
-    """
+    """The controller's own code from windows to decision, without its database. Whether decisions go by forecasts is the policy's
+    `forecast.use`."""
 
     policy: Policy
     home: EngineSettings
     capabilities: NodeCapabilities
     levels: Levels
-    forecasting: bool = True
     lead_s: float = 30.0
     history: list[Observation] = field(default_factory=list)
     changes: list[PastChange] = field(default_factory=list)
@@ -173,6 +168,10 @@ class Trimtab:
     lost: float = 0.0
     in_force: EngineSettings | None = None
     reasons: dict[str, int] = field(default_factory=dict)
+    record: TrackRecord = field(default_factory=TrackRecord)
+    # Ticks at which forecasts might act, of all.
+    acting: int = 0
+    ticks: int = 0
 
     def wants(self, seen: Observation, pool: SimulatedPool) -> EngineSettings | None:
         since = pool.at - timedelta(seconds=HISTORY_S)
@@ -181,7 +180,11 @@ class Trimtab:
         if self.busy_until is not None and pool.at >= self.busy_until:
             self.changes.append(PastChange(self.busy_until, Trigger.TICK, by_controller=False))
             self.busy_until = None
+        self.record.came(pool.at, seen.offered_rps if seen.usable else None)
         decision = decide(self._inputs(seen, pool))
+        if (alone := decision.forecast.get("alone")) is not None:
+            self.record.feared(pool.at, alone["feared_rps"], alone["horizon_s"])
+        self.ticks, self.acting = self.ticks + 1, self.acting + self.record.merit.may_act
         self.reasons[decision.reason.value] = self.reasons.get(decision.reason.value, 0) + 1
         if decision.outcome is not Outcome.APPLY or decision.chosen is None:
             return None
@@ -207,6 +210,7 @@ class Trimtab:
         since = self.same_since
         windows = [w for w in self.history if since is None or w.window_end - timedelta(seconds=w.window_s) >= since]
         offered = offered_step_times([profile], settings, workload)
+        forecasts, newest = self._forecasts(seen)
         return DecisionInputs(
             now=pool.at,
             pool=pool.arrivals.name,
@@ -219,7 +223,9 @@ class Trimtab:
             ),
             observation=seen,
             history=needed_history(self.history, self.policy, pool.at),
-            forecasts=self._forecasts(),
+            forecasts=forecasts,
+            newest=newest,
+            merit=self.record.merit,
             step_times=fit_step_times(cells, windows, settings.precision, offered),
             workload=workload,
             changes=tuple(change for change in self.changes if change.at > pool.at - timedelta(hours=1)),
@@ -229,15 +235,13 @@ class Trimtab:
             active_rollout=None if self.busy_until is None else "under-way",
         )
 
-    def _forecasts(self) -> dict[str, Forecast]:
+    def _forecasts(self, seen: Observation) -> tuple[dict[str, Forecast], Forecast | None]:
+        """All of them, and what the newest load alone says; the load's promises are remembered for their truth."""
         horizon_s = self.policy.forecast.horizon_s
-        if self.forecasting:
-            return forecast_pool(self.history, horizon_s=horizon_s)
-        series = series_of(self.history, "offered_rps")
-        if series is None:
-            return {}
-        steps = max(1, round(horizon_s / series.step_s))
-        return {"offered_rps": select_forecast(series, steps, (LastValue(),))}
+        found, newest = forecast_pool(self.history, horizon_s=horizon_s), newest_forecast(self.history, horizon_s)
+        if newest is not None and "offered_rps" in found:
+            self.record.made(found["offered_rps"], newest, seen.window_s)
+        return found, newest
 
 
 def _batch(pool: SimulatedPool, size: int) -> EngineSettings | None:

@@ -22,6 +22,8 @@ from controlplane.bench.replay.policies import (
 )
 from controlplane.bench.replay.pool import SimulatedPool
 from controlplane.bench.replay.step_table import Levels, level_of
+from controlplane.decisions.policy import ForecastUse
+from controlplane.forecasting.merit import Merit
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings
@@ -35,8 +37,15 @@ POLICIES = (
     "random",
     "trimtab",
     "trimtab-blind",
+    "trimtab-always",
     "oracle",
 )
+# What the controller's policy says of forecasts.
+_USE = {
+    "trimtab": ForecastUse.EARNED,
+    "trimtab-blind": ForecastUse.OFF,
+    "trimtab-always": ForecastUse.ALWAYS,
+}
 _TICK_S = 15.0
 _SEGMENT_S = 300.0
 # No answer is waited for longer than this after the last arrival; what is open then has missed its objectives.
@@ -83,6 +92,9 @@ class Result:
     settings: EngineSettings
     took_s: float
     reasons: dict[str, int]
+    # Of the controller's forecasts: what they proved to be worth, and the share of ticks at which that let them act.
+    merit: Merit | None = None
+    acting_ratio: float | None = None
     moments: tuple[Moment, ...] = ()
 
     def row(self, oracle: float | None) -> dict[str, Any]:
@@ -102,6 +114,7 @@ class Result:
                 for knob in ("max_batch_size", "max_batched_tokens", "max_queue", "precision")
             },
             "reasons": self.reasons,
+            "forecast": None if self.merit is None else _worth(self.merit, self.acting_ratio),
             "took_s": round(self.took_s, 2),
         }
 
@@ -129,6 +142,7 @@ class _Runner:
         started = time.perf_counter()
         default = EngineSettings()
         reasons: dict[str, int] = {}
+        merit, acted = None, None
         if name == "oracle":
             ran = self._oracle(default)
         elif name in ("static-best", "static-fastest"):
@@ -136,7 +150,9 @@ class _Runner:
         else:
             policy = self._policy(name, default)
             ran = self._run(default, policy)
-            reasons = policy.reasons if isinstance(policy, Trimtab) else {}
+            if isinstance(policy, Trimtab):
+                reasons, merit = policy.reasons, policy.record.merit
+                acted = policy.acting / max(1, policy.ticks)
         met = self.attainment(ran.pool.requests)
         scored = self._scored(ran.pool.requests)
         return Result(
@@ -151,6 +167,8 @@ class _Runner:
             settings=ran.pool.settings,
             took_s=time.perf_counter() - started,
             reasons=reasons,
+            merit=merit,
+            acting_ratio=acted,
             moments=tuple(ran.moments),
         )
 
@@ -174,7 +192,7 @@ class _Runner:
 
     def _policy(self, name: str, default: EngineSettings) -> ReplayPolicy:
         case, levels = self.case, self.levels
-        if name in ("trimtab", "trimtab-blind"):
+        if name in _USE:
             capabilities = NodeCapabilities(
                 precisions=tuple(dict.fromkeys(precision for precision, _ in levels.tables)),
                 max_batch_size=limit_rows(levels),
@@ -182,7 +200,9 @@ class _Runner:
                 max_model_len=self.options.max_model_len,
                 kv_tokens=self.options.kv_tokens,
             )
-            return Trimtab(case.policy, default, capabilities, levels, forecasting=name == "trimtab")
+            forecast = case.policy.forecast.model_copy(update={"use": _USE[name]})
+            policy = case.policy.model_copy(update={"forecast": forecast})
+            return Trimtab(policy, default, capabilities, levels)
         if name == "random":
             return Random(grid(default, levels), np.random.default_rng([self.options.seed, 3]))
         known: dict[str, Callable[[], ReplayPolicy]] = {
@@ -283,6 +303,13 @@ def _reversals(sizes: Sequence[int]) -> int:
     """How often the batch turned from growing to shrinking or back."""
     moves = [1 if after > before else -1 for before, after in pairwise(sizes) if after != before]
     return sum(one != other for one, other in pairwise(moves))
+
+
+def _worth(merit: Merit, acting_ratio: float | None) -> dict[str, Any]:
+    figures = {"cost_ratio": merit.cost_ratio, "loss_ratio": merit.loss_ratio, "precision": merit.precision,
+               "acting_ratio": acting_ratio}  # fmt: skip
+    rounded = {name: None if value is None else round(value, 4) for name, value in figures.items()}
+    return rounded | {"truths": merit.truths, "threats": merit.threats_seen}
 
 
 def document(results: Sequence[Result], notes: Sequence[str], options: Options) -> dict[str, Any]:

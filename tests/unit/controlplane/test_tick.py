@@ -321,6 +321,45 @@ def test_the_coverage_of_bands_is_told_once_enough_truths_have_come(engine: Engi
     assert set(site.ticker.coverage()[site.pool_id]) == {"60"}
 
 
+class TestMerit:
+    """Canned windows are all alike, so the forecast and the newest load agree unless a test says otherwise."""
+
+    def _tick(self, site: Site, count: int) -> Decision:
+        for place in range(count):
+            decision = site.ticker.tick(site.pool_id, NOW + timedelta(seconds=5 * place), site.epoch).decision
+        return decision
+
+    def test_a_decision_is_recorded_with_the_newest_load_and_what_forecasts_were_worth(self, engine: Engine) -> None:
+        site = Site(engine, Canned())
+        self._tick(site, 20)
+        with session_scope(engine, read_only=True) as session:
+            record = session.scalars(select(DecisionRecord).order_by(DecisionRecord.at.desc())).first()
+            assert record is not None
+            inputs = DecisionInputs.from_json(record.inputs)
+        assert inputs.newest is not None
+        assert inputs.newest.points[0].q50 == window(NOW).offered_rps
+        assert inputs.merit is not None
+        assert inputs.merit.truths > 0
+
+    def test_a_threat_that_only_the_forecast_sees_is_remembered_to_be_judged(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        alone = {"feared_rps": 9.0, "horizon_s": 60.0}
+
+        def watched(inputs: DecisionInputs) -> Decision:
+            return replace(decide(inputs), forecast={"alone": alone})
+
+        monkeypatch.setattr(tick, "decide", watched)
+        site = Site(engine, Canned())
+        self._tick(site, 2)
+        monkeypatch.setattr(tick, "decide", decide)
+        assert site.ticker._forecasts.merit(site.pool_id).threats_seen == 0
+        for place in range(2, 24):
+            site.ticker.tick(site.pool_id, NOW + timedelta(seconds=5 * place), site.epoch)
+        merit = site.ticker._forecasts.merit(site.pool_id)
+        assert (merit.threats_seen, merit.right) == (1, 0.0)
+
+
 class Late(Canned):
     """Half of twenty requests get their first token too late."""
 

@@ -7,13 +7,17 @@ import pytest
 from sqlalchemy import Engine, select
 
 from controlplane.db import session_scope
+from controlplane.forecasting.conformal import AdaptiveBands
+from controlplane.forecasting.conformal import stored as stored_bands
 from controlplane.forecasting.forecaster import Predictor
 from controlplane.forecasting.last_value import LastValue
 from controlplane.forecasting.live import LiveForecasts
+from controlplane.forecasting.merit import READY, Merit, stored
 from controlplane.forecasting.models import ForecastBandRecord, ForecastRecord
 from controlplane.forecasting.series import Series
 from controlplane.forecasting.service import LONG, forecast_quality
 from controlplane.telemetry import service as telemetry
+from controlplane.telemetry.observation import missing
 from tests.support.database import memory_database
 from tests.support.made_up_telemetry import windows
 
@@ -60,10 +64,69 @@ def test_what_bands_have_learned_outlives_the_controller(engine: Engine) -> None
     assert second._bands[POOL, "offered_rps"].sides[0].seen == kept["offered_rps"][0]["seen"]
 
 
+def test_what_forecasts_were_worth_outlives_the_controller_to_the_last_bit(engine: Engine) -> None:
+    first, second = LiveForecasts(engine), LiveForecasts(engine)
+    run(engine, first, 60, 140)
+    with session_scope(engine) as session:
+        # Whichever tick it was saved at last, it is what was known then; here everything is.
+        session.query(ForecastBandRecord).filter_by(metric="offered_rps").update({"merit": stored(first.merit(POOL))})
+    assert first.merit(POOL).truths > READY
+    second._take_over(POOL, epoch=2)
+    assert second.merit(POOL) == first.merit(POOL)
+    assert second.merit(POOL).cost > 0
+
+
+def test_that_forecasts_may_act_is_kept_at_once_and_so_is_that_they_no_longer_may(engine: Engine) -> None:
+    live = LiveForecasts(engine)
+    run(engine, live, 60, 61)
+    for turn, may_act in enumerate((True, False)):
+        live._records[POOL].merit = Merit(may_act=may_act, truths=50, cost=1.0, newest_cost=2.0)
+        with session_scope(engine) as session:
+            live.keep(session, POOL, T0 + timedelta(seconds=turn))
+        with session_scope(engine, read_only=True) as session:
+            row = session.get(ForecastBandRecord, (POOL, "offered_rps"))
+            assert row is not None
+            assert row.merit == stored(live.merit(POOL))
+            assert row.at == T0 + timedelta(seconds=turn)
+            others = session.scalars(select(ForecastBandRecord.merit).where(ForecastBandRecord.metric != "offered_rps"))
+            assert set(others) == {None}
+
+
+def test_the_newest_load_is_a_forecast_of_its_own_and_none_that_anybody_is_shown(engine: Engine) -> None:
+    live = LiveForecasts(engine)
+    seen = windows(80, T0)
+    found = live.forecast(POOL, 1, seen, None, horizon_s=60.0)
+    newest = live.newest(POOL)
+    assert newest is not None
+    assert {point.q50 for point in newest.points} == {seen[-1].offered_rps}
+    assert len(newest.points) == len(found["offered_rps"].points)
+    assert all(forecast.metric in ("offered_rps", "ttft_p95_s", "itl_p95_s") for forecast in found.values())
+    live.forecast(POOL, 1, [*seen, *(missing(seen[-1].window_end + timedelta(seconds=15 * i), 15.0) for i in range(1, 6))],
+                  None, horizon_s=60.0)  # fmt: skip
+    assert live.newest(POOL) is None
+
+
+def test_a_pool_that_is_gone_is_forgotten(engine: Engine) -> None:
+    live = LiveForecasts(engine)
+    run(engine, live, 60, 140)
+    live.forget_all_but(set())
+    assert live.merit(POOL) == Merit()
+    assert live.newest(POOL) is None
+
+
 def test_stored_nonsense_is_passed_over(engine: Engine) -> None:
     with session_scope(engine) as session:
         session.add(ForecastBandRecord(pool_id=POOL, metric="offered_rps", at=T0, sides=[{"low": "no"}]))
     run(engine, LiveForecasts(engine), 60, 64)
+
+
+def test_a_merit_that_cannot_be_read_is_made_anew(engine: Engine) -> None:
+    sides = stored_bands(AdaptiveBands())
+    with session_scope(engine) as session:
+        session.add(ForecastBandRecord(pool_id=POOL, metric="offered_rps", at=T0, sides=sides, merit={"cost": "dear"}))
+    live = LiveForecasts(engine)
+    live._take_over(POOL, 1)
+    assert live.merit(POOL) == Merit()
 
 
 def test_a_method_that_breaks_leaves_the_rest(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

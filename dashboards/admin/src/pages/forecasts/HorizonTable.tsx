@@ -5,6 +5,7 @@ import { Empty } from "../../components/States";
 import { coverageWords, type Horizon, skill } from "../../lib/forecasts";
 import { duration, number, percent } from "../../lib/format";
 import classes from "./Forecasts.module.css";
+import { MeritLine } from "./MeritLine";
 
 type Format = (value: number | null | undefined) => string;
 
@@ -50,6 +51,7 @@ export function HorizonTable({ quality, format }: { quality: ForecastQuality; fo
           </table>
         </ScrollX>
       )}
+      <MeritLine quality={quality} />
       <p className="inset small muted">
         Errors are means of absolute ones. Forecasts overlap, so many of them say less than as many independent ones.
         Horizons beyond what the policy looks ahead are not forecast.

@@ -23,13 +23,19 @@ def _case() -> Case:
 
 def test_every_policy_meets_the_same_requests() -> None:
     case = _case()
-    wanted = ("static-default", "seed-adaptive", "reactive", "random", "trimtab", "trimtab-blind")
+    wanted = ("static-default", "seed-adaptive", "reactive", "random", "trimtab", "trimtab-blind", "trimtab-always")
     results = run.replay(case, levels(), OPTIONS, wanted, lambda _: None)
     assert [result.policy for result in results] == list(wanted)
     scored = int((case.arrivals.t >= case.warm_s).sum())
     assert {result.requests for result in results} == {scored}
     assert all(0 <= result.attainment <= 1 for result in results)
     assert sum(results[4].reasons.values()) > 10
+    worth = [row["forecast"] for row in run.document(results, [], OPTIONS)["results"]]
+    assert worth[:4] == [None] * 4
+    # Three pools with the same arrivals have the same forecasts, whatever decisions make of them.
+    assert [each["truths"] for each in worth[4:]] == [worth[4]["truths"]] * 3
+    assert {each["cost_ratio"] for each in worth[4:]} == {worth[4]["cost_ratio"]}
+    assert worth[4]["truths"] > 5
 
 
 def test_static_best_is_no_worse_than_the_default_and_regret_is_against_the_oracle() -> None:
