@@ -68,7 +68,7 @@ def relaxing(
 def queue_fitted(inputs: DecisionInputs, chosen: Candidate) -> str:
     objective = _seconds(inputs.policy.slo.ttft_p95_s)
     return (
-        f"{_changes(inputs.settings, chosen.settings)}: in a surge, whoever waits behind more than that at a node gets the first "
+        f"{changes(inputs.settings, chosen.settings)}: in a surge, whoever waits behind more than that at a node gets the first "
         f"token later than {objective}, and so does everybody after them; refused at once (429), they leave the others in time."
     )
 
