@@ -30,7 +30,7 @@ _RESHAPED, _OTHER_LEVEL = 1.2, 4.0
 _REFERENCE_ROWS, _REFERENCE_PREFILL = 16, 256
 
 
-class State(StrEnum):
+class ModelState(StrEnum):
     """learning: too few windows, nothing is said yet. level: one factor. ready: three. degraded: the machine changed lately."""
 
     LEARNING = "learning"
@@ -79,12 +79,12 @@ class Memory:
         return self.is_known and self.most_rows > 0 and self.most_rows - least >= READY_SPREAD * self.most_rows
 
     @property
-    def state(self) -> State:
+    def state(self) -> ModelState:
         if self.is_degraded:
-            return State.DEGRADED
+            return ModelState.DEGRADED
         if not self.is_known:
-            return State.LEARNING
-        return State.READY if self.is_ready else State.LEVEL
+            return ModelState.LEARNING
+        return ModelState.READY if self.is_ready else ModelState.LEVEL
 
     @property
     def level(self) -> float:

@@ -14,6 +14,8 @@ export const STREAM_KINDS = [
   "slo.recovered",
   "capacity.insufficient",
   "capacity.sufficient",
+  "model.degraded",
+  "model.recovered",
   "decision.made",
   "telemetry.implausible",
   "rollout.created",

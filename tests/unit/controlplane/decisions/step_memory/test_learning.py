@@ -11,7 +11,7 @@ from controlplane.decisions.decision import StepTime, Workload
 from controlplane.decisions.node_fits import offered_step_times
 from controlplane.decisions.step_memory.learning import Serving, learn_step_times
 from controlplane.decisions.step_memory.levels import Level, PoolMemory, machine_of
-from controlplane.decisions.step_memory.memory import Memory, State
+from controlplane.decisions.step_memory.memory import Memory, ModelState
 from controlplane.decisions.step_time import fit_step_times
 from controlplane.telemetry.observation import Observation, Quality, missing
 from inference_node.contract.settings import Precision
@@ -203,7 +203,7 @@ class TestWhatIsLearnedFrom:
         site.serve(40)
         site.profile = PROFILE.model_copy(update={"hardware": "another cpu"})
         site.serve(5)
-        assert (site.of(BF16).state, len(site.memory.levels)) == (State.LEARNING, 2)
+        assert (site.of(BF16).state, len(site.memory.levels)) == (ModelState.LEARNING, 2)
 
     def test_nothing_where_the_nodes_expect_nothing(self) -> None:
         site = Site(profile=StepProfile(hardware="cpu"))
@@ -224,5 +224,5 @@ class TestNodesThatOfferAProbeOnly:
     def test_are_remembered_too(self) -> None:
         site = Site(profile=StepProfile(cells=self.GRID, hardware="cpu"))
         site.serve(60)
-        assert site.of(BF16).state is State.READY
+        assert site.of(BF16).state is ModelState.READY
         assert error(site.steps, site.machine, BF16) < 0.06

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controlplane.decisions.decision import StepTime
-from controlplane.decisions.step_memory.memory import Memory, State, moved_to, reference_of, weakened
+from controlplane.decisions.step_memory.memory import Memory, ModelState, moved_to, reference_of, weakened
 from controlplane.decisions.step_memory.update import Fact, updated
 from inference_node.contract.settings import Precision
 
@@ -28,18 +28,18 @@ def taught(count: int, *, memory: Memory = NEW, first: int = 0, slower: float = 
 class TestReadiness:
     def test_the_three_are_one_until_ten_windows_were_seen(self) -> None:
         memory = taught(9)
-        assert memory.state is State.LEARNING
+        assert memory.state is ModelState.LEARNING
         assert len(set(memory.factors)) == 1
 
     def test_equal_batches_never_tell_them_apart(self) -> None:
         memory = taught(200, spread=1)
-        assert memory.state is State.LEVEL
+        assert memory.state is ModelState.LEVEL
         assert len(set(memory.factors)) == 1
         assert memory.factors[0] == pytest.approx(BASIS.by_parts(*LAW).at(2, 47) / BASIS.at(2, 47), rel=0.05)
 
     def test_varied_ones_do(self) -> None:
         memory = taught(80)
-        assert memory.state is State.READY
+        assert memory.state is ModelState.READY
         assert memory.factors == pytest.approx(LAW, rel=0.06)
 
     def test_a_night_of_equal_batches_takes_nothing_back(self) -> None:
@@ -81,7 +81,7 @@ class TestChangeOfTheMachine:
         early = taught(5, memory=before, first=80, slower=1.5)
         assert (early.changes, early.is_degraded) == (0, False)
         found = taught(8, memory=before, first=80, slower=1.5)
-        assert (found.changes, found.state) == (1, State.DEGRADED)
+        assert (found.changes, found.state) == (1, ModelState.DEGRADED)
         later = taught(20, memory=before, first=80, slower=1.5)
         expected = [1.5 * factor for factor in LAW]
         assert BASIS.by_parts(*later.factors).at(64, 256) == pytest.approx(
@@ -144,7 +144,7 @@ class TestAnotherFitOfTheNodes:
 
     def test_of_another_shape_begins_anew(self) -> None:
         moved = moved_to(taught(80), reference_of(BASIS.by_parts(1.0, 2.0, 1.0)))
-        assert (moved.windows, moved.factors, moved.state) == (0, (1.0, 1.0, 1.0), State.LEARNING)
+        assert (moved.windows, moved.factors, moved.state) == (0, (1.0, 1.0, 1.0), ModelState.LEARNING)
 
     @pytest.mark.parametrize("reference", [(0.0, 0.0, 0.0), (0.02, 0.016, -1.0), reference_of(BASIS.scaled(9.0))])
     def test_that_is_none_or_of_another_world_too(self, reference: tuple[float, float, float]) -> None:
