@@ -83,7 +83,7 @@ class PerformanceOut(Out):
 
 @router.get("/pools/{pool_id}/performance", dependencies=[require(Role.VIEWER)], responses=declared(401, 403, 404, 422))
 def get_pool_performance(pool_id: str, session: ReadSession, now: Now) -> PerformanceOut:
-    """What service taught of the pool's step times, of each level that it was served with. Kept for 30 days after the last one."""
+    """What service taught of the pool's step times, by level; kept for 30 days after the last window of it."""
     pool = fleets.get_pool(session, pool_id)
     found = [(row, memory) for row in records(session, pool.id) if (memory := readable(row)) is not None]
     found.sort(key=lambda each: (each[1].in_force_since is not None, each[0].updated_at), reverse=True)
