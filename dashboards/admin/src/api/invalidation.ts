@@ -100,6 +100,7 @@ export function staleAfter(kind: string): QueryKey[] {
     case "forecast":
       return [keys.forecasts, keys.fleet, keys.pools, keys.events];
     case "decision":
+    case "model":
       return [keys.decisions, keys.fleet, keys.pools, keys.events];
     case "rollout":
       return [keys.rollouts, keys.fleet, keys.pools, keys.nodes, keys.events, ["revisions"]];
