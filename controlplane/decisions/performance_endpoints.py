@@ -44,8 +44,8 @@ class PerformanceModelOut(Out):
     pruning: float = Field(description="upper edge of a bucket of pruning_threshold, 0.1 wide; 0 is dense")
     machine: list[MachineOut]
     state: ModelState = Field(
-        description="learning: too few windows, decisions do not look at it yet; level: one factor for all; ready: three; "
-        "degraded: the machine changed lately and is learned anew"
+        description="learning: too few windows, decisions do not look at it yet; level: one factor for all, as three cannot be "
+        "told apart yet or foretell windows no better; ready: three; degraded: the machine changed and is learned anew"
     )
     factors: FactorsOut
     windows: int = Field(description="learned from")
@@ -58,7 +58,7 @@ class PerformanceModelOut(Out):
 
     @classmethod
     def of(cls, row: PerformanceModelRecord, memory: Memory, share: float) -> Self:
-        base, rows, prefill = memory.factors
+        base, rows, prefill = memory.told
         return cls(
             precision=Precision(row.precision),
             kv_precision=KvPrecision(row.kv_precision),

@@ -35,6 +35,7 @@ Factors = tuple[float, float, float]
 class Recalled:
     """What was learned before of a precision: factors of base, rows and prefill on what the nodes expect, and their error.
 
+    is_proven: whether the three do better than one level; while they do not, what is in force rests on its newest windows.
     share: how much of it still counts, 1 while it is in force; the rest is taken from the level of the one in force.
     """
 
@@ -43,6 +44,7 @@ class Recalled:
     share: float
     error_ratio: float | None
     windows: int
+    is_proven: bool = True
 
 
 def fit_step_times(
@@ -80,11 +82,12 @@ def fit_step_times(
     slowdown = None
     found = []
     for each, own in by_precision.items():
-        if each in bases:
+        if each in bases and (each is not precision or recalled[each].is_proven):
             found.append(_reminded(bases[each], recalled[each], shift, level))
             continue
         if each in fitted_by_nodes:
-            found.append(_leveled(fitted_by_nodes[each], offered_slowdown, facts if each is precision else []))
+            leveled = _leveled(fitted_by_nodes[each], offered_slowdown, facts if each is precision else [])
+            found.append(_honest(leveled, recalled.get(each)))
             continue
         if slowdown is None:
             slowdown = _level(probed(by_precision[precision]), facts, here)
@@ -137,6 +140,11 @@ def _leveled(offered: StepTime, slowdown: float, facts: Sequence[Fact]) -> StepT
     """A node's fit at the level of the windows; its error is that on them, where there are some."""
     step = offered.scaled(slowdown)
     return replace(step, error_ratio=_error(step, facts), measured=True) if facts else step
+
+
+def _honest(step: StepTime, known: Recalled | None) -> StepTime:
+    """With the error of what was said before windows came, where that is known: afterwards any fit looks better than it is."""
+    return step if known is None or known.error_ratio is None else replace(step, error_ratio=known.error_ratio)
 
 
 def _error(step: StepTime, judged: Sequence[Fact]) -> float:

@@ -34,7 +34,8 @@ def pool_id(api: Api) -> str:
     now = datetime.now(UTC)
     engine = make_engine(api.settings.database_url)
     memory = Memory(
-        (0.02, 0.1 + 0.2, 1 / 3), factors=(1.3, 0.9, 1.6), windows=40, error=0.04, least_rows=1.0, most_rows=9.0,
+        (0.02, 0.1 + 0.2, 1 / 3), factors=(1.3, 0.9, 1.6), windows=40, misses=(0.05, 0.04), trials=30,
+    is_proven=True, error=0.04, least_rows=1.0, most_rows=9.0,
         offs=(0.0, 0.1, -0.1), learned_at=now, in_force_since=now,
     )  # fmt: skip
     left = replace(memory, in_force_since=None, learned_at=now - timedelta(days=1))

@@ -104,9 +104,9 @@ def _learned(
 
 def _said(memory: Memory, basis: StepTime, before: Sequence[tuple[float, float, float]]) -> StepTime:
     """As `fit_step_times` would have told from the windows before."""
-    if not memory.is_known:
+    if not (memory.is_known and memory.is_proven):
         return basis.scaled(slowdown_of(basis, before))
-    shape = basis.by_parts(*memory.factors)
+    shape = basis.by_parts(*memory.told)
     return shape.scaled(shift_of(shape, before))
 
 

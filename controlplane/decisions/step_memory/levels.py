@@ -74,7 +74,8 @@ def recall(memory: Memory | None, now: datetime) -> Recalled | None:
     """None where it says no more than the newest windows do."""
     if memory is None or not memory.is_known or memory.learned_at is None:
         return None
-    return Recalled(memory.factors, memory.level, share_left(memory, now), memory.error, memory.windows)
+    share = share_left(memory, now)
+    return Recalled(memory.told, memory.level, share, memory.error, memory.windows, memory.is_proven)
 
 
 def share_left(memory: Memory, now: datetime) -> float:

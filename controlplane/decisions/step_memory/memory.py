@@ -45,6 +45,8 @@ class Memory:
 
     factors: of base, rows and prefill, each within LEAST and MOST. shape: what they are drawn to, times their common level, as
     far as windows do not say: all alike at first, and as they were before most windows were let go of.
+    misses: running means of how far, in logarithms, one level and the three factors were from a window before it came, over
+    `trials` windows; is_proven: whether the three win.
     reference: the parts of a fixed step by the nodes' fit that all of it is in terms of. `windows` and the rows' range are those
     that were learned from; `offs` logarithms of seconds over what the factors said, of the last ones; `error` the running
     relative error of what was said before a window came. changes: how often the machine was found changed, the last time so
@@ -53,6 +55,9 @@ class Memory:
 
     reference: Vector
     factors: Vector = (1.0, 1.0, 1.0)
+    misses: tuple[float, float] = (0.0, 0.0)
+    trials: int = 0
+    is_proven: bool = False
     shape: Vector = (1.0, 1.0, 1.0)
     a: Symmetric = (0.0,) * 6
     b: Vector = (0.0,) * 3
@@ -74,7 +79,7 @@ class Memory:
 
     @property
     def is_ready(self) -> bool:
-        """Whether the three factors are told apart; before, they are one."""
+        """Whether the three factors can be told apart; whether that makes them right is for `is_proven` to say."""
         least = self.most_rows if self.least_rows is None else self.least_rows
         return self.is_known and self.most_rows > 0 and self.most_rows - least >= READY_SPREAD * self.most_rows
 
@@ -84,13 +89,18 @@ class Memory:
             return ModelState.DEGRADED
         if not self.is_known:
             return ModelState.LEARNING
-        return ModelState.READY if self.is_ready else ModelState.LEVEL
+        return ModelState.READY if self.is_ready and self.is_proven else ModelState.LEVEL
 
     @property
     def level(self) -> float:
         """The one factor that fits all windows best; 1 where there are none."""
         weight = self.a[0] + self.a[3] + self.a[5] + 2 * (self.a[1] + self.a[2] + self.a[4])
         return bounded(sum(self.b) / weight) if weight > 0 else 1.0
+
+    @property
+    def told(self) -> Vector:
+        """What is said of base, rows and prefill: the factors where they are proven, else the one level."""
+        return self.factors if self.is_ready and self.is_proven else (self.level, self.level, self.level)
 
     @property
     def fast_error(self) -> float | None:

@@ -33,6 +33,9 @@ _LEFT_OF_IT = 0.1
 # No step carries more, none is shorter or longer.
 _MOST_TOKENS, _SHORTEST_S, _LONGEST_S = 1e7, 1e-6, 3600.0
 _WILDEST = math.log(16.0)
+# Three factors are believed when they miss windows by so much less than one level does, and no longer when they miss them by
+# more; by the last forty windows or so, ten at least. Where a node's fit is right but for its level, three only follow chance.
+_WINS, _LOSES, _TRIAL_SHARE, _LEAST_TRIALS = 0.97, 1.02, 1 / 40, 10
 # Share of the newest window in the running error.
 _ERROR_SHARE = 1 / 12
 # After a change of the machine: taken for healthy again after so many windows, with no more error than that.
@@ -91,7 +94,23 @@ def updated(memory: Memory, fact: Fact, basis: StepTime, level: float, said_s: f
         since_change=memory.since_change + 1,
         learned_at=fact.at,
     )
-    return _watched(replace(learned, factors=_toward(memory.factors, _fitted(learned))))
+    tried = _tried(learned, memory, off, math.log(fact.step_s / (memory.level * sum(parts))))
+    return _watched(replace(tried, factors=_toward(memory.factors, _fitted(learned))))
+
+
+def _tried(learned: Memory, before: Memory, off: float, level_off: float) -> Memory:
+    """One window of the race between one level and three factors, each as it was before the window."""
+    if not before.is_ready:
+        return learned
+    trials = before.trials + 1
+    share = max(_TRIAL_SHARE, 1 / trials)
+    level, three = before.misses
+    level += share * (min(abs(level_off), _WILDEST) - level)
+    three += share * (abs(off) - three)
+    limit = _LOSES if before.is_proven else _WINS
+    return replace(
+        learned, misses=(level, three), trials=trials, is_proven=trials >= _LEAST_TRIALS and three <= limit * level
+    )
 
 
 def _fitted(memory: Memory) -> Vector:

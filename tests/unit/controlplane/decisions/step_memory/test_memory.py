@@ -1,6 +1,8 @@
 """One level's memory: what it takes from windows, when it says so, and when it lets go."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 
 import pytest
 
@@ -173,3 +175,37 @@ def test_the_fast_error_is_that_of_the_last_windows() -> None:
     assert NEW.fast_error is None
     assert taught(80).fast_error == pytest.approx(0.0, abs=0.02)
     assert taught(5, memory=taught(80), first=80, slower=1.5).fast_error == pytest.approx(0.45, abs=0.1)
+
+
+class TestTheRaceOfOneAgainstThree:
+    """Three factors are told where they foretell windows better than one level does, and not before."""
+
+    def test_a_node_that_is_right_but_for_its_level_keeps_one(self) -> None:
+        rng, memory = Random(3), NEW
+        for i in range(300):
+            rows, prefill = 2 + i % 12, 10 + 37 * i % 80
+            step_s = 1.3 * BASIS.at(rows, prefill) * (1 + 0.05 * rng.uniform(-1, 1))
+            memory = updated(memory, Fact(fact(i, 1, 1).at, rows, prefill, step_s), BASIS, 1.3)
+        assert memory.is_ready
+        assert memory.told == pytest.approx((1.3, 1.3, 1.3), rel=0.03)
+
+    def test_three_that_do_better_are_told(self) -> None:
+        memory = taught(60)
+        assert (memory.is_proven, memory.told) == (True, memory.factors)
+
+    def test_not_within_the_first_windows_of_the_race(self) -> None:
+        memory = taught(18)
+        assert (memory.is_ready, memory.is_proven) == (True, False)
+        assert len(set(memory.told)) == 1
+
+    def test_what_fails_later_is_told_no_more_until_it_wins_clearly(self) -> None:
+        even = replace(taught(60), misses=(0.05, 0.05))
+        # As one level has it, and as the three do not.
+        level_is_right = Fact(fact(60, 1, 1).at, 64, 0, even.level * BASIS.at(64, 0))
+        lost = updated(even, level_is_right, BASIS, 1.2)
+        assert (lost.is_proven, lost.told) == (False, (lost.level,) * 3)
+        # Even again is enough to stay told, and not to be told again.
+        tied = replace(lost, misses=(0.05, 0.05))
+        assert not updated(tied, fact(61, 5, 20), BASIS, 1.2).is_proven
+        assert updated(replace(tied, is_proven=True), fact(61, 5, 20), BASIS, 1.2).is_proven
+        assert taught(40, memory=tied, first=61).is_proven

@@ -22,7 +22,8 @@ from tests.support.rollouts_in_sql import NOW, lab
 BF16 = Level.of((("cpu", "m", "1"), ("gpu", "m", "1")), StepArithmetic(precision=Precision.BF16, pruning=0.3))
 INT8 = Level.of((("cpu", "m", "1"),), StepArithmetic(precision=Precision.INT8))
 MEMORY = Memory(
-    (0.02, 0.1 + 0.2, 1 / 3), factors=(1.3, 0.9, 1.6), windows=40, a=(0.1,) * 6, b=(1 / 7,) * 3, error=0.04, least_rows=1.0,
+    (0.02, 0.1 + 0.2, 1 / 3), factors=(1.3, 0.9, 1.6), windows=40, misses=(0.05, 0.04), trials=30,
+    is_proven=True, a=(0.1,) * 6, b=(1 / 7,) * 3, error=0.04, least_rows=1.0,
     most_rows=9.0, offs=(0.1, -0.1), learned_at=NOW, in_force_since=NOW,
 )  # fmt: skip
 LEARNED = PoolMemory({BF16: MEMORY, INT8: replace(MEMORY, in_force_since=None)})
