@@ -99,14 +99,15 @@ def updated(memory: Memory, fact: Fact, basis: StepTime, level: float, said_s: f
 
 
 def _tried(learned: Memory, before: Memory, off: float, level_off: float) -> Memory:
-    """One window of the race between one level and three factors, each as it was before the window."""
+    """One window of the race between one level and three factors, each as it was before it; an outlier decides nothing."""
     if not before.is_ready:
         return learned
     trials = before.trials + 1
     share = max(_TRIAL_SHARE, 1 / trials)
     level, three = before.misses
-    level += share * (min(abs(level_off), _WILDEST) - level)
-    three += share * (abs(off) - three)
+    most = math.log(SURPRISE)
+    level += share * (min(abs(level_off), most) - level)
+    three += share * (min(abs(off), most) - three)
     limit = _LOSES if before.is_proven else _WINS
     return replace(
         learned, misses=(level, three), trials=trials, is_proven=trials >= _LEAST_TRIALS and three <= limit * level
