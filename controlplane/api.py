@@ -8,7 +8,7 @@ from controlplane.accounts import endpoints as accounts
 from controlplane.accounts.oidc import endpoints as oidc
 from controlplane.alerts import endpoints as alerts
 from controlplane.audit import endpoints as audit
-from controlplane.decisions import effect_endpoints, what_if_endpoints
+from controlplane.decisions import effect_endpoints, performance_endpoints, what_if_endpoints
 from controlplane.decisions import endpoints as decisions
 from controlplane.decisions import policy_endpoints as policies
 from controlplane.events import endpoints as events
@@ -38,6 +38,7 @@ ROUTERS = (
     decisions.router,
     effect_endpoints.router,
     what_if_endpoints.router,
+    performance_endpoints.router,
     policies.router,
     rollouts.router,
     approval_endpoints.router,

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from controlplane.decisions import scaling
 from controlplane.decisions.service import current_policy, pools_burning, pools_with_breach_in_sight
+from controlplane.decisions.step_memory.store import figures_in_force
 from controlplane.fleets import service as fleets
 from controlplane.fleets.health import NodeHealth
 from controlplane.fleets.models import Pool
@@ -19,6 +20,9 @@ from controlplane.forecasting.service import fresh_forecasts
 
 # Two fleets may each have a pool of one name.
 _POOL = ("fleet", "pool")
+# A pool that serves nobody teaches nothing: its figures are no news for a while, and then they are old.
+_LEARNED_WITHIN = timedelta(hours=1)
+_LEVEL = ("precision", "kv_precision", "pruning")
 _FORECASTS = {
     "offered_rps": ("controlplane_forecast_requests_per_second", "Offered load that is forecast."),
     "ttft_p95_s": ("controlplane_forecast_ttft_p95_seconds", "Time to first token that is forecast."),
@@ -56,6 +60,12 @@ class _Families:
         self.wanted = _gauge("controlplane_nodes_wanted", "Nodes that carry the planned load, as KEDA may read it.")
         self.planned = _gauge("controlplane_planned_requests_per_second", "Load that decisions plan for.")
         self.carries = _gauge("controlplane_node_capacity_requests_per_second", "What one node carries as it is set.")
+        self.off = _gauge(
+            "controlplane_performance_error_ratio", "How far off what was said of steps in force is.", *_LEVEL
+        )
+        self.learned = _gauge(
+            "controlplane_performance_windows", "Windows that the steps in force are known from.", *_LEVEL
+        )
         self.forecasts = {name: _gauge(*words, "ahead_s", "quantile") for name, words in _FORECASTS.items()}
 
     def all(self) -> Iterator[Metric]:
@@ -75,6 +85,7 @@ def pool_metrics(session: Session, terms: Terms) -> Iterator[Metric]:
         _objective(families, here, session, pool)
         _outlook(families, here, session, pool, terms)
         _forecasts(families, here, session, pool, terms)
+        _performance(families, here, session, pool, terms)
     yield from families.all()
 
 
@@ -121,6 +132,14 @@ def _forecasts(families: _Families, here: tuple[str, str], session: Session, poo
             point = forecast.points[step - 1]
             for name, quantile in _QUANTILES.items():
                 families.forecasts[metric].add_metric((*here, str(ahead_s), quantile), float(point[name]))
+
+
+def _performance(families: _Families, here: tuple[str, str], session: Session, pool: Pool, terms: Terms) -> None:
+    for figures in figures_in_force(session, pool.id, terms.now - _LEARNED_WITHIN):
+        level = (*here, figures.precision, figures.kv_precision, f"{figures.pruning:g}")
+        families.learned.add_metric(level, figures.windows)
+        if figures.error_ratio is not None:
+            families.off.add_metric(level, figures.error_ratio)
 
 
 def _gauge(name: str, words: str, *labels: str) -> GaugeMetricFamily:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from controlplane.accounts.models import Invitation, WebSession
 from controlplane.alerts.models import Alert
 from controlplane.db import Base, rows_matched
+from controlplane.decisions.models import PerformanceModelRecord
 from controlplane.events.models import OutboxItem
 from controlplane.forecasting.models import ForecastRecord, SpikeRecord, SpikeWarningRecord
 from controlplane.idempotency.models import IdempotencyRecord
@@ -36,6 +37,8 @@ _RULES = (
     _Rule(WebhookAttempt, timedelta(days=30), WebhookAttempt.at),
     _Rule(WebhookDelivery, timedelta(days=30), WebhookDelivery.ended_at),
     _Rule(Alert, timedelta(days=90), Alert.resolved_at),
+    # A level that was not served for so long counts next to nothing by then.
+    _Rule(PerformanceModelRecord, timedelta(days=30), PerformanceModelRecord.updated_at),
     _Rule(TaskSlot, timedelta(days=1), TaskSlot.taken_at),
     _Rule(ProcessHeartbeat, timedelta(days=1), ProcessHeartbeat.at),
     _Rule(IdempotencyRecord, timedelta(0), IdempotencyRecord.expires_at),

@@ -105,12 +105,13 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """A pool as SQL has it. history: its windows before this tick's, oldest first."""
+    """A pool as SQL has it. history: its windows before this tick's, oldest first. memory: what they taught of its steps."""
 
     ref: PoolRef
     nodes: list[NodeRef]
     history: list[Observation]
     facts: decisions.PoolFacts
+    memory: decisions.PoolMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,7 @@ class Ticker:
         self._foresight = Foresight(engine, settings.tick_s)
         self._lineages = decisions.Lineages()
         self._last_words = decisions.LastWords()
+        self._memories = decisions.Memories()
         self._readings = fleets.NodeReadings()
         # Nodes whose windows are still to be saved, by pool.
         self._untold: dict[str, list[NodeRef]] = {}
@@ -246,23 +248,26 @@ class Ticker:
             )  # fmt: skip
             forecasts = self._foresight.told(found, look)
             stage = self._next(Stage.DECIDE, began)
+            learned = decisions.learn(view.facts, view.memory, history)
             inputs = decisions.make_inputs(
                 view.facts, observation=seen.observation, history=history, forecasts=forecasts,
-                served=self._ledgers.served(pool_id, seen.observation),
+                served=self._ledgers.served(pool_id, seen.observation), learned=learned,
                 newest=self._forecasts.newest(pool_id), merit=self._forecasts.merit(pool_id),
             )  # fmt: skip
             decision = decide(inputs)
             if (alone := decision.forecast.get("alone")) is not None:
                 self._forecasts.feared(pool_id, at, alone["feared_rps"], alone["horizon_s"])
             stage = self._next(Stage.RECORD, began)
-            rollout_id = self._record(view, seen, look, decision, inputs, epoch)
+            rollout_id = self._record(view, seen, look, decision, inputs, learned.memory, epoch)
         except Fenced:
             self._last_words.forget(pool_id)
+            self._memories.forget(pool_id)
             raise
         except Exception as error:
             self._past.forget(pool_id)
             self._ledgers.forget(pool_id)
             self._last_words.forget(pool_id)
+            self._memories.forget(pool_id)
             if seen is not None:
                 self._keep_alone(pool_id, seen, epoch)  # what was seen is so, whatever came of it
             if isinstance(error, TickOverran):
@@ -317,6 +322,7 @@ class Ticker:
         self._foresight.forget_all_but(there)
         self._lineages.forget_all_but(there)
         self._last_words.forget_all_but(there)
+        self._memories.forget_all_but(there)
 
     def _read(self, pool_id: str, at: datetime, epoch: int) -> _View:
         with session_scope(self._engine, read_only=True) as session:
@@ -343,6 +349,7 @@ class Ticker:
                 active_rollout=None if active is None else active.id,
                 heartbeat_timeout_s=self._settings.heartbeat_timeout_s,
             ),
+            memory=self._memories.of(session, pool_id, epoch),
         )  # fmt: skip
 
     def _history(self, session: Session, pool_id: str, at: datetime, epoch: int, policy: Policy) -> list[Observation]:
@@ -384,8 +391,9 @@ class Ticker:
             log.warning("window_not_saved", pool_id=pool_id, reason=f"{type(error).__name__}: {error}")
 
     def _record(
-        self, view: _View, seen: _Seen, look: Look | None, decision: Decision, inputs: DecisionInputs, epoch: int
-    ) -> str | None:
+        self, view: _View, seen: _Seen, look: Look | None, decision: Decision, inputs: DecisionInputs,
+        memory: decisions.PoolMemory, epoch: int,
+    ) -> str | None:  # fmt: skip
         """What was seen, the decision, and the rollout that it leads to stand or fall together."""
         pool_id = view.ref.id
         with session_scope(self._engine) as session:
@@ -393,6 +401,7 @@ class Ticker:
             _save(session, pool_id, seen)
             self._foresight.keep(session, pool_id, look, seen.observation.window_end)
             self._forecasts.keep(session, pool_id, seen.observation.window_end)
+            self._memories.keep(session, pool_id, epoch, memory, seen.observation.window_end)
             decision_id = decisions.record_decision(
                 session, decision, pool_id=pool_id, inputs=inputs, epoch=epoch, actor=ACTOR, memory=self._last_words
             )

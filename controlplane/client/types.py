@@ -14,6 +14,7 @@ ForecastMetric = Literal["offered_rps", "ttft_p95_s", "itl_p95_s"]
 Format = Literal["standard", "slack", "teams", "pagerduty", "ticket", "alertmanager"]
 KvPrecision = Literal["model", "int8", "fp8"]
 MeshKind = Literal["istio", "gateway_api"]
+ModelState = Literal["learning", "level", "ready", "degraded"]
 NodeHealth = Literal["ready", "starting", "draining", "failed", "unreachable"]
 NodeStateOutput = Literal[
     "PENDING",
@@ -460,6 +461,14 @@ class ExperimentOut(TypedDict):
     ends_at: str
 
 
+class FactorsOut(TypedDict):
+    """How many times as long as the nodes expect each part of a step takes in service."""
+
+    base: float
+    rows: float
+    prefill: float
+
+
 class FieldProblem(TypedDict):
     field: str
     message: str
@@ -638,6 +647,14 @@ class LeaderOut(TypedDict):
     epoch: int
     expires_at: str
     pools: int
+
+
+class MachineOut(TypedDict):
+    """A kind of node that was among the pool's, as its nodes call themselves."""
+
+    hardware: str
+    model: str
+    engine_version: str
 
 
 class MeasurementOut(TypedDict):
@@ -866,6 +883,29 @@ class PairOut(TypedDict):
 class PasswordChange(TypedDict):
     present: str
     password: str
+
+
+class PerformanceModelOut(TypedDict):
+    """What was learned of one level: an arithmetic on one kind of machine."""
+
+    precision: Precision
+    kv_precision: KvPrecision
+    pruning: float
+    machine: list[MachineOut]
+    state: ModelState
+    factors: FactorsOut
+    windows: int
+    error_ratio: float | None
+    fast_error_ratio: float | None
+    changes: int
+    in_force_since: str | None
+    learned_at: str | None
+    share: float
+
+
+class PerformanceOut(TypedDict):
+    pool_id: str
+    levels: list[PerformanceModelOut]
 
 
 class PlanOut(TypedDict):

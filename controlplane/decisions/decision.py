@@ -54,12 +54,16 @@ class StepTime:
 
     def scaled(self, factor: float) -> "StepTime":
         """The same shape, `factor` times as long."""
+        return self.by_parts(factor, factor, factor)
+
+    def by_parts(self, base: float, rows: float, prefill: float) -> "StepTime":
+        """Base, decode rows and prefill each so many times as long."""
         return replace(
             self,
-            base_s=self.base_s * factor,
-            row_s=self.row_s * factor,
-            prefill_token_s=self.prefill_token_s * factor,
-            curve=tuple((rows, seconds * factor) for rows, seconds in self.curve),
+            base_s=self.base_s * base,
+            row_s=self.row_s * rows,
+            prefill_token_s=self.prefill_token_s * prefill,
+            curve=tuple((knot, seconds * rows) for knot, seconds in self.curve),
         )
 
 

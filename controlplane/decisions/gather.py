@@ -9,10 +9,10 @@ from controlplane.decisions.certified import loss_of
 from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.error_budget import Tally
 from controlplane.decisions.lineage import Lineage
-from controlplane.decisions.node_fits import offered_step_times
 from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
-from controlplane.decisions.step_time import fit_step_times
+from controlplane.decisions.step_memory.learning import Learned, Serving, learn_step_times
+from controlplane.decisions.step_memory.levels import PoolMemory
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool
 from controlplane.fleets.readings import NodeReading
@@ -20,7 +20,7 @@ from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.merit import Merit
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.settings import EngineSettings
-from inference_node.contract.step_profile import StepProfile, StepSample, pruning_bucket
+from inference_node.contract.step_profile import StepArithmetic, StepProfile
 
 # A node that was silent for longer is not waited for: it counts neither as missing nor as capacity.
 FORGOTTEN_AFTER_S = 600.0
@@ -30,7 +30,10 @@ _LOOKED_AT = {"offered_rps", "rejected", "waiting", "ttft_p95_s", "itl_p95_s"}
 
 @dataclass(frozen=True, slots=True)
 class PoolFacts:
-    """What SQL knows of a pool at a moment. same_since: from when on all revisions compute as the settings do; None: always."""
+    """What SQL knows of a pool at a moment. same_since: from when on all revisions compute as the settings do; None: always.
+
+    level: what all nodes compute with by their own word, None where they differ. newest_start: of the node that started last.
+    """
 
     now: datetime
     name: str
@@ -46,6 +49,8 @@ class PoolFacts:
     active_rollout: str | None
     alarm: str | None
     quality_spent_ratio: float | None = None
+    level: StepArithmetic | None = None
+    newest_start: datetime | None = None
 
 
 def read_facts(
@@ -86,7 +91,17 @@ def read_facts(
         active_rollout=active_rollout,
         alarm=around.alarms.get(pool.id),
         quality_spent_ratio=spent_ratio(lineage, rules, nodes, now),
+        level=_level_of_all(nodes),
+        newest_start=max((node.started_at for node in nodes), default=None),
     )
+
+
+def learn(facts: PoolFacts, memory: PoolMemory, history: Sequence[Observation]) -> Learned:
+    """What the newest window adds to what is remembered of the pool's step times, and the step times that follow."""
+    since = facts.same_since
+    windows = [seen for seen in history if since is None or seen.window_end - timedelta(seconds=seen.window_s) >= since]
+    serving = Serving(facts.profiles, facts.settings, facts.level, facts.newest_start)
+    return learn_step_times(memory, serving, windows, workload_of(history), facts.now)
 
 
 def make_inputs(
@@ -96,28 +111,25 @@ def make_inputs(
     history: Sequence[Observation],
     forecasts: Mapping[str, Forecast],
     served: Tally | None = None,
+    learned: Learned | None = None,
     newest: Forecast | None = None,
     merit: Merit | None = None,
 ) -> DecisionInputs:
-    """history: the pool's windows, oldest first, `observation` last. served: counts of the policy's burn window. newest: the
-    newest load as a forecast, and merit: what the other one has been worth against it."""
-    settings, profiles, since = facts.settings, facts.profiles, facts.same_since
-    workload = workload_of(history)
-    windows = [seen for seen in history if since is None or seen.window_end - timedelta(seconds=seen.window_s) >= since]
+    """history: the pool's windows, oldest first, `observation` last. served: counts of the policy's burn window. learned: from
+    `learn` with the same windows; None where nothing is remembered. newest: the newest load as a forecast, and merit: what the
+    other one has been worth against it."""
     return DecisionInputs(
         now=facts.now,
         pool=facts.name,
         policy=facts.policy,
         policy_version=facts.policy_version,
-        settings=settings,
+        settings=facts.settings,
         nodes=facts.nodes,
         observation=observation,
         history=needed_history(history, facts.policy, facts.now),
         forecasts=dict(forecasts),
-        step_times=fit_step_times(
-            _cells(profiles, settings), windows, settings.precision, offered_step_times(profiles, settings, workload)
-        ),
-        workload=workload,
+        step_times=(learned or learn(facts, PoolMemory(), history)).step_times,
+        workload=workload_of(history),
         changes=facts.changes,
         home=facts.home,
         frozen_reason=facts.frozen_reason,
@@ -171,7 +183,6 @@ def live_nodes(nodes: Sequence[NodeReading], now: datetime) -> list[NodeReading]
     return [node for node in nodes if (now - node.last_heartbeat_at).total_seconds() <= FORGOTTEN_AFTER_S]
 
 
-def _cells(profiles: Sequence[StepProfile], settings: EngineSettings) -> list[StepSample]:
-    """The nodes' measured cells under the pruning in force; others would bend the line."""
-    pruning = pruning_bucket(settings.pruning_threshold)
-    return [cell for profile in profiles for cell in profile.cells if cell.pruning == pruning]
+def _level_of_all(nodes: Sequence[NodeReading]) -> StepArithmetic | None:
+    levels = {node.arithmetic for node in nodes}
+    return levels.pop() if len(levels) == 1 else None

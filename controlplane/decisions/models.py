@@ -1,4 +1,4 @@
-"""Tables: `policies` and `decisions`."""
+"""Tables: `policies`, `decisions` and `performance_models`."""
 
 from datetime import datetime
 from typing import Any
@@ -56,3 +56,24 @@ class DecisionRecord(Base):
     candidates: Mapped[list[dict[str, Any]]]
     constraints: Mapped[list[dict[str, Any]]]
     rollout_id: Mapped[str | None] = mapped_column(Id)
+
+
+class PerformanceModelRecord(Base):
+    """What was learned of the pool's step times at one level: an arithmetic (precision, keys and values, pruning) on one kind of
+    machine. `key` is the level's hash, `memory` a `step_memory.Memory`; what stands beside them is of it, for people."""
+
+    __tablename__ = "performance_models"
+
+    pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(String(32), primary_key=True)
+    machine: Mapped[list[dict[str, Any]]]
+    precision: Mapped[str] = mapped_column(String(16))
+    kv_precision: Mapped[str] = mapped_column(String(16))
+    pruning: Mapped[float]
+    memory: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16))
+    in_force: Mapped[bool]
+    windows: Mapped[int]
+    error_ratio: Mapped[float | None]
+    epoch: Mapped[int]
+    updated_at: Mapped[datetime] = mapped_column(index=True)

@@ -17,6 +17,12 @@ from inference_node.contract.step_profile import StepArithmetic, StepFit, StepPr
 _WORST_ERROR = 0.15
 # Of a fit that no served step has tested yet.
 _UNTESTED_ERROR = 0.05
+# What fits are compared on, whatever is being served: nothing, 16 rows with a context of 512, and those beside a chunk of 256.
+_COMPARED = (
+    StepShape(0),
+    StepShape(16, context_tokens=16 * 512),
+    StepShape(16, 256, 1, context_tokens=16 * 512, prefill_pairs=256 * 256 // 2),
+)
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 
 
@@ -31,11 +37,31 @@ def offered_step_times(
     shapes = _Shapes.of(settings, workload)
     found: list[StepTime] = []
     for precision in Precision:
-        arithmetic = wanted.model_copy(update={"precision": precision})
-        fits = [fit for profile in profiles if (fit := profile.fit_for(arithmetic)) is not None and _is_good(fit)]
-        if fits:
-            found.append(_mean([_folded(fit, shapes) for fit in fits]))
+        step = _offered(profiles, wanted.model_copy(update={"precision": precision}), shapes)
+        if step is not None:
+            found.append(step)
     return tuple(found)
+
+
+def offered_at(
+    profiles: Sequence[StepProfile], level: StepArithmetic, settings: EngineSettings, workload: Workload | None
+) -> StepTime | None:
+    """The same for one arithmetic, which need not be that of the settings."""
+    return _offered(profiles, level, _Shapes.of(settings, workload))
+
+
+def compared_parts(profiles: Sequence[StepProfile], level: StepArithmetic) -> tuple[float, float, float] | None:
+    """Seconds of base, rows and prefill of a fixed step by the nodes' fits of an arithmetic: they differ as the fits do."""
+    fits = [fit for profile in profiles if (fit := profile.fit_for(level)) is not None and _is_good(fit)]
+    if not fits:
+        return None
+    empty, rows, both = (fmean(fit.step_s(shape) for fit in fits) for shape in _COMPARED)
+    return empty, rows - empty, both - rows
+
+
+def _offered(profiles: Sequence[StepProfile], level: StepArithmetic, shapes: "_Shapes") -> StepTime | None:
+    fits = [fit for profile in profiles if (fit := profile.fit_for(level)) is not None and _is_good(fit)]
+    return _mean([_folded(fit, shapes) for fit in fits]) if fits else None
 
 
 def at_other_lengths(
@@ -58,7 +84,17 @@ def _moved(step: StepTime, then: StepTime | None, now: StepTime | None) -> StepT
     if then is None or now is None or not step.curve or then.at(1.0, 0.0) <= 0:
         return step
     level = step.at(1.0, 0.0) / then.at(1.0, 0.0)
-    return replace(now.scaled(level), samples=step.samples, error_ratio=step.error_ratio, measured=step.measured)
+    # Base, rows and prefill may each have a level of their own.
+    moved = now.by_parts(
+        _ratio(step.base_s, then.base_s, level),
+        _ratio(step.curve_s(_ROWS[-1]), then.curve_s(_ROWS[-1]), level),
+        _ratio(step.prefill_token_s, then.prefill_token_s, level),
+    )
+    return replace(moved, samples=step.samples, error_ratio=step.error_ratio, measured=step.measured)
+
+
+def _ratio(of: float, to: float, otherwise: float) -> float:
+    return of / to if of > 0 and to > 0 else otherwise
 
 
 def _is_good(fit: StepFit) -> bool:

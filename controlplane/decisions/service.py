@@ -15,6 +15,7 @@ from controlplane.decisions.error_budget import Ledger as Ledger
 from controlplane.decisions.error_budget import Tally as Tally
 from controlplane.decisions.freezing import frozen_reason as frozen_reason
 from controlplane.decisions.gather import PoolFacts as PoolFacts
+from controlplane.decisions.gather import learn as learn
 from controlplane.decisions.gather import live_nodes as live_nodes
 from controlplane.decisions.gather import make_inputs as make_inputs
 from controlplane.decisions.gather import read_facts as read_facts
@@ -27,6 +28,8 @@ from controlplane.decisions.reasons import Outcome
 from controlplane.decisions.recording import BREACH, BURN, RECORDED
 from controlplane.decisions.recording import LastWords as LastWords
 from controlplane.decisions.recording import record_decision as record_decision
+from controlplane.decisions.step_memory.levels import PoolMemory as PoolMemory
+from controlplane.decisions.step_memory.store import Memories as Memories
 from controlplane.errors import NotFound
 from controlplane.events.kinds import EventKind
 from controlplane.events.models import Event

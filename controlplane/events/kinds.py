@@ -19,6 +19,8 @@ class EventKind(StrEnum):
     SLO_RECOVERED = "slo.recovered"
     CAPACITY_INSUFFICIENT = "capacity.insufficient"
     CAPACITY_SUFFICIENT = "capacity.sufficient"
+    MODEL_DEGRADED = "model.degraded"
+    MODEL_RECOVERED = "model.recovered"
     DECISION_MADE = "decision.made"
     TELEMETRY_IMPLAUSIBLE = "telemetry.implausible"
 

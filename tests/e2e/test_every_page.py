@@ -28,7 +28,7 @@ PICTURES = os.environ.get("WEB_PICTURES")
 # Something that stands on a page only when its data does.
 TELLS = {
     "fleet": "node-2",
-    "pool": "Revisions",
+    "pool": "Step times learned",
     "node": "node-1",
     "decision": "Expected and realised",
     "rollouts": "took",

@@ -10,13 +10,15 @@ from controlplane.decisions.gather import needed_history
 from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.reasons import Outcome
-from controlplane.decisions.step_time import fit_step_times
+from controlplane.decisions.step_memory.learning import Serving, learn_step_times
+from controlplane.decisions.step_memory.levels import PoolMemory
 from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.service import HISTORY_S, forecast_pool
 from controlplane.forecasting.track_record import TrackRecord, newest_forecast
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings, Precision
+from inference_node.contract.step_profile import StepArithmetic, StepProfile
 from tests.support.simulated_pool import SimulatedPool, probe_cells
 
 CAPABILITIES = NodeCapabilities(
@@ -26,6 +28,7 @@ CAPABILITIES = NodeCapabilities(
     max_model_len=2048,
     kv_tokens=32768,
 )
+PROFILE = StepProfile(cells=tuple(probe_cells()))
 NODES = tuple(NodeFacts(id=f"n{i}", name=f"node-{i}", ready=True, capabilities=CAPABILITIES) for i in range(2))
 
 
@@ -49,6 +52,7 @@ class ClosedLoop:
     inputs: list[DecisionInputs] = field(default_factory=list)
     changes: list[PastChange] = field(default_factory=list)
     home: EngineSettings | None = None
+    memory: PoolMemory = field(default_factory=PoolMemory)
     _pending: tuple[float, EngineSettings] | None = None
 
     def run(self, seconds: float) -> list[Decision]:
@@ -90,19 +94,23 @@ class ClosedLoop:
         since = self.pool.at - timedelta(seconds=HISTORY_S)
         history = tuple(seen for seen in self.history if seen.window_end > since)
         forecasts, newest = self._forecasts(history)
+        settings = self.pool.settings
+        serving = Serving([PROFILE], settings, StepArithmetic.of(settings))
+        learned = learn_step_times(self.memory, serving, history, workload_of(history), self.pool.at)
+        self.memory = learned.memory
         return DecisionInputs(
             now=self.pool.at,
             pool="demo",
             policy=self.policy,
             policy_version=1,
-            settings=self.pool.settings,
+            settings=settings,
             nodes=NODES,
             observation=history[-1],
             history=needed_history(history, self.policy, self.pool.at),
             forecasts=forecasts,
             newest=newest,
             merit=self.record.merit,
-            step_times=fit_step_times(probe_cells(), history, self.pool.settings.precision),
+            step_times=learned.step_times,
             workload=workload_of(history),
             changes=tuple(self.changes),
             home=self.home,

@@ -11,18 +11,18 @@ from controlplane.bench.replay.step_table import Levels, level_of
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.gather import needed_history
-from controlplane.decisions.node_fits import offered_step_times
 from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.reasons import Outcome, Trigger
-from controlplane.decisions.step_time import fit_step_times
+from controlplane.decisions.step_memory.learning import Serving, learn_step_times
+from controlplane.decisions.step_memory.levels import PoolMemory
 from controlplane.forecasting.forecaster import Forecast
 from controlplane.forecasting.service import HISTORY_S, forecast_pool
 from controlplane.forecasting.track_record import TrackRecord, newest_forecast
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings
-from inference_node.contract.step_profile import pruning_bucket
+from inference_node.contract.step_profile import StepArithmetic
 
 BATCHES, TOKENS = (8, 16, 32, 64, 128, 256), (512, 1024, 2048)
 # How many may wait at a node: the default, and so few that an overload is refused rather than served late.
@@ -164,6 +164,7 @@ class Trimtab:
     # Since when steps compute as they do, and what was answered so far: tokens, and each times what it lost.
     same_since: datetime | None = None
     numerics: str = ""
+    memory: PoolMemory = field(default_factory=PoolMemory)
     answered: float = 0.0
     lost: float = 0.0
     in_force: EngineSettings | None = None
@@ -203,14 +204,12 @@ class Trimtab:
             self.same_since = pool.at
 
     def _inputs(self, seen: Observation, pool: SimulatedPool) -> DecisionInputs:
-        profile, settings = self.levels.profile, pool.settings
-        workload = workload_of(self.history)
-        pruning = pruning_bucket(settings.pruning_threshold)
-        cells = [cell for cell in profile.cells if cell.pruning == pruning]
-        since = self.same_since
+        settings, workload, since = pool.settings, workload_of(self.history), self.same_since
         windows = [w for w in self.history if since is None or w.window_end - timedelta(seconds=w.window_s) >= since]
-        offered = offered_step_times([profile], settings, workload)
         forecasts, newest = self._forecasts(seen)
+        serving = Serving([self.levels.profile], settings, StepArithmetic.of(settings))
+        learned = learn_step_times(self.memory, serving, windows, workload, pool.at)
+        self.memory = learned.memory
         return DecisionInputs(
             now=pool.at,
             pool=pool.arrivals.name,
@@ -226,7 +225,7 @@ class Trimtab:
             forecasts=forecasts,
             newest=newest,
             merit=self.record.merit,
-            step_times=fit_step_times(cells, windows, settings.precision, offered),
+            step_times=learned.step_times,
             workload=workload,
             changes=tuple(change for change in self.changes if change.at > pool.at - timedelta(hours=1)),
             home=self.home,

@@ -28,6 +28,7 @@ INCIDENTS = (
     Incident("SpikePredicted", "pool_id", "warning", (E.FORECAST_SPIKE_PREDICTED,), (E.FORECAST_SPIKE_CLEARED,)),
     Incident("ErrorBudgetBurns", "pool_id", "warning", (E.SLO_BURNING,), (E.SLO_RECOVERED,)),
     Incident("CapacityInsufficient", "pool_id", "warning", (E.CAPACITY_INSUFFICIENT,), (E.CAPACITY_SUFFICIENT,)),
+    Incident("ModelDegraded", "pool_id", "warning", (E.MODEL_DEGRADED,), (E.MODEL_RECOVERED,)),
     Incident("PoolFrozen", "pool_id", "warning", (E.POOL_FROZEN,), (E.POOL_UNFROZEN,)),
     Incident(
         "RolloutApprovalRequired", "rollout_id", "info", (E.ROLLOUT_APPROVAL_REQUIRED,),

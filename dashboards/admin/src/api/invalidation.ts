@@ -14,6 +14,8 @@ export const STREAM_KINDS = [
   "slo.recovered",
   "capacity.insufficient",
   "capacity.sufficient",
+  "model.degraded",
+  "model.recovered",
   "decision.made",
   "telemetry.implausible",
   "rollout.created",
@@ -98,6 +100,7 @@ export function staleAfter(kind: string): QueryKey[] {
     case "forecast":
       return [keys.forecasts, keys.fleet, keys.pools, keys.events];
     case "decision":
+    case "model":
       return [keys.decisions, keys.fleet, keys.pools, keys.events];
     case "rollout":
       return [keys.rollouts, keys.fleet, keys.pools, keys.nodes, keys.events, ["revisions"]];

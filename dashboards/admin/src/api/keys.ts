@@ -30,6 +30,7 @@ export const keys = {
   delivery: (id: string) => ["webhooks", "delivery", id] as const,
   alerts: ["alerts"] as const,
   alertRules: ["alerts", "rules"] as const,
+  stepModels: (poolId: string) => ["decisions", "step-models", poolId] as const,
   revisions: (poolId: string) => ["revisions", poolId] as const,
   recordings: (nodeId: string) => ["recordings", nodeId] as const,
   flame: (nodeId: string, id: string) => ["flame", nodeId, id] as const,

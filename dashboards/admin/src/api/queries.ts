@@ -168,6 +168,15 @@ export const useRevisions = (poolId: string, limit = 12) =>
     enabled: poolId !== "",
   });
 
+/** What service taught of the pool's step times, by level. */
+export const useStepModels = (poolId: string) =>
+  useQuery({
+    queryKey: keys.stepModels(poolId),
+    queryFn: ({ signal }) =>
+      body(api.GET("/api/v1/pools/{pool_id}/performance", { params: { path: { pool_id: poolId } }, signal })),
+    enabled: poolId !== "",
+  });
+
 /** A node's recordings of the last hour, newest first; looked at every second while one is under way. */
 export const useRecordings = (nodeId: string, enabled: boolean) =>
   useQuery({

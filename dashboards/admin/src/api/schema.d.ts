@@ -995,6 +995,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pools/{pool_id}/performance": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Pool Performance
+         * @description What service taught of the pool's step times, by level; kept for 30 days after the last window of it.
+         */
+        get: operations["get_pool_performance"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/policy-schema": {
         parameters: {
             query?: never;
@@ -2844,6 +2864,18 @@ export interface components {
              */
             ends_at: string;
         };
+        /**
+         * FactorsOut
+         * @description How many times as long as the nodes expect each part of a step takes in service.
+         */
+        FactorsOut: {
+            /** Base */
+            base: number;
+            /** Rows */
+            rows: number;
+            /** Prefill */
+            prefill: number;
+        };
         /** FindingOut */
         FindingOut: {
             /** Position */
@@ -3362,6 +3394,18 @@ export interface components {
             pools: number;
         };
         /**
+         * MachineOut
+         * @description A kind of node that was among the pool's, as its nodes call themselves.
+         */
+        MachineOut: {
+            /** Hardware */
+            hardware: string;
+            /** Model */
+            model: string;
+            /** Engine Version */
+            engine_version: string;
+        };
+        /**
          * MeasurementOut
          * @description Latencies in seconds, shares 0 to 1; `effect_ratio` 1.2 means 20 % more than without the change, and the interval is of it.
          *
@@ -3534,6 +3578,12 @@ export interface components {
              */
             label_pods: boolean;
         };
+        /**
+         * ModelState
+         * @description learning: too few windows, nothing is said yet. level: one factor. ready: three. degraded: the machine changed lately.
+         * @enum {string}
+         */
+        ModelState: "learning" | "level" | "ready" | "degraded";
         /**
          * NodeCapabilities
          * @description What this node can be set to, beyond the product's own bounds.
@@ -4254,6 +4304,66 @@ export interface components {
          * @enum {string}
          */
         PausedBy: "person" | "inconclusive" | "error" | "freeze";
+        /**
+         * PerformanceModelOut
+         * @description What was learned of one level: an arithmetic on one kind of machine.
+         */
+        PerformanceModelOut: {
+            precision: components["schemas"]["Precision"];
+            kv_precision: components["schemas"]["KvPrecision"];
+            /**
+             * Pruning
+             * @description upper edge of a bucket of pruning_threshold, 0.1 wide; 0 is dense
+             */
+            pruning: number;
+            /** Machine */
+            machine: components["schemas"]["MachineOut"][];
+            /** @description learning: too few windows, decisions do not look at it yet; level: one factor for all, as three cannot be told apart yet or foretell windows no better; ready: three; degraded: the machine changed and is learned anew */
+            state: components["schemas"]["ModelState"];
+            factors: components["schemas"]["FactorsOut"];
+            /**
+             * Windows
+             * @description learned from
+             */
+            windows: number;
+            /**
+             * Error Ratio
+             * @description running mean of how far off a step was from what was said before
+             */
+            error_ratio: number | null;
+            /**
+             * Fast Error Ratio
+             * @description median over the last eight windows, of the factors alone
+             */
+            fast_error_ratio: number | null;
+            /**
+             * Changes
+             * @description how often the machine was found changed
+             */
+            changes: number;
+            /**
+             * In Force Since
+             * @description null while other settings are in force
+             */
+            in_force_since: string | null;
+            /** Learned At */
+            learned_at: string | null;
+            /**
+             * Share
+             * @description how much of it still counts; half after a day out of force
+             */
+            share: number;
+        };
+        /** PerformanceOut */
+        PerformanceOut: {
+            /** Pool Id */
+            pool_id: string;
+            /**
+             * Levels
+             * @description in force first, then what was learned last
+             */
+            levels: components["schemas"]["PerformanceModelOut"][];
+        };
         /**
          * PlanOut
          * @description What a rollout would do.
@@ -10513,6 +10623,73 @@ export interface operations {
             };
             /** @description Body too large */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_pool_performance: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                pool_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PerformanceOut"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

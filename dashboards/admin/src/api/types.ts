@@ -21,6 +21,7 @@ export type Forecast = Read<"ForecastOut">;
 export type Candidate = Read<"CandidateOut">;
 export type Constraint = Read<"ConstraintOut">;
 export type Decision = Read<"DecisionOut">;
+export type StepModel = Read<"PerformanceModelOut">;
 export type Effect = Read<"DecisionEffectOut">;
 export type WhatIf = Read<"WhatIfOut">;
 export type Outlook = Read<"OutlookOut">;

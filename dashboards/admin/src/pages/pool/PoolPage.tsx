@@ -21,6 +21,7 @@ import { PoolFigures } from "../fleet/PoolFigures";
 import { SettingsInForce } from "../fleet/SettingsInForce";
 import { NewRollout } from "../rollouts/NewRollout";
 import { RevisionsTable } from "./RevisionsTable";
+import { StepModels } from "./StepModels";
 
 export function PoolPage() {
   const { poolId = "" } = useParams();
@@ -81,6 +82,7 @@ function PoolView({ pool }: { pool: Pool }) {
               <SettingsInForce pool={pool} />
             </Panel>
             <RevisionsTable pool={pool} />
+            <StepModels pool={pool} />
           </div>
           <Panel
             title="Events"
