@@ -11,6 +11,7 @@ CheckState = Literal["met", "binds", "broken", "unknown", "asks"]
 DeliveryState = Literal["waiting", "delivered", "failed"]
 EffectState = Literal["set", "joined", "none", "done", "lifted"]
 ForecastMetric = Literal["offered_rps", "ttft_p95_s", "itl_p95_s"]
+ForecastUse = Literal["off", "always", "earned"]
 Format = Literal["standard", "slack", "teams", "pagerduty", "ticket", "alertmanager"]
 KvPrecision = Literal["model", "int8", "fp8"]
 MeshKind = Literal["istio", "gateway_api"]
@@ -40,6 +41,7 @@ Reason = Literal[
     "recovery",
     "quality_budget",
     "queue_fitted",
+    "forecast_unproven",
     "within_slo",
     "no_data",
     "stale_data",
@@ -486,6 +488,22 @@ class FleetOut(TypedDict):
     frozen: GeneralFreezeOut | None
 
 
+class ForecastMeritOut(TypedDict):
+    """Whether forecasts of the load have earned the right to act, which counts where the policy's `forecast.use`
+    is earned. Sums over about the last hundred horizons, held against planning on the newest load alone. Null:
+    nothing to judge by.
+    """
+
+    at: str
+    may_act: bool
+    truths: int
+    cost_ratio: float | None
+    loss_ratio: float | None
+    threats: int
+    precision: float | None
+    explanation: str
+
+
 class ForecastOut(TypedDict):
     """`model` "fluid" is load projected against capacity; `scores` is the past pinball loss per model (lower is
     better).
@@ -510,13 +528,15 @@ class ForecastPointOut(TypedDict):
 
 
 class ForecastPolicy(TypedDict):
+    use: NotRequired[ForecastUse]
     horizon_s: NotRequired[float]
     min_windows: NotRequired[int]
 
 
 class ForecastQualityOut(TypedDict):
     """Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out.
-    `warnings`: of spikes, over the last 14 days, by setting.
+    `warnings`: of spikes, over the last 14 days, by setting. `merit`: of the load; null for other metrics, and
+    before anything was kept.
     """
 
     metric: str
@@ -524,6 +544,7 @@ class ForecastQualityOut(TypedDict):
     until: str
     horizons: list[HorizonQualityOut]
     warnings: list[WarningQualityOut]
+    merit: ForecastMeritOut | None
 
 
 class ForecastTrackOut(TypedDict):

@@ -2894,6 +2894,47 @@ export interface components {
             frozen: components["schemas"]["GeneralFreezeOut"] | null;
         };
         /**
+         * ForecastMeritOut
+         * @description Whether forecasts of the load have earned the right to act, which counts where the policy's `forecast.use` is earned. Sums
+         *     over about the last hundred horizons, held against planning on the newest load alone. Null: nothing to judge by.
+         */
+        ForecastMeritOut: {
+            /**
+             * At
+             * @description when it was last kept: every 20 ticks, and at once when the verdict turns
+             */
+            at: string;
+            /** May Act */
+            may_act: boolean;
+            /**
+             * Truths
+             * @description horizons whose truth is known; below 20 there is no verdict
+             */
+            truths: number;
+            /**
+             * Cost Ratio
+             * @description cost of planning on forecasts / on the newest load; below 1 is better
+             */
+            cost_ratio: number | null;
+            /**
+             * Loss Ratio
+             * @description the same of pinball loss at 50 % and 90 %
+             */
+            loss_ratio: number | null;
+            /**
+             * Threats
+             * @description that only the forecast saw, and that were judged
+             */
+            threats: number;
+            /**
+             * Precision
+             * @description share of late ones of them in which the load came
+             */
+            precision: number | null;
+            /** Explanation */
+            explanation: string;
+        };
+        /**
          * ForecastMetric
          * @description What is forecast.
          * @enum {string}
@@ -2938,6 +2979,11 @@ export interface components {
         /** ForecastPolicy */
         ForecastPolicy: {
             /**
+             * @description whether decisions go by the forecast, by the newest load alone, or by whichever has proved better
+             * @default earned
+             */
+            use: components["schemas"]["ForecastUse"];
+            /**
              * Horizon S
              * @description how far ahead to look
              * @default 60
@@ -2953,7 +2999,7 @@ export interface components {
         /**
          * ForecastQualityOut
          * @description Forecasts of one metric made in [since, until], held against what came. Horizons without any are left out. `warnings`: of
-         *     spikes, over the last 14 days, by setting.
+         *     spikes, over the last 14 days, by setting. `merit`: of the load; null for other metrics, and before anything was kept.
          */
         ForecastQualityOut: {
             /** Metric */
@@ -2966,6 +3012,7 @@ export interface components {
             horizons: components["schemas"]["HorizonQualityOut"][];
             /** Warnings */
             warnings: components["schemas"]["WarningQualityOut"][];
+            merit: components["schemas"]["ForecastMeritOut"] | null;
         };
         /**
          * ForecastTrackOut
@@ -2998,6 +3045,15 @@ export interface components {
                 [key: string]: number;
             };
         };
+        /**
+         * ForecastUse
+         * @description What decisions take a forecast of the load for.
+         *
+         *     off: they go by the newest value alone. always: by the forecast. earned: by the forecast while planning on it has proved
+         *     better on this pool; else it may advise, and keeps things from being relaxed.
+         * @enum {string}
+         */
+        ForecastUse: "off" | "always" | "earned";
         /**
          * Format
          * @description standard: Standard Webhooks. slack: incoming webhook. teams: Workflows. pagerduty: Events API v2; the credential is the
@@ -4475,6 +4531,7 @@ export interface components {
             rollout: components["schemas"]["RolloutPolicy"];
             /**
              * @default {
+             *       "use": "earned",
              *       "horizon_s": 60,
              *       "min_windows": 6
              *     }
@@ -4551,6 +4608,7 @@ export interface components {
             rollout: components["schemas"]["RolloutPolicy"];
             /**
              * @default {
+             *       "use": "earned",
              *       "horizon_s": 60,
              *       "min_windows": 6
              *     }
@@ -4901,6 +4959,7 @@ export interface components {
          * @enum {string}
          */
         Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "quality_budget" | "queue_fitted" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "error_budget" | "recently_rolled_back";
+        Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "quality_budget" | "forecast_unproven" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "error_budget" | "recently_rolled_back";
         /** Recovered */
         Recovered: {
             /** Resent */

@@ -1,6 +1,6 @@
 """What planning on a pool's forecasts of its load has been worth, beside the bands of that load.
 
-Revision 8c2f5a91d3e7, after 4d83e0b7f1a6, 2026-11-30 20:55:00.000000.
+Revision 8c2f5a91d3e7, after 8c1e5f27a9d4, 2026-11-30 02:50:00.000000.
 """
 
 import sqlalchemy as sa
@@ -8,7 +8,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "8c2f5a91d3e7"
-down_revision = "4d83e0b7f1a6"
+down_revision = "8c1e5f27a9d4"
 branch_labels = None
 depends_on = None
 
