@@ -31,9 +31,12 @@ class Lineage:
 
 def read_lineage(session: Session, pool: Pool) -> Lineage:
     settings = fleets.settings_of(fleets.current_revision(session, pool))
-    revisions = fleets.list_revisions(session, pool.id, limit=_REVISIONS)
+    newest = fleets.list_revisions(session, pool.id, limit=_REVISIONS)
+    # What is only tried out on a node was never in force on the pool.
+    revisions = [revision for revision in newest if revision.created_by != fleets.EXPLORER]
     made = tuple((revision.created_at, fleets.settings_of(revision)) for revision in revisions)
-    return Lineage(settings, _same_numerics_since(revisions, settings), _home(session, pool.id, revisions), made)
+    since = _same_numerics_since(revisions, settings)
+    return Lineage(settings, since, _home(session, pool.id, revisions, are_all=len(newest) < _REVISIONS), made)
 
 
 class Lineages:
@@ -55,12 +58,14 @@ class Lineages:
             del self._of[pool_id]
 
 
-def _home(session: Session, pool_id: str, newest_first: Sequence[SettingsRevision]) -> EngineSettings | None:
+def _home(
+    session: Session, pool_id: str, newest_first: Sequence[SettingsRevision], *, are_all: bool
+) -> EngineSettings | None:
     for revision in newest_first:
         if not revision.created_by.startswith(CONTROLLER):
             return fleets.settings_of(revision)
-    if len(newest_first) < _REVISIONS:
-        return None  # these were all of them
+    if are_all:
+        return None
     query = (
         select(SettingsRevision)
         .where(SettingsRevision.pool_id == pool_id, SettingsRevision.created_by.not_like(f"{CONTROLLER}%"))

@@ -18,6 +18,10 @@ from inference_node.contract.served import ServedWatch
 from inference_node.contract.settings import EngineSettings
 from inference_node.contract.signing import signed
 
+# `created_by` of settings that the controller only tries out on a node. Nobody wished for them on the pool, so they are never the
+# revision that somebody does wish for, though they be the same.
+EXPLORER = "controller:exploration"
+
 
 def current_revision(session: Session, pool: Pool) -> SettingsRevision:
     """What a new node of the pool gets. Every pool has one from the moment that its first node joined."""
@@ -32,11 +36,12 @@ def settings_of(revision: SettingsRevision) -> EngineSettings:
 def create_revision(
     session: Session, pool: Pool, settings: EngineSettings, *, created_by: str, reason: str, now: datetime
 ) -> SettingsRevision:
-    """The pool's next revision; the latest one again if it holds the same settings."""
+    """The pool's next revision; the latest one again if it holds the same settings, and is not merely being tried out."""
     session.execute(select(Pool.id).where(Pool.id == pool.id).with_for_update())  # one number at a time
     latest = next(iter(list_revisions(session, pool.id, limit=1)), None)
     content_hash = settings.content_hash()
-    if latest is not None and latest.content_hash == content_hash:
+    is_same = latest is not None and latest.content_hash == content_hash
+    if latest is not None and is_same and (latest.created_by == created_by or latest.created_by != EXPLORER):
         return latest
     revision = SettingsRevision(
         pool_id=pool.id,

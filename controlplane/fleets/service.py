@@ -4,6 +4,7 @@ from controlplane.fleets.alarms import alarms_of as alarms_of
 from controlplane.fleets.alarms import repeat_alarms as repeat_alarms
 from controlplane.fleets.alarms import silence_alarm as silence_alarm
 from controlplane.fleets.alarms import sound_alarm as sound_alarm
+from controlplane.fleets.desired import EXPLORER as EXPLORER
 from controlplane.fleets.desired import create_revision as create_revision
 from controlplane.fleets.desired import current_revision as current_revision
 from controlplane.fleets.desired import desired_push as desired_push
