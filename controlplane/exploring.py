@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from controlplane.db import session_scope
 from controlplane.decisions.decision import Decision, DecisionInputs
@@ -20,6 +21,7 @@ from controlplane.errors import ControlPlaneError, Fenced
 from controlplane.processes import shards
 from controlplane.rollouts import explorations
 from controlplane.rollouts.exploration_watch import ending
+from controlplane.rollouts.models import Exploration
 
 log = structlog.get_logger(__name__)
 
@@ -73,14 +75,20 @@ class Explorer:
         with session_scope(self._engine) as session:
             shards.assert_leads(session, pool_id, known.epoch)
             row = explorations.active_exploration(session, pool_id)
-            over = None
-            if row is not None:
-                over = ending(explorations.look(session, row, inputs.now, self._timeout_s), inputs, decision)
-            if row is not None and over is not None:
-                outcome = explorations.end(session, row, over, inputs.now)
-                log.info("exploration_ended", pool_id=pool_id, verdict=outcome.verdict.value, why=over.why)
-        if row is None or over is not None:
+            is_over = row is None or self._one_step(session, row, inputs, decision)
+        if is_over:
             del self._known[pool_id]  # what it showed is read with the next choice
+
+    def _one_step(self, session: Session, row: Exploration, inputs: DecisionInputs, decision: Decision) -> bool:
+        """Whether its outcome is known: the tick after the one that stopped it, when the node's last window is there."""
+        if row.ended_at is not None:
+            outcome = explorations.conclude(session, row, inputs.now)
+            log.info("exploration_ended", pool_id=row.pool_id, verdict=outcome.verdict.value, why=row.ended_why)
+            return True
+        over = ending(explorations.look(session, row, inputs.now, self._timeout_s), inputs, decision)
+        if over is not None:
+            explorations.stop(session, row, over, inputs.now)
+        return False
 
     def _begin(self, pool_id: str, known: _Known, inputs: DecisionInputs) -> None:
         if known.tried is None:

@@ -20,7 +20,7 @@ from controlplane.decisions.performance import PoolModel
 from controlplane.decisions.policy import Policy
 from controlplane.decisions.situation import Situation, assess
 from controlplane.rollouts.analysis import ALPHA_COUNTS, Measurement, Verdict
-from controlplane.rollouts.exploration_windows import Beside, Counts, Stretches
+from controlplane.rollouts.exploration_windows import Beside, Counts, Stretches, mean_log
 from controlplane.rollouts.statistics import Estimate, difference, fisher_greater, hodges_lehmann
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.settings import EngineSettings
@@ -79,9 +79,11 @@ def measure(
     seen: Stretches,
     unfit: str | None = None,
     answers: Sequence[Measurement] = (),
+    *,
+    is_early: bool = False,
 ) -> TryOutcome:
     """inputs: what the try was chosen from. unfit: why it was ended as harmful, which makes the verdict. answers: as of
-    canaries."""
+    canaries. is_early: it was ended before its lease, and its windows may tell that it was the cause."""
     models = _Models.of(inputs, tried)
     shown: list[Shown] = []
     errors: list[LogError] = []
@@ -98,6 +100,8 @@ def measure(
     shown.append(_shown(_THROUGHPUT, seen, _change(_logs(_THROUGHPUT, seen.before), _logs(_THROUGHPUT, seen.during))))
     errors += [] if off is None else [off.error(Quantity.STEP)]
     unfit = unfit or next((each.detail for each in answers if each.verdict is Verdict.FAIL), None)
+    if unfit is None and is_early:
+        unfit = next((words for each in seen.touched if (words := _alone(each, inputs.policy)) is not None), None)
     verdict, words = _verdict(shown, seen.counts, inputs.policy, unfit)
     return TryOutcome(
         verdict, words, tuple(shown), tuple(errors), _rounded(seen.rates()[0]), seen.counts,
@@ -213,6 +217,17 @@ def _verdict(shown: Sequence[Shown], counts: Counts, policy: Policy, unfit: str 
         return TryVerdict.UNCLEAR, "there were too few windows for an interval"
     words = ", ".join(f"{name} {low - 1:+.0%} to {high - 1:+.0%}" for name, low, high in known)
     return _by_intervals([(low, high) for _, low, high in known], 1 + policy.rollout.margin), words
+
+
+def _alone(seen: Beside, policy: Policy) -> str | None:
+    """Whether the node broke an objective that its peers kept, in words: what troubled the pool was the try then."""
+    for metric, _ in _LATENCIES:
+        limit = getattr(policy.slo, metric)
+        mine, theirs = getattr(seen.node, metric), mean_log([getattr(peer, metric) for peer in seen.peers])
+        if mine is not None and theirs is not None and mine > limit >= math.exp(theirs):
+            words = f"{metric} of the node was {mine:.3g} s, over its objective of {limit:g} s"
+            return f"{words}, and its peers' {math.exp(theirs):.3g} s"
+    return None
 
 
 def _by_intervals(known: Sequence[tuple[float, float]], margin: float) -> TryVerdict:

@@ -21,7 +21,7 @@ class OptionOut(Out):
     gain: float = Field(description="expected of capacity, as a share; the errors of the model so far are in it")
     sd: float = Field(description="of the logarithm of what is known least: latencies and step time")
     score: float = Field(description="the gain for the quality that it costs")
-    safe: bool = Field(description="whether the `_high` values are within the objectives")
+    safe: bool = Field(description="whether the `_high` values are within the objectives, and enough is known nearby")
 
 
 class ShownOut(Out):

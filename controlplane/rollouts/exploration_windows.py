@@ -36,10 +36,11 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Stretches:
-    """Oldest first."""
+    """Oldest first. touched: those during which the try was in force for some time, at its begin and end for a part of it."""
 
     before: tuple[Beside, ...]
     during: tuple[Beside, ...]
+    touched: tuple[Beside, ...] = ()
 
     @property
     def counts(self) -> Counts:
@@ -68,16 +69,17 @@ def stretches(
 ) -> Stretches:
     """windows: of the node and its peers. applied: when the node had the settings, None for never.
 
-    Windows that overlap count once: what is compared must be independent.
+    Windows that overlap count once: what is compared must be independent. Of a try that ended within its settle time, the
+    windows within it are all that there is, and of one that ended within a window those that it touched.
     """
     found = _beside(windows, node_id)
     before = tuple(each for each in found if each.node.window_end <= began)
     if applied is None:
         return Stretches(before, ())
-    since = applied + timedelta(seconds=settle_s)
-    return Stretches(
-        before, tuple(each for each in found if since <= start(each.node) and each.node.window_end <= ended)
-    )
+    touched = tuple(each for each in found if applied < each.node.window_end and start(each.node) < ended)
+    under = tuple(each for each in touched if applied <= start(each.node) and each.node.window_end <= ended)
+    settled = tuple(each for each in under if applied + timedelta(seconds=settle_s) <= start(each.node))
+    return Stretches(before, settled or under or touched, touched)
 
 
 def start(seen: Observation) -> datetime:

@@ -104,7 +104,8 @@ def look(session: Session, row: Exploration, now: datetime, heartbeat_timeout_s:
     node = fleets.get_node(session, row.node_id)
     is_ours = node.desired_generation == row.generation and node.removed_at is None
     if is_ours and row.applied_at is None and fleets.in_sync(node):
-        row.applied_at = now
+        told = _said(session, row, EventKind.NODE_SETTINGS_APPLIED)
+        row.applied_at = now if told is None else told.at
     if is_ours and node.served is not None:
         row.served = node.served
     seen = () if row.applied_at is None else telemetry.recent(session, node.id, row.applied_at, now)
@@ -122,29 +123,37 @@ def look(session: Session, row: Exploration, now: datetime, heartbeat_timeout_s:
     )
 
 
-def end(session: Session, row: Exploration, ending: Ending, now: datetime) -> TryOutcome:
-    """Takes the node back where it still has what was tried, and keeps what that showed."""
+def stop(session: Session, row: Exploration, ending: Ending, now: datetime) -> None:
+    """Takes the node back where it still has what was tried. What that showed is known once its last windows are."""
     node = fleets.get_node(session, row.node_id)
     if node.desired_generation == row.generation:
         experiments.end_experiment(session, node.id, now=now)
+    row.ended_at, row.ended_why, row.unfit = ending.at, ending.why, ending.unfit
+    session.flush()
+
+
+def conclude(session: Session, row: Exploration, now: datetime) -> TryOutcome:
+    """Keeps and tells what a try that was stopped has shown."""
+    assert row.ended_at is not None, "it was stopped before"
+    node = fleets.get_node(session, row.node_id)
     asked, tried = Asked.from_json(row.asked), EngineSettings.model_validate(row.settings)
-    windows = _windows(session, row, asked.inputs, ending.at)
     seen = stretches(
-        windows, row.node_id, began=row.at, applied=row.applied_at, ended=ending.at,
-        settle_s=asked.inputs.policy.rollout.settle_s,
+        _windows(session, row, asked.inputs, now), row.node_id, began=row.at, applied=row.applied_at,
+        ended=row.ended_at, settle_s=asked.inputs.policy.rollout.settle_s,
     )  # fmt: skip
     told = _told(row)
     answers = () if told is None else served.measure([told], asked.inputs.policy.rollout.served)
-    outcome = measure(asked.inputs, tried, seen, ending.why if ending.unfit else None, answers)
-    row.active_pool_id, row.ended_at, row.ended_why = None, ending.at, ending.why
-    row.verdict, row.outcome = outcome.verdict.value, outcome.to_json()
+    is_early = row.ended_at < row.at + timedelta(seconds=row.lease_s)
+    unfit = row.ended_why if row.unfit else None
+    outcome = measure(asked.inputs, tried, seen, unfit, answers, is_early=is_early)
+    row.active_pool_id, row.verdict, row.outcome = None, outcome.verdict.value, outcome.to_json()
     session.flush()
     changes = asked.inputs.settings.changed(tried)
     events.record(
         session, kind=EventKind.NODE_EXPERIMENT_MEASURED, at=now, actor=ACTOR, pool_id=row.pool_id, node_id=row.node_id,
-        message=f"{changes_words(changes)} on node {node.name} was {outcome.verdict.value}: {outcome.explanation}. It ended "
-        f"since {ending.why}.",
-        data={"exploration_id": row.id, "verdict": outcome.verdict.value, "arm": row.arm, "why": ending.why,
+        message=f"{changes_words(changes)} on node {node.name} was {outcome.verdict.value}: {outcome.explanation}. "
+        f"It ended since {row.ended_why}.",
+        data={"exploration_id": row.id, "verdict": outcome.verdict.value, "arm": row.arm, "why": row.ended_why,
               "changes": {knob: list(pair) for knob, pair in changes.items()},
               "shown": [asdict(each) for each in outcome.shown]},
     )  # fmt: skip
@@ -192,13 +201,15 @@ def _windows(
     return {node_id: [each for each in seen if start(each) >= since] for node_id, seen in found.items()}
 
 
+def _said(session: Session, row: Exploration, kind: EventKind) -> Event | None:
+    """What the node said of the try's wish: its row may have another one by now."""
+    query = select(Event).where(Event.node_id == row.node_id, Event.kind == kind.value, Event.at >= row.at)
+    return next((told for told in session.scalars(query) if told.data.get("generation") == row.generation), None)
+
+
 def _refusal(session: Session, row: Exploration) -> str | None:
-    """What the node said when it refused the try: its row may have another wish by now."""
-    query = select(Event.data).where(
-        Event.node_id == row.node_id, Event.kind == EventKind.NODE_SETTINGS_REJECTED.value, Event.at >= row.at
-    )
-    told = next((data for data in session.scalars(query) if data.get("generation") == row.generation), None)
-    return None if told is None else str(told.get("reason"))
+    told = _said(session, row, EventKind.NODE_SETTINGS_REJECTED)
+    return None if told is None else str(told.data.get("reason"))
 
 
 def _told(row: Exploration) -> ServedQuality | None:

@@ -120,8 +120,9 @@ class Analysis(Base):
 class Exploration(Base):
     """Settings that the controller tries on one node under a lease, and what came of it.
 
-    `active_pool_id` is the pool while it goes on and empty after: its unique key keeps a pool to one. `generation` and
-    `instance_id` are the node's wish and process then: others mean that the try is over. `choice` is
+    `active_pool_id` is the pool until the outcome is known and empty after: its unique key keeps a pool to one. The node goes
+    back at `ended_at`, and its last windows come a tick later. `unfit`: it was ended since the settings did harm.
+    `generation` and `instance_id` are the node's wish and process then: others mean that the try is over. `choice` is
     `decisions.exploration.Chosen`, `asked` what it rests on (`Asked`, for an exact replay), `outcome` a `TryOutcome`; `served`
     is what the node told last of its answers.
     """
@@ -149,6 +150,7 @@ class Exploration(Base):
     applied_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     ended_why: Mapped[str | None] = mapped_column(Text)
+    unfit: Mapped[bool] = mapped_column(default=False)
     verdict: Mapped[str | None] = mapped_column(String(16))
     outcome: Mapped[dict[str, Any] | None]
     served: Mapped[dict[str, Any] | None]

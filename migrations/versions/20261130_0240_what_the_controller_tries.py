@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("applied_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_why", sa.Text(), nullable=True),
+        sa.Column("unfit", sa.Boolean(), nullable=False),
         sa.Column("verdict", sa.String(length=16), nullable=True),
         sa.Column("outcome", JSON, nullable=True),
         sa.Column("served", JSON, nullable=True),

@@ -306,7 +306,7 @@ class TestEnds:
             there = site.lab(session)
             node = next(each for each in there.nodes() if each.id == row.node_id)
             there.beat(node, site.clock.at, rejected_generation=row.generation, rejected_reason="no memory for it")
-        site.ticks(1)
+        site.ticks(2)
         (ended,) = site.rows()
         assert (ended.verdict, "no memory for it" in (ended.ended_why or "")) == ("worse", True)
 

@@ -113,6 +113,24 @@ class TestVerdict:
         found = measure(INPUTS, TRIED, seen(windows()), "node n1 restarted under the settings")
         assert (found.verdict, found.explanation) == (TryVerdict.WORSE, "node n1 restarted under the settings")
 
+    def test_a_try_that_ended_early_is_worse_where_the_node_alone_broke_an_objective(self) -> None:
+        short = seen(windows(itl=8.0, during=2), seconds=30, settle_s=60)
+        assert len(short.during) == 2  # all within the settle time
+        found = measure(INPUTS, TRIED, short, is_early=True)
+        assert (found.verdict, "its peers'" in found.explanation) == (TryVerdict.WORSE, True)
+        assert next(each for each in found.errors if each.quantity is Quantity.ITL).value > 1
+
+    def test_even_where_no_window_was_whole(self) -> None:
+        """Applied 3 s into a window, and ended 4 s before its end."""
+        applied, until = AT + timedelta(seconds=3), AT + timedelta(seconds=11)
+        short = stretches(windows(itl=8.0), "n1", began=AT, applied=applied, ended=until, settle_s=15)
+        assert [each.node.window_end for each in short.during] == [AT + timedelta(seconds=15)]
+        assert measure(INPUTS, TRIED, short, is_early=True).verdict is TryVerdict.WORSE
+
+    def test_one_that_ended_early_for_what_all_share_tells_nothing(self) -> None:
+        short = seen(windows(during=2), seconds=30, settle_s=60)
+        assert measure(INPUTS, TRIED, short, is_early=True).verdict is TryVerdict.UNCLEAR
+
     def test_answers_that_lie_too_far_are_worse(self) -> None:
         far = Measurement("served_kl", Verdict.FAIL, detail="divergence 0.6 nats")
         assert measure(INPUTS, TRIED, seen(windows()), None, [far]).verdict is TryVerdict.WORSE
