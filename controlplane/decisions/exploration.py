@@ -28,6 +28,9 @@ from controlplane.decisions.situation import Situation
 from inference_node.contract.settings import EngineSettings
 
 _DEVIATIONS = 2.0
+# What is less well known than a doubling of the batch is from nothing (0.158) is approached in steps. Without that, the greedy
+# arm goes to the edge of what a wrong prior allows, and six of ten first tries did harm (docs/adr/0045).
+_MOST_SD = 0.16
 # Load over capacity that a tried node may come to, by what is likely and by what is just possible: beyond, queues grow steeply.
 _FULL = 0.9
 # What was tried under the same settings in force is known for a day; where it told nothing, it may be tried again after an hour.
@@ -118,10 +121,14 @@ def _options(
 ) -> list[Option]:
     """In an order of their own, so that nothing hangs on the optimizer's."""
     errors, known, barred = ModelErrors(tried), _known(inputs, tried), barred_settings(inputs)
+    # As far again as what did harm, or farther, is no risk that a posterior of a few windows can rule out.
+    harmful = [each for each in _still_known(inputs, tried) if each.harmful]
     found = []
     for proposal in proposals:
         settings = proposal.settings
         if settings.content_hash() in known | barred or not _may_try(inputs, proposal):
+            continue
+        if any(each.is_within(settings) for each in harmful):
             continue
         predicted = _predicted(inputs, situation, proposal)
         if predicted is None or predicted == now or would_be_taken_back(now, predicted, inputs.policy):
@@ -138,13 +145,17 @@ def _may_try(inputs: DecisionInputs, proposal: Proposal) -> bool:
     return loss <= inputs.policy.quality.max_loss_ratio and may_spend(inputs, loss)
 
 
+def _still_known(inputs: DecisionInputs, tried: Sequence[Tried]) -> list[Tried]:
+    """What was tried under other settings in force has gone stale."""
+    return [each for each in tried if each.base == inputs.settings and inputs.now - each.at < _KNOWN_FOR]
+
+
 def _known(inputs: DecisionInputs, tried: Sequence[Tried]) -> frozenset[str]:
-    """Hashes of what need not be tried again: what was tried under other settings in force has gone stale."""
+    """Hashes of what need not be tried again."""
     return frozenset(
         each.settings.content_hash()
-        for each in tried
-        if each.base == inputs.settings
-        and inputs.now - each.at < (_UNCLEAR_FOR if each.verdict is TryVerdict.UNCLEAR else _KNOWN_FOR)
+        for each in _still_known(inputs, tried)
+        if each.verdict is not TryVerdict.UNCLEAR or inputs.now - each.at < _UNCLEAR_FOR
     )
 
 
@@ -170,6 +181,8 @@ def _option(
     ttft_high = _rounded(predicted.ttft_p95_s * math.exp(ttft + _DEVIATIONS * ttft_sd))
     itl_high = _rounded(predicted.itl_p95_s * math.exp(itl + _DEVIATIONS * itl_sd))
     full_high = _rounded(predicted.utilisation * math.exp(step + _DEVIATIONS * step_sd))
+    sd = _rounded(max(ttft_sd, itl_sd, step_sd))
+    within = ttft_high <= slo.ttft_p95_s and itl_high <= slo.itl_p95_s and full_high <= _FULL
     gain = _rounded(predicted.capacity_rps * math.exp(-step) / now.capacity_rps - 1)
     # As much loss as the policy allows halves what a gain counts.
     price = 1 + predicted.quality_loss_ratio / max(quality.max_loss_ratio, 1e-9)
@@ -180,9 +193,9 @@ def _option(
         itl_high_s=itl_high,
         utilisation_high=full_high,
         gain=gain,
-        sd=_rounded(max(ttft_sd, itl_sd, step_sd)),
+        sd=sd,
         score=_rounded(gain / price),
-        safe=ttft_high <= slo.ttft_p95_s and itl_high <= slo.itl_p95_s and full_high <= _FULL,
+        safe=within and sd <= _MOST_SD,
     )
 
 

@@ -38,7 +38,10 @@ class LogError:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A try of the past. until, verdict: None while it goes on. node_rps: load of the node that it was measured under."""
+    """A try of the past. until, verdict: None while it goes on. node_rps: load of the node that it was measured under.
+
+    harmful: it had to be ended, since the node broke an objective, failed requests, refused or restarted.
+    """
 
     at: datetime
     settings: EngineSettings
@@ -47,15 +50,28 @@ class Tried:
     until: datetime | None = None
     verdict: TryVerdict | None = None
     errors: tuple[LogError, ...] = ()
+    harmful: bool = False
+
+    def is_within(self, settings: EngineSettings) -> bool:
+        """Whether `settings` go at least as far from the same base as this try did, in each knob that it changed."""
+        for knob, (here, there) in self.base.changed(self.settings).items():
+            then = getattr(settings, knob)
+            if isinstance(there, str | bool) or isinstance(here, str | bool):
+                if then != there:
+                    return False
+            elif not (then >= there if there > here else then <= there):
+                return False
+        return True
 
 
 # By how much the model is off, as a logarithm, before anything was tried: projections vary capacity by 5 to 30 %, and a quarter
 # is near the upper end. Far from what is in force both ends count, so that 2 sd are a factor of 2. Chosen, not measured.
 PRIOR_SD = 0.25
 # Octaves of batch and of token budget, tens of ms of wait, pruning, and then a column for each format that weights and keys can
-# have, 1 or 0; the load of a node in octaves. Chosen: a doubling of the batch leaves four fifths of what is known.
-_SCALES = (1.5, 2.0, 2.0, 0.3)
-_FORMAT_SCALE, _LOAD_SCALE = 1.0, 2.0
+# have, 1 or 0; the load of a node in octaves. Chosen so that a doubling of the batch, a token budget times 2.5, the whole wait, a
+# third of pruning or another format leave about the same doubt: what exploration takes for one step.
+_SCALES = (1.5, 2.0, 3.0, 0.5)
+_FORMAT_SCALE, _LOAD_SCALE = 2.2, 2.0
 _KERNEL = Kernel(PRIOR_SD, (*_SCALES, *(_FORMAT_SCALE for _ in (*Precision, *KvPrecision))), context_scale=_LOAD_SCALE)
 _LEAST_RPS = 0.01
 

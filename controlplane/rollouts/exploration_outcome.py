@@ -54,7 +54,7 @@ class Shown:
 @dataclass(frozen=True, slots=True)
 class TryOutcome:
     """The verdict with what it rests on. errors: the model's, for the next choice; node_rps: what the node was offered; answers:
-    what was found of their distance from full precision, in words."""
+    what was found of their distance from full precision, in words; harmful: it had to be ended for what the node did."""
 
     verdict: TryVerdict
     explanation: str
@@ -63,6 +63,7 @@ class TryOutcome:
     node_rps: float = 0.0
     counts: Counts = _NO_COUNTS
     answers: tuple[str, ...] = ()
+    harmful: bool = False
 
     def to_json(self) -> dict[str, Any]:
         data: dict[str, Any] = _OUTCOME.dump_python(self, mode="json", exclude_none=True)
@@ -105,7 +106,7 @@ def measure(
     verdict, words = _verdict(shown, seen.counts, inputs.policy, unfit)
     return TryOutcome(
         verdict, words, tuple(shown), tuple(errors), _rounded(seen.rates()[0]), seen.counts,
-        tuple(each.detail for each in answers),
+        tuple(each.detail for each in answers), harmful=unfit is not None,
     )  # fmt: skip
 
 

@@ -62,6 +62,7 @@ class TryOutcomeOut(Out):
     errors: list[LogErrorOut]
     node_rps: float = Field(description="requests per second that the node was offered")
     counts: CountsOut
+    harmful: bool = Field(description="it had to be ended for what the node did")
     answers: list[str] = Field(description="their distance from full precision in words, where it was scored")
 
 

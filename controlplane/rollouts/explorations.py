@@ -233,4 +233,5 @@ def _tried(
         until=until,
         verdict=None if verdict is None else TryVerdict(verdict),
         errors=() if shown is None else shown.errors,
+        harmful=shown is not None and shown.harmful,
     )

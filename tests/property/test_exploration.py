@@ -35,6 +35,7 @@ def policies(draw: st.DrawFn) -> Policy:
         "guardrails": {
             "bounds": {"max_batch_size": {"min": low, "max": high}, "max_batched_tokens": {"min": 128, "max": 1024}},
             "max_change_ratio": draw(st.floats(1.05, 8)),
+            "cooldown_relaxing_s": 60,
         },
         "quality": {
             "max_loss_ratio": draw(st.floats(0, 0.05)),
@@ -73,7 +74,7 @@ def open_pools(draw: st.DrawFn) -> DecisionInputs:
         max_model_len=2048, kv_tokens=32768,
     )  # fmt: skip
     nodes = tuple(NodeFacts(f"n{k}", f"node-{k}", True, capabilities) for k in range(draw(st.integers(2, 4))))
-    made = calm(load=draw(st.floats(0.1, 4)), policy=draw(policies()), nodes=nodes)
+    made = calm(windows=14, load=draw(st.floats(0.1, 2)), policy=draw(policies()), nodes=nodes)
     (step,) = made.step_times
     settings = EngineSettings(max_batch_size=draw(BATCH), batch_wait_ms=draw(st.sampled_from((0.0, 4.0))))
     return replace(made, settings=settings, step_times=(step, replace(step, precision=Precision.INT8, base_s=0.02)))
@@ -94,7 +95,8 @@ def test_never_beyond_bounds_trust_region_autonomy_or_quality(inputs: DecisionIn
         if knob in {"max_batch_size", "max_batched_tokens"}:
             assert float(here) / rails.max_change_ratio <= float(there) <= float(here) * rails.max_change_ratio
     assert found.option.predicted.quality_loss_ratio <= policy.quality.max_loss_ratio
-    assert all(then.max_batch_size <= n.capabilities.max_batch_size for n in inputs.nodes if n.capabilities)
+    if then.max_batch_size != now.max_batch_size:
+        assert all(then.max_batch_size <= n.capabilities.max_batch_size for n in inputs.nodes if n.capabilities)
     assert found.option.safe
     assert found.option.ttft_high_s <= policy.slo.ttft_p95_s
     assert found.option.itl_high_s <= policy.slo.itl_p95_s

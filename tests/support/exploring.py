@@ -23,9 +23,11 @@ def exploring(mode: ExplorationMode = ExplorationMode.MODEL, **changes: Any) -> 
     return Policy(exploration=ExplorationPolicy(mode=mode, **changes))
 
 
-def calm(at: datetime = AT, *, load: float = 1.5, policy: Policy | None = None, **changes: Any) -> DecisionInputs:
-    """All gates are open: five minutes of equal windows, an unspent budget. changes: of the inputs."""
-    given = decision_inputs(at, load, windows=70)
+def calm(
+    at: datetime = AT, *, load: float = 1.5, policy: Policy | None = None, windows: int = 70, **changes: Any
+) -> DecisionInputs:
+    """All gates are open: six minutes of equal windows, an unspent budget. changes: of the inputs."""
+    given = decision_inputs(at, load, windows=windows)
     filled = replace(given, nodes=NODES, served=UNSPENT, rules=RULES, policy=policy or exploring())
     return replace(filled, **changes)
 

@@ -263,6 +263,21 @@ class TestSafety:
         ]
         assert chosen(inputs, *past).safe > first.safe - len(past)
 
+    def test_what_goes_as_far_as_what_did_harm_is_left_out(self) -> None:
+        inputs = calm()
+        harmful = replace(tried(inputs.settings.replace(max_batch_size=6), inputs.settings), harmful=True)
+        assert chosen(inputs).option.settings.max_batch_size > 6
+        found = chosen(inputs, harmful)
+        assert all(each.settings.max_batch_size < 6 for each in found.considered)
+        stale = replace(harmful, base=inputs.settings.replace(batch_wait_ms=4.0))
+        assert chosen(inputs, stale).option == chosen(inputs).option
+
+    def test_in_another_direction_it_says_nothing(self) -> None:
+        inputs = calm()
+        down = replace(tried(inputs.settings.replace(max_batch_size=3), inputs.settings), harmful=True)
+        assert not any(each.settings.max_batch_size <= 3 for each in chosen(inputs, down).considered)
+        assert chosen(inputs, down).option == chosen(inputs).option
+
     def test_what_proved_to_carry_less_promises_less(self) -> None:
         inputs = calm()
         first = chosen(inputs).option
