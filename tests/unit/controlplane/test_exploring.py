@@ -10,7 +10,7 @@ from sqlalchemy import Engine, func, select, update
 
 from controlplane.db import session_scope
 from controlplane.decisions import service as decisions
-from controlplane.decisions.exploration import Chosen
+from controlplane.decisions.exploration import Asked, Chosen
 from controlplane.decisions.exploration_policy import ExplorationMode
 from controlplane.decisions.explored import TryVerdict
 from controlplane.decisions.lineage import read_lineage
@@ -326,7 +326,7 @@ class TestLeadership:
         explorer = Explorer(site.engine, 15.0)
         with session_scope(site.engine) as session:
             session.execute(update(ControllerLease).values(epoch=site.epoch + 1))
-        asked = explorations.Asked.from_json(row.asked)
+        asked = Asked.from_json(row.asked)
         over = replace(asked.inputs, now=row.at + timedelta(hours=1))
         with pytest.raises(Fenced):
             explorer.turn(site.pool_id, site.epoch, over, site.last)
