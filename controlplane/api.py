@@ -17,7 +17,7 @@ from controlplane.fleets import endpoints as fleets
 from controlplane.forecasting import endpoints as forecasting
 from controlplane.forecasting import track_endpoints
 from controlplane.mesh import endpoints as mesh
-from controlplane.rollouts import approval_endpoints, experiment_endpoints
+from controlplane.rollouts import approval_endpoints, experiment_endpoints, exploration_endpoints
 from controlplane.rollouts import endpoints as rollouts
 from controlplane.telemetry import endpoints as telemetry
 from controlplane.telemetry import history_endpoints
@@ -43,6 +43,7 @@ ROUTERS = (
     rollouts.router,
     approval_endpoints.router,
     experiment_endpoints.router,
+    exploration_endpoints.router,
     mesh.router,
     events.router,
     audit.router,

@@ -14,7 +14,7 @@ from controlplane.events.models import OutboxItem
 from controlplane.forecasting.models import ForecastRecord, SpikeRecord, SpikeWarningRecord
 from controlplane.idempotency.models import IdempotencyRecord
 from controlplane.processes.models import ProcessHeartbeat, TaskSlot
-from controlplane.rollouts.models import RolloutWindow
+from controlplane.rollouts.models import Exploration, RolloutWindow
 from controlplane.telemetry.models import ObservationRecord
 from controlplane.webhooks.models import WebhookAttempt, WebhookDelivery
 
@@ -32,6 +32,7 @@ _RULES = (
     _Rule(SpikeWarningRecord, timedelta(days=90), SpikeWarningRecord.at),
     _Rule(SpikeRecord, timedelta(days=90), SpikeRecord.onset_at),
     _Rule(RolloutWindow, timedelta(days=30), RolloutWindow.window_end),
+    _Rule(Exploration, timedelta(days=90), Exploration.ended_at),
     _Rule(OutboxItem, timedelta(days=1), OutboxItem.done_at),
     _Rule(OutboxItem, timedelta(days=7), OutboxItem.dead_at),
     _Rule(WebhookAttempt, timedelta(days=30), WebhookAttempt.at),

@@ -25,6 +25,7 @@ from controlplane.decisions.reasons import Outcome, Trigger
 from controlplane.errors import ControlPlaneError, Fenced
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
+from controlplane.exploring import Explorer
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool
 from controlplane.forecasting.live import LiveForecasts
@@ -203,6 +204,7 @@ class Ticker:
         self._past = _Past()
         self._ledgers = _Ledgers()
         self._foresight = Foresight(engine, settings.tick_s)
+        self._explorer = Explorer(engine, settings.heartbeat_timeout_s)
         self._lineages = decisions.Lineages()
         self._last_words = decisions.LastWords()
         self._memories = decisions.Memories()
@@ -276,6 +278,7 @@ class Ticker:
         self._past.remember(pool_id, epoch, history)
         self._untold[pool_id] = view.nodes
         self._forecast_from[pool_id] = history, view.facts.policy.forecast.horizon_s
+        self._explorer.turn(pool_id, epoch, inputs, decision)
         return Ticked(decision, rollout_id, seen.unavailable)
 
     def tell_nodes(self, at: datetime, terms: Terms) -> None:
@@ -320,6 +323,7 @@ class Ticker:
         self._past.forget_all_but(there)
         self._ledgers.forget_all_but(there)
         self._foresight.forget_all_but(there)
+        self._explorer.forget_all_but(there)
         self._lineages.forget_all_but(there)
         self._last_words.forget_all_but(there)
         self._memories.forget_all_but(there)

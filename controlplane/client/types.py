@@ -10,6 +10,7 @@ Autonomy = Literal["off", "observe", "advise", "approve", "auto"]
 CheckState = Literal["met", "binds", "broken", "unknown", "asks"]
 DeliveryState = Literal["waiting", "delivered", "failed"]
 EffectState = Literal["set", "joined", "none", "done", "lifted"]
+ExplorationMode = Literal["off", "random", "model"]
 ForecastMetric = Literal["offered_rps", "ttft_p95_s", "itl_p95_s"]
 ForecastUse = Literal["off", "always", "earned"]
 Format = Literal["standard", "slack", "teams", "pagerduty", "ticket", "alertmanager"]
@@ -34,6 +35,7 @@ PausedBy = Literal["person", "inconclusive", "error", "freeze"]
 Precision = Literal["fp32", "bf16", "fp16", "fp8", "int8", "int4"]
 ProfileKind = Literal["cpu", "torch"]
 ProfileState = Literal["running", "done", "failed"]
+Quantity = Literal["ttft_p95_s", "itl_p95_s", "step_time"]
 Reason = Literal[
     "breach_predicted",
     "slo_broken",
@@ -84,6 +86,7 @@ Setting = Literal["watch", "page"]
 Severity = Literal["info", "warning", "error"]
 Standing = Literal["no_change", "not_in_force", "too_early", "known"]
 Trigger = Literal["tick", "protective", "relaxing"]
+TryVerdict = Literal["better", "same", "worse", "unclear"]
 Verb = Literal["pause", "resume", "promote", "abort", "rollback"]
 AccountsRolesRole = Literal["viewer", "operator", "approver", "admin"]
 ForecastingSpikesAlarmVerdict = Literal["open", "right", "late", "neutral", "false", "unknown"]
@@ -262,6 +265,13 @@ class ConstraintOut(TypedDict):
     name: str
     effect: str
     detail: str
+
+
+class CountsOut(TypedDict):
+    requests: int
+    requests_peers: int
+    failed: int
+    failed_peers: int
 
 
 class DatabaseOut(TypedDict):
@@ -461,6 +471,44 @@ class ExperimentOut(TypedDict):
     settings: EngineSettings
     lease_s: float
     ends_at: str
+
+
+class ExplorationOut(TypedDict):
+    """Settings that the controller tried on one node by itself, and what came of it."""
+
+    id: str
+    pool_id: str
+    node_id: str
+    node: str
+    at: str
+    arm: ExplorationMode
+    lease_s: float
+    revision: int
+    settings: EngineSettings
+    base: EngineSettings
+    changes: dict[str, list[bool | int | float | str]]
+    explanation: str
+    now: PredictedOut
+    considered: list[OptionOut]
+    options: int
+    safe: int
+    applied_at: str | None
+    ended_at: str | None
+    ended_why: str | None
+    outcome: TryOutcomeOut | None
+    epoch: int
+    code_version: str
+
+
+class ExplorationPolicy(TypedDict):
+    """Only knobs on `auto` are tried, in a calm pool, on one node under a lease. Nothing that is tried is promoted
+    by it.
+    """
+
+    mode: NotRequired[ExplorationMode]
+    per_h: NotRequired[int]
+    lease_s: NotRequired[float]
+    min_budget_left: NotRequired[float]
 
 
 class FactorsOut(TypedDict):
@@ -670,6 +718,14 @@ class LeaderOut(TypedDict):
     pools: int
 
 
+class LogErrorOut(TypedDict):
+    """How wrong the model was, as log(measured / predicted): what the next choice is made by."""
+
+    quantity: Quantity
+    value: float
+    sd: float
+
+
 class MachineOut(TypedDict):
     """A kind of node that was among the pool's, as its nodes call themselves."""
 
@@ -863,6 +919,20 @@ class OidcWay(TypedDict):
     url: str
 
 
+class OptionOut(TypedDict):
+    """Settings that might have been tried. What ends in `_high` is two standard deviations above what is likely."""
+
+    settings: EngineSettings
+    predicted: PredictedOut
+    ttft_high_s: float
+    itl_high_s: float
+    utilisation_high: float
+    gain: float
+    sd: float
+    score: float
+    safe: bool
+
+
 class OutboxOut(TypedDict):
     open: int
     dead: int
@@ -961,6 +1031,7 @@ class PolicyInput(TypedDict):
     quality: NotRequired[QualityInput]
     rollout: NotRequired[RolloutPolicy]
     forecast: NotRequired[ForecastPolicy]
+    exploration: NotRequired[ExplorationPolicy]
     on_drift: NotRequired[OnDrift]
     freeze_windows: NotRequired[list[FreezeWindow]]
 
@@ -975,6 +1046,7 @@ class PolicyOutput(TypedDict):
     quality: NotRequired[DecisionsPolicyQuality]
     rollout: NotRequired[RolloutPolicy]
     forecast: NotRequired[ForecastPolicy]
+    exploration: NotRequired[ExplorationPolicy]
     on_drift: NotRequired[OnDrift]
     freeze_windows: NotRequired[list[FreezeWindow]]
 
@@ -1334,6 +1406,20 @@ class SetUp(TypedDict):
     password: str
 
 
+class ShownOut(TypedDict):
+    """One metric of the node against its peers, by what the try changed of their ratio."""
+
+    metric: str
+    windows: int
+    windows_before: int
+    tried: float | None
+    peers: float | None
+    ratio: float | None
+    low: float | None
+    high: float | None
+    expected_ratio: float | None
+
+
 class SignIn(TypedDict):
     """Either a token, or a user's name and password."""
 
@@ -1503,6 +1589,19 @@ class TrialDifferenceOut(TypedDict):
     would_reason: str
     would_change: dict[str, Any]
     would_explanation: str
+
+
+class TryOutcomeOut(TypedDict):
+    """What a try showed. Capacity is not measured: the pool was calm."""
+
+    verdict: TryVerdict
+    explanation: str
+    shown: list[ShownOut]
+    errors: list[LogErrorOut]
+    node_rps: float
+    counts: CountsOut
+    harmful: bool
+    answers: list[str]
 
 
 class UserIn(TypedDict):

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from controlplane.calendars import MAX_DURATION_S, parse_cron
+from controlplane.decisions.exploration_policy import ExplorationPolicy
 from controlplane.decisions.mesh_policy import MeshPolicy
 from inference_node.contract.settings import KNOBS, KnobBounds, Precision
 
@@ -298,6 +299,7 @@ class Policy(_Document):
     quality: Quality = Quality()
     rollout: RolloutPolicy = RolloutPolicy()
     forecast: ForecastPolicy = ForecastPolicy()
+    exploration: ExplorationPolicy = ExplorationPolicy()
     on_drift: OnDrift = OnDrift.REASSERT
     freeze_windows: tuple[FreezeWindow, ...] = Field(
         default=(), max_length=50, description="times in which the pool must not change, beside freezes by hand"

@@ -57,6 +57,7 @@ class EventKind(StrEnum):
     NODE_SETTINGS_REJECTED = "node.settings_rejected"
     NODE_EXPERIMENT_STARTED = "node.experiment_started"
     NODE_EXPERIMENT_ENDED = "node.experiment_ended"
+    NODE_EXPERIMENT_MEASURED = "node.experiment_measured"
     NODE_CHANGED_AWAY = "node.changed_away"
     NODE_HISTORY_TAKEN = "node.history_taken"
     NODE_PROFILED = "node.profiled"

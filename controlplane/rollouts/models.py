@@ -1,4 +1,4 @@
-"""Tables: `rollouts`, `rollout_nodes`, `rollout_approvals`, `rollout_windows`, `analyses`.
+"""Tables: `rollouts`, `rollout_nodes`, `rollout_approvals`, `rollout_windows`, `analyses`, `explorations`.
 
 The history of a rollout is its rows in `events`."""
 
@@ -115,3 +115,42 @@ class Analysis(Base):
     verdict: Mapped[str] = mapped_column(String(16))
     explanation: Mapped[str] = mapped_column(Text)
     measurements: Mapped[list[dict[str, Any]]]
+
+
+class Exploration(Base):
+    """Settings that the controller tries on one node under a lease, and what came of it.
+
+    `active_pool_id` is the pool until the outcome is known and empty after: its unique key keeps a pool to one. The node goes
+    back at `ended_at`, and its last windows come a tick later. `unfit`: it was ended since the settings did harm.
+    `generation` and `instance_id` are the node's wish and process then: others mean that the try is over. `choice` is
+    `decisions.exploration.Chosen`, `asked` what it rests on (`Asked`, for an exact replay), `outcome` a `TryOutcome`; `served`
+    is what the node told last of its answers.
+    """
+
+    __tablename__ = "explorations"
+    __table_args__ = (Index("ix_explorations_pool_id_at", "pool_id", "at"),)
+
+    id: Mapped[str] = mapped_column(Id, primary_key=True, default=new_id)
+    pool_id: Mapped[str] = mapped_column(ForeignKey("pools.id"))
+    active_pool_id: Mapped[str | None] = mapped_column(Id, unique=True)
+    node_id: Mapped[str] = mapped_column(ForeignKey("nodes.id"))
+    revision_id: Mapped[str] = mapped_column(ForeignKey("settings_revisions.id"))
+    arm: Mapped[str] = mapped_column(String(16))
+    at: Mapped[datetime]
+    lease_s: Mapped[float]
+    generation: Mapped[int]
+    instance_id: Mapped[str] = mapped_column(String(64))
+    epoch: Mapped[int]
+    code_version: Mapped[str] = mapped_column(String(32))
+    settings: Mapped[dict[str, Any]]
+    base: Mapped[dict[str, Any]]
+    explanation: Mapped[str] = mapped_column(Text)
+    choice: Mapped[dict[str, Any]]
+    asked: Mapped[dict[str, Any]]
+    applied_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    ended_why: Mapped[str | None] = mapped_column(Text)
+    unfit: Mapped[bool] = mapped_column(default=False)
+    verdict: Mapped[str | None] = mapped_column(String(16))
+    outcome: Mapped[dict[str, Any] | None]
+    served: Mapped[dict[str, Any] | None]

@@ -15,6 +15,7 @@ from inference_node.agent.store import NodeStore
 from inference_node.config import NodeConfig
 from inference_node.contract.messages import RejectCode
 from inference_node.contract.settings import EngineSettings, KnobBounds
+from inference_node.contract.step_profile import StepProfile, StepSample
 from inference_node.engine.errors import SettingsRefused
 from inference_node.engine.listener import RequestRecord
 from inference_node.engine.requests import FinishReason, RequestTiming
@@ -40,6 +41,18 @@ class SimulatedEngine(FakeEngine):
         if settings.max_batch_size == REFUSED:
             raise SettingsRefused(RejectCode.OUT_OF_MEMORY, "max_batch_size", "5 GB are needed and 3 GB are free")
         return await super().apply(settings, bounds=bounds, force=force)
+
+    def step_profile(self) -> StepProfile:
+        """Enough cells for the control plane to have a model of it."""
+        precision = self.settings.precision
+        shapes = ((1, 0), (4, 0), (16, 0), (32, 0), (1, 64), (4, 128))
+        cells = (
+            StepSample(
+                precision=precision, decode_rows=rows, prefill_tokens=tokens, step_s=0.02 + 1e-4 * rows + 1e-5 * tokens, samples=3
+            )
+            for rows, tokens in shapes
+        )  # fmt: skip
+        return StepProfile(cells=tuple(cells))
 
 
 def traffic(engine: FakeEngine, metrics: NodeMetrics) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from controlplane.telemetry.observation import Observation, Quality
 from inference_node.contract.settings import EngineSettings, Precision
@@ -72,7 +73,10 @@ class _Tally:
 
 
 class SimulatedPool:
-    """`rate(t)` is the offered load in requests per second at `t` seconds; lengths are geometric around the given means."""
+    """`rate(t)` is the offered load in requests per second at `t` seconds; lengths are geometric around the given means.
+
+    step_s: seconds of a step by its decode rows, prefill tokens and the settings in force; else the table's.
+    """
 
     def __init__(
         self,
@@ -83,8 +87,10 @@ class SimulatedPool:
         seed: int = 0,
         prompt_tokens: int = 40,
         answer_tokens: int = 48,
+        step_s: Callable[..., float] | None = None,
     ) -> None:
         self.settings = settings
+        self._step_s = step_s
         self.now_s = 0.0
         self._rate = rate
         self._random = random.Random(seed)
@@ -149,7 +155,8 @@ class SimulatedPool:
                 request.prompt_left -= chunk
                 budget -= chunk
                 prefilled += chunk
-        seconds = step_seconds(len(decoding), prefilled) * self._random.uniform(0.95, 1.1)
+        plain = step_seconds if self._step_s is None else partial(self._step_s, settings=self.settings)
+        seconds = plain(len(decoding), prefilled) * self._random.uniform(0.95, 1.1)
         node.clock_s += seconds
         tally.steps.append((seconds, len(decoding), prefilled))
         for request in list(node.running):

@@ -50,6 +50,7 @@ export const STREAM_KINDS = [
   "node.settings_rejected",
   "node.experiment_started",
   "node.experiment_ended",
+  "node.experiment_measured",
   "node.changed_away",
   "node.history_taken",
   "node.profiled",

@@ -1371,6 +1371,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/pools/{pool_id}/explorations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Explorations
+         * @description What the controller tried on single nodes of the pool by itself, newest first, with what it showed. It promotes nothing.
+         */
+        get: operations["list_explorations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/pools/{pool_id}/mesh": {
         parameters: {
             query?: never;
@@ -2400,6 +2420,17 @@ export interface components {
             /** Detail */
             detail: string;
         };
+        /** CountsOut */
+        CountsOut: {
+            /** Requests */
+            requests: number;
+            /** Requests Peers */
+            requests_peers: number;
+            /** Failed */
+            failed: number;
+            /** Failed Peers */
+            failed_peers: number;
+        };
         /** DatabaseOut */
         DatabaseOut: {
             /** Kind */
@@ -2863,6 +2894,108 @@ export interface components {
              * @description when the node is asked to go back, should it not have done so by itself
              */
             ends_at: string;
+        };
+        /**
+         * ExplorationMode
+         * @description off: nothing is tried. random: any of the settings that are held for safe. model: the one that promises most.
+         * @enum {string}
+         */
+        ExplorationMode: "off" | "random" | "model";
+        /**
+         * ExplorationOut
+         * @description Settings that the controller tried on one node by itself, and what came of it.
+         */
+        ExplorationOut: {
+            /** Id */
+            id: string;
+            /** Pool Id */
+            pool_id: string;
+            /** Node Id */
+            node_id: string;
+            /** Node */
+            node: string;
+            /** At */
+            at: string;
+            arm: components["schemas"]["ExplorationMode"];
+            /** Lease S */
+            lease_s: number;
+            /** Revision */
+            revision: number;
+            settings: components["schemas"]["EngineSettings"];
+            /** @description what was in force in the pool */
+            base: components["schemas"]["EngineSettings"];
+            /**
+             * Changes
+             * @description knob -> [in force, tried]
+             */
+            changes: {
+                [key: string]: [
+                    boolean | number | string,
+                    boolean | number | string
+                ];
+            };
+            /** Explanation */
+            explanation: string;
+            /** @description expected of the settings in force, at the load of the choice */
+            now: components["schemas"]["PredictedOut"];
+            /**
+             * Considered
+             * @description the best options, the chosen one among them
+             */
+            considered: components["schemas"]["OptionOut"][];
+            /**
+             * Options
+             * @description how many there were
+             */
+            options: number;
+            /**
+             * Safe
+             * @description how many of them were held for safe
+             */
+            safe: number;
+            /** Applied At */
+            applied_at: string | null;
+            /**
+             * Ended At
+             * @description null while it goes on
+             */
+            ended_at: string | null;
+            /** Ended Why */
+            ended_why: string | null;
+            outcome: components["schemas"]["TryOutcomeOut"] | null;
+            /** Epoch */
+            epoch: number;
+            /** Code Version */
+            code_version: string;
+        };
+        /**
+         * ExplorationPolicy
+         * @description Only knobs on `auto` are tried, in a calm pool, on one node under a lease. Nothing that is tried is promoted by it.
+         */
+        ExplorationPolicy: {
+            /**
+             * @description off, random (the control arm: any safe settings) or model (what promises most)
+             * @default off
+             */
+            mode: components["schemas"]["ExplorationMode"];
+            /**
+             * Per H
+             * @description tries within an hour at most
+             * @default 1
+             */
+            per_h: number;
+            /**
+             * Lease S
+             * @description after so long the node goes back by itself; a verdict needs the settle time and six windows
+             * @default 900
+             */
+            lease_s: number;
+            /**
+             * Min Budget Left
+             * @description share of the burn window's error budget that must be unspent
+             * @default 0.5
+             */
+            min_budget_left: number;
         };
         /**
          * FactorsOut
@@ -3448,6 +3581,17 @@ export interface components {
              * @description how many pools it leads
              */
             pools: number;
+        };
+        /**
+         * LogErrorOut
+         * @description How wrong the model was, as log(measured / predicted): what the next choice is made by.
+         */
+        LogErrorOut: {
+            quantity: components["schemas"]["Quantity"];
+            /** Value */
+            value: number;
+            /** Sd */
+            sd: number;
         };
         /**
          * MachineOut
@@ -4121,6 +4265,40 @@ export interface components {
          * @enum {string}
          */
         OnInconclusive: "pause" | "promote";
+        /**
+         * OptionOut
+         * @description Settings that might have been tried. What ends in `_high` is two standard deviations above what is likely.
+         */
+        OptionOut: {
+            settings: components["schemas"]["EngineSettings"];
+            predicted: components["schemas"]["PredictedOut"];
+            /** Ttft High S */
+            ttft_high_s: number;
+            /** Itl High S */
+            itl_high_s: number;
+            /** Utilisation High */
+            utilisation_high: number;
+            /**
+             * Gain
+             * @description expected of capacity, as a share; the errors of the model so far are in it
+             */
+            gain: number;
+            /**
+             * Sd
+             * @description of the logarithm of what is known least: latencies and step time
+             */
+            sd: number;
+            /**
+             * Score
+             * @description the gain for the quality that it costs
+             */
+            score: number;
+            /**
+             * Safe
+             * @description whether the `_high` values are within the objectives, and enough is known nearby
+             */
+            safe: boolean;
+        };
         /** OutboxOut */
         OutboxOut: {
             /**
@@ -4233,6 +4411,13 @@ export interface components {
         Page_EventOut_: {
             /** Items */
             items: components["schemas"]["EventOut"][];
+            /** Next Cursor */
+            next_cursor?: string | null;
+        };
+        /** Page[ExplorationOut] */
+        Page_ExplorationOut_: {
+            /** Items */
+            items: components["schemas"]["ExplorationOut"][];
             /** Next Cursor */
             next_cursor?: string | null;
         };
@@ -4537,6 +4722,15 @@ export interface components {
              *     }
              */
             forecast: components["schemas"]["ForecastPolicy"];
+            /**
+             * @default {
+             *       "mode": "off",
+             *       "per_h": 1,
+             *       "lease_s": 900,
+             *       "min_budget_left": 0.5
+             *     }
+             */
+            exploration: components["schemas"]["ExplorationPolicy"];
             /** @default reassert */
             on_drift: components["schemas"]["OnDrift"];
             /**
@@ -4614,6 +4808,15 @@ export interface components {
              *     }
              */
             forecast: components["schemas"]["ForecastPolicy"];
+            /**
+             * @default {
+             *       "mode": "off",
+             *       "per_h": 1,
+             *       "lease_s": 900,
+             *       "min_budget_left": 0.5
+             *     }
+             */
+            exploration: components["schemas"]["ExplorationPolicy"];
             /** @default reassert */
             on_drift: components["schemas"]["OnDrift"];
             /**
@@ -4939,6 +5142,12 @@ export interface components {
              */
             made_at: string;
         };
+        /**
+         * Quantity
+         * @description What the model predicts and a try measures. step_time tells of capacity, the others of the objectives.
+         * @enum {string}
+         */
+        Quantity: "ttft_p95_s" | "itl_p95_s" | "step_time";
         /** QuarantineOut */
         QuarantineOut: {
             /** Until */
@@ -4958,8 +5167,7 @@ export interface components {
          * @description Why the outcome is what it is.
          * @enum {string}
          */
-        Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "quality_budget" | "queue_fitted" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "error_budget" | "recently_rolled_back";
-        Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "quality_budget" | "forecast_unproven" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "error_budget" | "recently_rolled_back";
+        Reason: "breach_predicted" | "slo_broken" | "alarm" | "recovery" | "quality_budget" | "queue_fitted" | "forecast_unproven" | "within_slo" | "no_data" | "stale_data" | "model_not_ready" | "learning" | "nodes_not_ready" | "rollout_active" | "frozen" | "cooldown" | "too_many_changes" | "recovering" | "no_better_candidate" | "autonomy" | "error_budget" | "recently_rolled_back";
         /** Recovered */
         Recovered: {
             /** Resent */
@@ -5707,6 +5915,45 @@ export interface components {
          */
         Severity: "info" | "warning" | "error";
         /**
+         * ShownOut
+         * @description One metric of the node against its peers, by what the try changed of their ratio.
+         */
+        ShownOut: {
+            /** Metric */
+            metric: string;
+            /** Windows */
+            windows: number;
+            /** Windows Before */
+            windows_before: number;
+            /**
+             * Tried
+             * @description level on the node while it was tried, in the metric's unit
+             */
+            tried: number | null;
+            /**
+             * Peers
+             * @description the same on its peers
+             */
+            peers: number | null;
+            /**
+             * Ratio
+             * @description by how much the try changed the node; 1 is no change
+             */
+            ratio: number | null;
+            /**
+             * Low
+             * @description of the 95 % interval; null with fewer than six windows on either side
+             */
+            low: number | null;
+            /** High */
+            high: number | null;
+            /**
+             * Expected Ratio
+             * @description what the model expects at the load that came
+             */
+            expected_ratio: number | null;
+        };
+        /**
          * SignIn
          * @description Either a token, or a user's name and password.
          */
@@ -6223,6 +6470,41 @@ export interface components {
          * @enum {string}
          */
         Trigger: "tick" | "protective" | "relaxing";
+        /**
+         * TryOutcomeOut
+         * @description What a try showed. Capacity is not measured: the pool was calm.
+         */
+        TryOutcomeOut: {
+            verdict: components["schemas"]["TryVerdict"];
+            /** Explanation */
+            explanation: string;
+            /** Shown */
+            shown: components["schemas"]["ShownOut"][];
+            /** Errors */
+            errors: components["schemas"]["LogErrorOut"][];
+            /**
+             * Node Rps
+             * @description requests per second that the node was offered
+             */
+            node_rps: number;
+            counts: components["schemas"]["CountsOut"];
+            /**
+             * Harmful
+             * @description it had to be ended for what the node did
+             */
+            harmful: boolean;
+            /**
+             * Answers
+             * @description their distance from full precision in words, where it was scored
+             */
+            answers: string[];
+        };
+        /**
+         * TryVerdict
+         * @description Of what was tried, against the node's peers: better or the same for sure, worse for sure, or not known.
+         * @enum {string}
+         */
+        TryVerdict: "better" | "same" | "worse" | "unclear";
         /** UserIn */
         UserIn: {
             /**
@@ -12486,6 +12768,78 @@ export interface operations {
             };
             /** @description Changed in the meantime */
             412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Invalid */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Unavailable */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_explorations: {
+        parameters: {
+            query?: {
+                /** @description `next_cursor` of the page before */
+                cursor?: string | null;
+                /** @description how many items at most */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                pool_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_ExplorationOut_"];
+                };
+            };
+            /** @description Not signed in */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

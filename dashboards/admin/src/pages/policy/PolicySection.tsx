@@ -16,6 +16,10 @@ const ABOUT: Record<string, [title: string, text: string]> = {
   quality: ["Quality", "What answers may lose by coarser weights or pruning."],
   rollout: ["Rollout", "How a change is tried and watched. Short windows see less."],
   forecast: ["Forecast", "How far ahead to look, and how much must be known for it."],
+  exploration: [
+    "Exploration",
+    "What the controller may try by itself, on one node of a calm pool, under a lease. It promotes nothing.",
+  ],
 };
 
 /** One part of the policy, its fields as the API describes them. */
