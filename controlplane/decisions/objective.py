@@ -60,7 +60,7 @@ def predict(model: PoolModel, rate: float, load: Load, quality_loss_ratio: float
     chance_s = model.wait_p95_s(rate, load.horizon_s)
     refused = None
     if model.sees_prompts_queue:
-        limit = float(model.nodes * model.settings.max_queue)
+        limit = float(model.nodes * (model.settings.max_queue + model.rows_without_memory))
         waits_s = min(left / model.capacity_rps + chance_s, limit / model.capacity_rps)
         refused = _refused_ratio(
             left + chance_s * model.capacity_rps, left, limit, load.waiting + rate * load.horizon_s

@@ -36,8 +36,8 @@ class PoolModel:
 
     sees_prompts_queue: where prompts are long beside answers a full batch holds rows that still wait for the rest of their
     prompt, a queue within the batch that rules before 4 did not see. The waiting queue then counts as endless here, so that a
-    limit of it does not make an overload look like none; `admission` looks at the limit. kv_tokens: what a node's cache of keys
-    and values holds, where that bounds the rows; whole requests are counted, as they are when they end.
+    limit of it does not make an overload look like none; `admission` looks at the limit. kv_rows: how many requests a node's
+    cache of keys and values has room for, where that bounds the rows.
     """
 
     settings: EngineSettings
@@ -47,15 +47,12 @@ class PoolModel:
     tails: Tails = Tails()
     step_time_ratio: float = 1.0
     sees_prompts_queue: bool = False
-    kv_tokens: int | None = None
+    kv_rows: float | None = None
 
     @cached_property
     def _rows(self) -> int:
         most = min(self.settings.max_batch_size, self.settings.max_batched_tokens)
-        if self.kv_tokens is not None:
-            load = self.workload
-            most = min(most, int(self.kv_tokens / (load.prompt_tokens + load.generation_tokens)))
-        return max(1, most)
+        return max(1, most if self.kv_rows is None else min(most, int(self.kv_rows)))
 
     @property
     def rows_without_memory(self) -> int:

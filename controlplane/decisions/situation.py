@@ -175,15 +175,25 @@ def _slower_than_thought(inputs: DecisionInputs, capacity_rps: float) -> float:
 
 def _model(inputs: DecisionInputs, step: StepTime, workload: Workload, nodes: int) -> PoolModel:
     turns = turns_queue(inputs)
-    memory = _kv_tokens(inputs) if turns else None
-    plain = PoolModel(inputs.settings, step, workload, nodes, sees_prompts_queue=turns, kv_tokens=memory)
+    room = _kv_rows(inputs, workload) if turns else None
+    plain = PoolModel(inputs.settings, step, workload, nodes, sees_prompts_queue=turns, kv_rows=room)
     return replace(plain, tails=tails_of(inputs.history, plain))
 
 
-def _kv_tokens(inputs: DecisionInputs) -> int | None:
-    """Of the node that has least; None where no node tells."""
+def _kv_rows(inputs: DecisionInputs, workload: Workload) -> float | None:
+    """How many requests the keys and values of a node have room for, of the node that has least; None where no node tells.
+
+    A request takes what its prompt and answer come to when it ends, or what those that run take now, if that is more: long ones
+    stay longer, so that more of them are there at any moment than come.
+    """
     known = [node.capabilities.kv_tokens for node in inputs.nodes if node.capabilities is not None]
-    return min((tokens for tokens in known if tokens > 0), default=None)
+    tokens = min((each for each in known if each > 0), default=None)
+    if tokens is None:
+        return None
+    each, seen = workload.prompt_tokens + workload.generation_tokens, inputs.observation
+    if seen is not None and seen.kv_usage and seen.running and seen.running >= ready_nodes(inputs):
+        each = max(each, seen.kv_usage * tokens * ready_nodes(inputs) / seen.running)
+    return tokens / each
 
 
 def recent_peak_rps(inputs: DecisionInputs) -> float:

@@ -52,9 +52,7 @@ class TestFittingQueue:
 
     def test_rows_that_wait_for_their_prompt_stand_in_the_queue_as_well(self) -> None:
         """A batch of 64 holds a few that decode; the others are a queue by another name."""
-        small, large = (
-            fitting_queue(model(batch, LONG_PROMPTS, kv_tokens=None), policy(30.0), 10.0) for batch in (2, 64)
-        )
+        small, large = (fitting_queue(model(batch, LONG_PROMPTS), policy(30.0), 10.0) for batch in (2, 64))
         assert small >= 1
         assert large < 1
 
@@ -64,7 +62,7 @@ class TestFittingQueue:
         assert burst <= 7 * (2000 * STEP.prefill_token_s + 2 * STEP.base_s)
 
     def test_rows_beyond_the_memory_let_requests_in_that_then_wait(self) -> None:
-        roomy, tight = (model(64, kv_tokens=tokens) for tokens in (1_000_000, 900))
+        roomy, tight = (model(64, kv_rows=rows) for rows in (1000.0, 10.0))
         assert (roomy.rows_without_memory, tight.rows_without_memory) == (0, 54)
         assert tight.capacity_rps < roomy.capacity_rps
         assert fitting_queue(tight, policy(10.0), 10.0) < 1 <= fitting_queue(roomy, policy(10.0), 10.0)
