@@ -8,13 +8,22 @@ import pytest
 
 from controlplane.decisions.admission import fitting_queue, is_too_long, limited, turns_queue, with_queue
 from controlplane.decisions.decide import decide
-from controlplane.decisions.decision import RULES, Decision, DecisionInputs, PastChange, StepTime, Workload
+from controlplane.decisions.decision import (
+    RULES,
+    Decision,
+    DecisionInputs,
+    NodeFacts,
+    PastChange,
+    StepTime,
+    Workload,
+)
 from controlplane.decisions.guardrails import relaxing_blocks
 from controlplane.decisions.objective import violation
 from controlplane.decisions.performance import PoolModel
 from controlplane.decisions.policy import Autonomy, Guardrails, Policy, Slo
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.decisions.situation import Situation, assess
+from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings, KnobBounds, Precision
 from tests.support.closed_loop import ClosedLoop
 from tests.support.decision_inputs import THREAT_RPS, decision_inputs
@@ -220,3 +229,41 @@ def test_in_an_overload_those_that_are_served_are_served_in_time(seed: int) -> N
     assert ends[1] < 1.3 * Slo().ttft_p95_s
     served = [sum(seen.requests or 0.0 for seen in loop.history[-24:]) for loop in (late, turned)]
     assert served[1] > 0.95 * served[0]
+
+
+class TestMemory:
+    """A node holds keys and values of a thousand tokens; a request of the pool takes 88 of them when it ends."""
+
+    ABLE = NodeCapabilities(
+        precisions=(Precision.BF16,), max_batch_size=64, max_batched_tokens=2048, max_model_len=2048, kv_tokens=1000
+    )
+
+    def _rows_without(self, **seen: Any) -> int:
+        given = overload(settings=EngineSettings(max_batch_size=20), nodes=(NodeFacts("n", "n", True, self.ABLE),))
+        assert given.observation is not None
+        situation = assess(replace(given, observation=replace(given.observation, **seen)))
+        assert isinstance(situation, Situation)
+        return situation.model.rows_without_memory
+
+    def test_bounds_the_rows(self) -> None:
+        assert self._rows_without() == 20 - 1000 // 88
+
+    def test_is_as_full_as_those_that_run_make_it_where_long_ones_stay(self) -> None:
+        assert self._rows_without(running=4.0, kv_usage=0.8) == 20 - 5
+
+    def test_short_ones_that_run_now_prove_nothing(self) -> None:
+        assert self._rows_without(running=10.0, kv_usage=0.1) == 20 - 1000 // 88
+
+    def test_a_node_that_does_not_tell_has_room_for_all(self) -> None:
+        given = overload(settings=EngineSettings(max_batch_size=20))
+        situation = assess(given)
+        assert isinstance(situation, Situation)
+        assert situation.model.rows_without_memory == 0
+
+    def test_those_without_room_wait_and_are_late(self) -> None:
+        nodes = (NodeFacts("n", "n", True, self.ABLE),)
+        wide, fitting = (
+            decide(overload(settings=EngineSettings(max_batch_size=batch, max_queue=2), nodes=nodes)).candidates[0]
+            for batch in (60, 11)
+        )
+        assert wide.predicted.ttft_p95_s > 3 * fitting.predicted.ttft_p95_s
