@@ -1117,6 +1117,7 @@ class PredictedOut(TypedDict):
     utilisation: float
     quality_loss_ratio: float
     breach_probability: float | None
+    refused_ratio: NotRequired[float | None]
 
 
 class Problem(TypedDict):

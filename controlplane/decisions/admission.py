@@ -64,6 +64,11 @@ def with_queue(settings: EngineSettings, queue: int) -> EngineSettings:
     return settings.model_copy(update={KNOB: queue})
 
 
+def bare_hash(settings: EngineSettings) -> str:
+    """Of the settings without this limit."""
+    return with_queue(settings, _BARE).content_hash()
+
+
 def _is_near(queue: int, wanted: float) -> bool:
     return _TOO_SHORT * wanted <= queue <= max(_TOO_LONG * wanted, 1.0)
 
@@ -89,3 +94,4 @@ def _reach(current: EngineSettings, policy: Policy) -> tuple[int, int]:
 
 
 _MOST = 100_000
+_BARE = 1

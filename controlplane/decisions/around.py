@@ -9,6 +9,7 @@ from typing import Any, Self
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from controlplane.decisions.admission import bare_hash
 from controlplane.decisions.decision import PastChange
 from controlplane.decisions.freezing import window_reason
 from controlplane.decisions.models import DecisionRecord
@@ -59,7 +60,7 @@ def past_changes(session: Session, policies: Mapping[str, Policy], now: datetime
     )
     for row in session.execute(applied):
         found[row.pool_id].append(
-            PastChange(at=row.at, trigger=Trigger(row.trigger), settings_hash=_hash(row), rolled_back=False)
+            PastChange(at=row.at, trigger=Trigger(row.trigger), settings_hash=_hashes(row)[0], rolled_back=False)
         )
     ended = session.execute(
         select(Event.pool_id, Event.at, Event.kind, Event.decision_id, Event.rollout_id, Event.data).where(
@@ -79,16 +80,20 @@ def _ends(event: Any, decision: Any | None) -> list[PastChange]:
     """What an end of a rollout says of the settings that it brought, and, where people went back, of those that they left.
 
     decision: what led to it, None for people's."""
-    brought, data = event.data.get("settings_hash"), event.data
+    data = event.data
+    brought = (data.get("settings_hash"), data.get("settings_bare_hash"))
+    settings_hash, bare = brought if decision is None else _hashes(decision)
     end = PastChange(
         at=event.at,
         trigger=Trigger.TICK if decision is None else Trigger(decision.trigger),
-        settings_hash=brought if decision is None else _hash(decision),
+        settings_hash=settings_hash,
         rolled_back=event.kind == EventKind.ROLLOUT_ROLLED_BACK.value,
         by_controller=False,  # the decision itself is counted beside it
+        bare_hash=bare,
     )
     if decision is None and data.get("mode") == _LEADS_BACK and not end.rolled_back:
-        return [end, replace(end, settings_hash=data.get("left_hash"), rolled_back=True)]
+        left = replace(end, settings_hash=data.get("left_hash"), bare_hash=data.get("left_bare_hash"), rolled_back=True)
+        return [end, left]
     return [end]
 
 
@@ -108,5 +113,9 @@ def _decisions_of(session: Session, ended: Sequence[Any]) -> tuple[dict[str | No
     return {row.id: row for row in rows}, {row.rollout_id: row for row in rows if row.rollout_id is not None}
 
 
-def _hash(row: Any) -> str | None:
-    return None if row.chosen is None else EngineSettings.model_validate(row.chosen).content_hash()
+def _hashes(row: Any) -> tuple[str | None, str | None]:
+    """Of what was chosen, with the limit of the queue and without."""
+    if row.chosen is None:
+        return None, None
+    settings = EngineSettings.model_validate(row.chosen)
+    return settings.content_hash(), bare_hash(settings)

@@ -1,5 +1,6 @@
 """Against a threat: which candidates are better than the settings in force, and which of those is taken."""
 
+from controlplane.decisions.admission import KNOB, turns_queue
 from controlplane.decisions.canary_limits import would_be_taken_back
 from controlplane.decisions.decision import DecisionInputs
 from controlplane.decisions.guardrails import proven_settings
@@ -30,6 +31,19 @@ def carries_more(candidate: Weighed, now: Weighed, inputs: DecisionInputs) -> bo
         return False
     gain = 1 + inputs.policy.objective.min_gain
     return candidate.candidate.predicted.capacity_rps > gain * now.candidate.predicted.capacity_rps
+
+
+def refuses_by_itself(inputs: DecisionInputs) -> bool:
+    """Whether the limit of the queue, which is the controller's, turns requests away that no queue stands before."""
+    seen = inputs.observation
+    return turns_queue(inputs) and seen is not None and bool(seen.rejected)
+
+
+def lets_more_in(candidate: Weighed, inputs: DecisionInputs) -> bool:
+    """The settings in force with the longer limit that fits them: the model sees no overload where bursts are refused."""
+    changed = inputs.settings.changed(candidate.candidate.settings)
+    longer = candidate.candidate.settings.max_queue > inputs.settings.max_queue
+    return set(changed) == {KNOB} and longer and candidate.autonomy is Autonomy.AUTO
 
 
 def _is_vain(candidate: Weighed, now: Weighed, inputs: DecisionInputs) -> bool:

@@ -8,13 +8,14 @@ when none meets them, the least violation. `DecisionInputs.rules` keeps what was
 from dataclasses import replace
 
 from controlplane.decisions import explain, explain_voice
-from controlplane.decisions.choosing import carries_more, choose, improves
+from controlplane.decisions.choosing import carries_more, choose, improves, lets_more_in, refuses_by_itself
 from controlplane.decisions.decision import Constraint, Decision, DecisionInputs
 from controlplane.decisions.guardrails import (
     Block,
     barred_settings,
     burn_blocks,
     burn_note,
+    is_barred,
     leads_home,
     relaxing_blocks,
     world_blocks,
@@ -84,7 +85,7 @@ def _restore(inputs: DecisionInputs, situation: Situation) -> Decision:
     open_ = [
         w
         for w in weighed[1:]
-        if w.candidate.predicted.quality_loss_ratio <= most and w.candidate.settings.content_hash() not in barred
+        if w.candidate.predicted.quality_loss_ratio <= most and not is_barred(w.candidate.settings, barred, inputs)
     ]
     text = explain.budget_spent(situation, inputs)
     if not open_:
@@ -105,7 +106,9 @@ def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None 
     if not better and inputs.rules >= 2 and situation.slo_broken is not None and situation.is_queueing:
         # The model holds the settings in force for enough, and a queue says that they are not: what carries more is better.
         better = [w for w in weighed[1:] if carries_more(w, now, inputs)]
-    open_ = [w for w in better if w.candidate.settings.content_hash() not in barred]
+    if not better and refuses_by_itself(inputs):
+        better = [w for w in weighed[1:] if lets_more_in(w, inputs)]
+    open_ = [w for w in better if not is_barred(w.candidate.settings, barred, inputs)]
     shown = record(inputs, situation, weighed, barred)
     if not open_:
         if better:
@@ -162,7 +165,7 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
         w
         for w in weighed[1:]
         if is_fit(w, now, inputs)
-        and w.candidate.settings.content_hash() not in barred
+        and not is_barred(w.candidate.settings, barred, inputs)
         and leads_home(w.candidate.settings, inputs)
         and gains(w, now, inputs)
     ]

@@ -87,13 +87,17 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class PastChange:
-    """A change that happened to the pool: when it was decided or ended, and whether it was taken back."""
+    """A change that happened to the pool: when it was decided or ended, and whether it was taken back.
+
+    bare_hash: of its settings without the limit of the queue, where that is known.
+    """
 
     at: datetime
     trigger: Trigger
     settings_hash: str | None = None
     rolled_back: bool = False
     by_controller: bool = True
+    bare_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

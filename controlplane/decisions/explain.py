@@ -3,6 +3,7 @@
 import math
 
 from controlplane.decisions.decision import Candidate, Constraint, DecisionInputs
+from controlplane.decisions.guardrails import is_barred
 from controlplane.decisions.policy import Autonomy, Policy
 from controlplane.decisions.situation import Situation
 from inference_node.contract.settings import KNOBS, EngineSettings, KnobValue
@@ -112,7 +113,7 @@ def verdict(candidate: Candidate, inputs: DecisionInputs, autonomy: Autonomy, ba
         words.append("meets the objectives")
     if candidate.settings == inputs.settings:
         words.append("in force")
-    elif candidate.settings.content_hash() in barred:
+    elif is_barred(candidate.settings, barred, inputs):
         words.append("rolled back lately")
     elif autonomy is not Autonomy.AUTO:
         words.append(f"autonomy {autonomy.value}")

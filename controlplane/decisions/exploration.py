@@ -19,7 +19,7 @@ from controlplane.decisions.decision import DecisionInputs, Predicted
 from controlplane.decisions.exploration_gates import Closed, Declined, open_situation
 from controlplane.decisions.exploration_policy import ExplorationMode
 from controlplane.decisions.explored import ModelErrors, Quantity, Tried, TryVerdict
-from controlplane.decisions.guardrails import barred_settings
+from controlplane.decisions.guardrails import barred_settings, is_barred
 from controlplane.decisions.objective import distance, predict
 from controlplane.decisions.optimizer import Proposal, autonomy_of, propose
 from controlplane.decisions.policy import Autonomy
@@ -126,7 +126,7 @@ def _options(
     found = []
     for proposal in proposals:
         settings = proposal.settings
-        if settings.content_hash() in known | barred or not _may_try(inputs, proposal):
+        if settings.content_hash() in known or is_barred(settings, barred, inputs) or not _may_try(inputs, proposal):
             continue
         if any(each.is_within(settings) for each in harmful):
             continue
@@ -183,6 +183,8 @@ def _option(
     full_high = _rounded(predicted.utilisation * math.exp(step + _DEVIATIONS * step_sd))
     sd = _rounded(max(ttft_sd, itl_sd, step_sd))
     within = ttft_high <= slo.ttft_p95_s and itl_high <= slo.itl_p95_s and full_high <= _FULL
+    # A short queue makes those that are let in quick, and is no gain.
+    within = within and (predicted.refused_ratio or 0.0) <= (now.refused_ratio or 0.0)
     gain = _rounded(predicted.capacity_rps * math.exp(-step) / now.capacity_rps - 1)
     # As much loss as the policy allows halves what a gain counts.
     price = 1 + predicted.quality_loss_ratio / max(quality.max_loss_ratio, 1e-9)

@@ -115,7 +115,9 @@ def _by_situation(inputs: DecisionInputs, situation: Situation) -> Declined | No
         return Declined(Closed.SLO_BROKEN, f"{situation.slo_broken[0].upper()}{situation.slo_broken[1:]}.")
     if situation.load.waiting > 0:
         return Declined(Closed.QUEUE, f"{situation.load.waiting:g} requests are waiting.")
-    breach, spike = situation.projection.breach_probability, situation.load.forecast.spike_probability or 0.0
+    # Whatever anybody fears counts, whether or not a forecast has earned to be acted upon.
+    breach, forecast = situation.careful.projection.breach_probability, inputs.forecasts.get("offered_rps")
+    spike = (None if forecast is None else forecast.spike_probability) or 0.0
     limit = inputs.policy.objective.breach_probability / 3
     if max(breach, spike) > limit:
         return Declined(

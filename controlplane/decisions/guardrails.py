@@ -5,6 +5,8 @@ from datetime import timedelta
 from itertools import pairwise
 
 from controlplane.decisions import explain_burn
+from controlplane.decisions.admission import KNOB as QUEUE
+from controlplane.decisions.admission import bare_hash, turns_queue
 from controlplane.decisions.decision import Constraint, DecisionInputs
 from controlplane.decisions.error_budget import burn_of
 from controlplane.decisions.reasons import Reason, Trigger
@@ -76,11 +78,18 @@ def change_blocks(inputs: DecisionInputs, trigger: Trigger) -> Block | None:
 def barred_settings(inputs: DecisionInputs) -> frozenset[str]:
     """Hashes of settings that a rollout had to take back lately: they are not tried again before the hold has passed."""
     since = inputs.now - timedelta(seconds=inputs.policy.guardrails.rolled_back_hold_s)
-    return frozenset(
-        change.settings_hash
-        for change in inputs.changes
-        if change.rolled_back and change.settings_hash is not None and change.at > since
-    )
+    back = [change for change in inputs.changes if change.rolled_back and change.at > since]
+    hashes = {change.settings_hash for change in back}
+    if turns_queue(inputs):
+        hashes |= {change.bare_hash for change in back}
+    return frozenset(each for each in hashes if each is not None)
+
+
+def is_barred(settings: EngineSettings, barred: frozenset[str], inputs: DecisionInputs) -> bool:
+    """Whether they are among `barred_settings`; where the limit of the queue is fitted to the rest, whatever it would be now."""
+    if not barred:
+        return False
+    return settings.content_hash() in barred or (turns_queue(inputs) and bare_hash(settings) in barred)
 
 
 def proven_settings(inputs: DecisionInputs) -> frozenset[str]:
@@ -175,6 +184,8 @@ def leads_home(settings: EngineSettings, inputs: DecisionInputs) -> bool:
     if home is None or settings == now:
         return False
     for knob, (here, there) in now.changed(settings).items():
+        if knob == QUEUE and turns_queue(inputs):
+            continue  # it follows from the rest, wherever that leads
         goal = getattr(home, knob)
         if isinstance(here, str | bool) or isinstance(there, str | bool):
             if there != goal:

@@ -65,9 +65,10 @@ def predict(model: PoolModel, rate: float, load: Load, quality_loss_ratio: float
         refused = _refused_ratio(
             left + chance_s * model.capacity_rps, left, limit, load.waiting + rate * load.horizon_s
         )
+        ttft = model.base_ttft_p95_s(max(rate, model.capacity_rps) if refused else served) + waits_s
     else:
-        waits_s = min(left, model.queue_limit) / model.capacity_rps + chance_s
-    ttft = model.base_ttft_p95_s(max(rate, model.capacity_rps) if refused else served) + waits_s
+        backlog = min(left, model.queue_limit)
+        ttft = model.base_ttft_p95_s(served) + backlog / model.capacity_rps + chance_s
     return Predicted(
         ttft_p95_s=_significant(ttft),
         itl_p95_s=_significant(model.itl_p95_s(served)),

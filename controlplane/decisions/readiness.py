@@ -3,7 +3,7 @@
 from controlplane.decisions import explain
 from controlplane.decisions.admission import KNOB, is_too_long, turns_queue
 from controlplane.decisions.decision import Decision, DecisionInputs
-from controlplane.decisions.guardrails import barred_settings, change_blocks
+from controlplane.decisions.guardrails import barred_settings, change_blocks, is_barred
 from controlplane.decisions.outcomes import proposed
 from controlplane.decisions.policy import Autonomy
 from controlplane.decisions.reasons import Reason, Trigger
@@ -20,7 +20,9 @@ def fit_queue(inputs: DecisionInputs, situation: Situation, text: str) -> Decisi
     now, barred = weighed[0], barred_settings(inputs)
     if now.fits(inputs) and not is_too_long(now.model, inputs.policy, now.rate):
         return None
-    fit = [w for w in weighed[1:] if _is_readier(w, now, inputs) and w.candidate.settings.content_hash() not in barred]
+    fit = [
+        w for w in weighed[1:] if _is_readier(w, now, inputs) and not is_barred(w.candidate.settings, barred, inputs)
+    ]
     if not fit:
         return None
     chosen = min(fit, key=lambda w: (not w.fits(inputs), w.distance, key_of(w)))

@@ -23,6 +23,10 @@ class PredictedOut(Out):
     utilisation: float
     quality_loss_ratio: float
     breach_probability: float | None
+    refused_ratio: float | None = Field(
+        default=None,
+        description="share that the limit of the queue keeps out; null where the controller does not turn it",
+    )
 
 
 class CandidateOut(Out):

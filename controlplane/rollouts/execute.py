@@ -6,6 +6,7 @@ from typing import Any, assert_never, cast
 from sqlalchemy import CursorResult, select, update
 from sqlalchemy.orm import Session
 
+from controlplane.decisions.admission import bare_hash
 from controlplane.errors import Conflict
 from controlplane.events import service as events
 from controlplane.events.kinds import EventKind, Severity
@@ -98,8 +99,8 @@ def _move(session: Session, rollout: Rollout, move: Move, now: datetime) -> None
         _settle(session, rollout)
     if move.to.is_terminal:
         rollout.active_pool_id, rollout.ended_at = None, now
-        data["settings_hash"] = fleets.get_revision(session, rollout.to_revision_id).content_hash
-        data["left_hash"] = fleets.get_revision(session, rollout.from_revision_id).content_hash
+        data |= _hashes("settings", session, rollout.to_revision_id)
+        data |= _hashes("left", session, rollout.from_revision_id)
         data["mode"] = rollout.plan["mode"]
     _tell(session, rollout, move.kind, move.message, now, move.severity, move.actor, data)
 
@@ -108,9 +109,16 @@ def _settle(session: Session, rollout: Rollout) -> None:
     """The settings are the pool's from now on; and what the controller comes home to, if somebody else wished for them."""
     pool = fleets.get_pool(session, rollout.pool_id)
     pool.current_revision_id = rollout.to_revision_id
-    wished_by = fleets.get_revision(session, rollout.to_revision_id).created_by
-    if not rollout.created_by.startswith(service.CONTROLLER) or not wished_by.startswith(service.CONTROLLER):
+    # What the controller adopts of an edit at a node follows from no decision of its own.
+    if not rollout.created_by.startswith(service.CONTROLLER) or rollout.decision_id is None:
         pool.home_revision_id = rollout.to_revision_id
+
+
+def _hashes(name: str, session: Session, revision_id: str) -> dict[str, str]:
+    """With the limit of the queue and without."""
+    revision = fleets.get_revision(session, revision_id)
+    bare = bare_hash(fleets.settings_of(revision))
+    return {f"{name}_hash": revision.content_hash, f"{name}_bare_hash": bare}
 
 
 def _hold_room(session: Session, seen: RolloutSnapshot, wanted: int) -> None:

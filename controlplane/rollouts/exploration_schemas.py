@@ -121,7 +121,7 @@ _PLAIN = (
 
 def _filled(predicted: dict[str, object]) -> dict[str, object]:
     """Absent values are left out of what is kept."""
-    return {"breach_probability": None} | predicted
+    return {"breach_probability": None, "refused_ratio": None} | predicted
 
 
 def _outcome(kept: dict[str, list[dict[str, object]]]) -> dict[str, object]:

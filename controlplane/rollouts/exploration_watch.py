@@ -66,10 +66,10 @@ def _by_node(under: Under, inputs: DecisionInputs) -> Ending | None:
         return Ending(under.overtaken, _LEASE_OVER)
     if under.refused is not None:
         return Ending(now, f"node {name} refused the settings: {under.refused}", unfit=True)
+    if under.overtaken is not None:  # what the node did since then is not the try's
+        return Ending(under.overtaken, f"other settings were wished for node {name}")
     if under.restarted:
         return Ending(now, f"node {name} restarted", unfit=under.applied)
-    if under.overtaken is not None:
-        return Ending(under.overtaken, f"other settings were wished for node {name}")
     if not under.reachable:
         return Ending(now, f"node {name} is not heard of any more")
     broken = _breaks(under.windows, inputs.policy.slo) or served.fired([under.answers], inputs.policy.rollout.served)
@@ -113,4 +113,7 @@ def _breaks(windows: Sequence[Observation], slo: Slo) -> str | None:
     ended = failed + sum(seen.requests or 0.0 for seen in windows)
     if failed >= _LEAST_FAILED and failed > slo.error_rate * ended:
         return f"{failed:.0f} of {ended:.0f} requests failed"
+    refused = sum(seen.rejected or 0.0 for seen in windows)
+    if refused >= _LEAST_FAILED and refused > (1 - slo.attainment) * (refused + ended):
+        return f"{refused:.0f} of {refused + ended:.0f} requests were refused"
     return None

@@ -11,17 +11,20 @@ down_revision = "4d83e0b7f1a6"
 branch_labels = None
 depends_on = None
 
-# Of what was in force on a whole pool the newest that somebody else than the controller made. The first node's own settings never
-# had a rollout; they are the pool's first revision.
+# What was in force last on the whole pool that somebody else than the controller asked for; a rollback leads to a revision that
+# is older than what it left. The first node's own settings never had a rollout; they are the pool's first revision.
 _HOME = """
-UPDATE pools SET home_revision_id = (
-    SELECT own.id FROM settings_revisions AS own
-    WHERE own.pool_id = pools.id AND own.created_by NOT LIKE 'controller%' AND (
-        own.number = 1 OR own.id = pools.current_revision_id OR EXISTS (
-            SELECT 1 FROM rollouts WHERE rollouts.to_revision_id = own.id AND rollouts.phase = 'COMPLETED'
-        )
+UPDATE pools SET home_revision_id = COALESCE(
+    (
+        SELECT done.to_revision_id FROM rollouts AS done
+        WHERE done.pool_id = pools.id AND done.phase = 'COMPLETED'
+        AND (done.created_by NOT LIKE 'controller%' OR done.decision_id IS NULL)
+        ORDER BY done.ended_at DESC, done.id DESC LIMIT 1
+    ),
+    (
+        SELECT own.id FROM settings_revisions AS own
+        WHERE own.pool_id = pools.id ORDER BY own.number LIMIT 1
     )
-    ORDER BY own.number DESC LIMIT 1
 )
 """
 # Experiments are told of with the number of their revision, and what a rollout brought was more than that.

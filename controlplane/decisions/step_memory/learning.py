@@ -113,7 +113,7 @@ def _said(memory: Memory, basis: StepTime, before: Sequence[tuple[float, float, 
 def _passed_on(memory: PoolMemory, level: Level, known: Memory | None) -> PoolMemory:
     """What changed under one arithmetic is the machine's: what is remembered of the others on it changes as much."""
     learned = memory.levels[level]
-    if known is None or not known.is_known or learned.windows == 0 or learned.changes == known.changes:
+    if known is None or not known.is_known or learned.windows == 0 or learned.changes != known.changes + 1:
         return memory
     by = learned.level / known.level
     for other, left in memory.levels.items():

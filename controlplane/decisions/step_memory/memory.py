@@ -181,7 +181,11 @@ def _points(parts: Vector) -> Vector:
 
 
 def _anew(memory: Memory, reference: Vector) -> Memory:
-    return Memory(reference, learned_at=memory.learned_at, in_force_since=memory.in_force_since)
+    """What was told of it stands: a refit is no change of the machine, nor a recovery."""
+    return Memory(
+        reference, changes=memory.changes, since_change=memory.since_change, is_degraded=memory.is_degraded,
+        learned_at=memory.learned_at, in_force_since=memory.in_force_since,
+    )  # fmt: skip
 
 
 def bounded(factor: float) -> float:

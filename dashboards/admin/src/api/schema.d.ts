@@ -4957,6 +4957,11 @@ export interface components {
             quality_loss_ratio: number;
             /** Breach Probability */
             breach_probability: number | null;
+            /**
+             * Refused Ratio
+             * @description share that the limit of the queue keeps out; null where the controller does not turn it
+             */
+            refused_ratio?: number | null;
         };
         /** ProcessOut */
         ProcessOut: {

@@ -6,7 +6,14 @@ from typing import Any
 
 import pytest
 
-from controlplane.decisions.admission import fitting_queue, is_too_long, limited, turns_queue, with_queue
+from controlplane.decisions.admission import (
+    bare_hash,
+    fitting_queue,
+    is_too_long,
+    limited,
+    turns_queue,
+    with_queue,
+)
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import (
     RULES,
@@ -20,7 +27,7 @@ from controlplane.decisions.decision import (
 from controlplane.decisions.guardrails import relaxing_blocks
 from controlplane.decisions.objective import violation
 from controlplane.decisions.performance import PoolModel
-from controlplane.decisions.policy import Autonomy, Guardrails, Policy, Slo
+from controlplane.decisions.policy import Autonomy, CertifiedVariant, Guardrails, Policy, Quality, Slo
 from controlplane.decisions.reasons import Outcome, Reason, Trigger
 from controlplane.decisions.situation import Situation, assess
 from inference_node.contract.messages import NodeCapabilities
@@ -229,6 +236,77 @@ def test_in_an_overload_those_that_are_served_are_served_in_time(seed: int) -> N
     assert ends[1] < 1.3 * Slo().ttft_p95_s
     served = [sum(seen.requests or 0.0 for seen in loop.history[-24:]) for loop in (late, turned)]
     assert served[1] > 0.95 * served[0]
+
+
+class TestTheWayHome:
+    ABLE = NodeCapabilities(
+        precisions=(Precision.BF16, Precision.INT8), max_batch_size=64, max_batched_tokens=2048, max_model_len=2048,
+        kv_tokens=100_000,
+    )  # fmt: skip
+    STEPS = (
+        StepTime(Precision.BF16, 0.03, 0.003, 0.0008, 9, 0.05),
+        StepTime(Precision.INT8, 0.012, 0.0012, 0.0003, 9, 0.05),
+    )
+
+    def _decision(self, queue: int, ttft_s: float) -> Decision:
+        """Calm at int8, where a node serves more than twice as much as at home."""
+        variants = tuple(
+            CertifiedVariant(precision=precision, quality_loss_ratio=loss)
+            for precision, loss in ((Precision.BF16, 0.0), (Precision.INT8, 0.005))
+        )
+        base = policy(ttft_s)
+        rules = base.model_copy(
+            update={
+                "autonomy": base.autonomy | {"precision": Autonomy.AUTO},
+                "quality": Quality(certified=variants),
+            }
+        )
+        settings = EngineSettings(max_batch_size=8, max_queue=queue, precision=Precision.INT8)
+        home = settings.replace(precision=Precision.BF16.value, max_queue=256)
+        return decide(
+            replace(
+                decision_inputs(NOW, windows=80), policy=rules, rules=RULES, settings=settings, home=home,
+                nodes=(NodeFacts("n", "n", True, self.ABLE),), step_times=self.STEPS,
+            )
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("ttft_s", [1.5, 3.0, 10.0])
+    @pytest.mark.parametrize("queue", [2, 5, 8])
+    def test_leads_back_to_the_better_answers_whatever_limit_fits_there(self, queue: int, ttft_s: float) -> None:
+        decision = self._decision(queue, ttft_s)
+        if decision.reason is Reason.QUEUE_FITTED:  # one thing after the other
+            assert decision.chosen is not None
+            decision = self._decision(decision.chosen.max_queue, ttft_s)
+        assert (decision.outcome, decision.reason) == (Outcome.APPLY, Reason.RECOVERY)
+        assert decision.chosen is not None
+        assert decision.chosen.precision is Precision.BF16
+        assert decision.chosen.max_queue < 256
+
+
+class TestTooShort:
+    def test_a_limit_that_refuses_bursts_is_lengthened(self) -> None:
+        """The model sees no overload, and requests are refused all the same."""
+        given = replace(decision_inputs(NOW), policy=policy(10.0), rules=RULES)
+        assert given.observation is not None
+        refusing = replace(given.observation, waiting=0.0, rejected=0.2 * 0.3 * 5)
+        settings = EngineSettings(max_batch_size=4, max_queue=1)
+        decision = decide(replace(given, observation=refusing, settings=settings, home=settings))
+        assert (decision.outcome, decision.reason) == (Outcome.APPLY, Reason.SLO_BROKEN)
+        assert decision.chosen is not None
+        assert settings.changed(decision.chosen) == {"max_queue": (1, 4)}
+
+
+class TestTakenBack:
+    def test_is_not_tried_again_with_another_limit(self) -> None:
+        first = decide(overload())
+        assert first.chosen is not None
+        back = PastChange(
+            NOW - timedelta(seconds=60), Trigger.PROTECTIVE, "another", rolled_back=True, by_controller=False,
+            bare_hash=bare_hash(first.chosen),
+        )  # fmt: skip
+        again = decide(replace(overload(), changes=(back,)))
+        assert again.outcome is Outcome.REJECT
+        assert again.reason is Reason.RECENTLY_ROLLED_BACK
 
 
 class TestMemory:

@@ -14,7 +14,7 @@ from controlplane.decisions.exploration import Asked, Chosen, choose
 from controlplane.decisions.exploration_gates import Closed, Declined
 from controlplane.decisions.exploration_policy import ExplorationMode, ExplorationPolicy
 from controlplane.decisions.explored import Quantity, Tried, TryVerdict
-from controlplane.decisions.policy import Autonomy, CertifiedVariant, Guardrails, Policy, Quality, Slo
+from controlplane.decisions.policy import Autonomy, CertifiedVariant, ForecastUse, Guardrails, Policy, Quality, Slo
 from controlplane.decisions.reasons import Trigger
 from inference_node.contract.messages import NodeCapabilities
 from inference_node.contract.settings import EngineSettings, Precision
@@ -152,6 +152,14 @@ class TestGates:
         inputs = calm()
         forecast = replace(inputs.forecasts["offered_rps"], spike_probability=0.5)
         declined = closed(replace(inputs, forecasts={"offered_rps": forecast}))
+        assert (declined.why, "spike (0.50)" in declined.detail) == (Closed.THREAT, True)
+
+    def test_a_spike_that_only_an_unproven_forecast_sees(self) -> None:
+        inputs = calm()
+        known = inputs.forecasts["offered_rps"]
+        forecast = replace(known, spike_probability=0.5)
+        assert inputs.policy.forecast.use is ForecastUse.EARNED
+        declined = closed(replace(inputs, forecasts={"offered_rps": forecast}, newest=known))
         assert (declined.why, "spike (0.50)" in declined.detail) == (Closed.THREAT, True)
 
     def test_a_change_a_minute_ago(self) -> None:

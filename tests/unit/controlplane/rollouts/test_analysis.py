@@ -100,6 +100,30 @@ class TestErrors:
         assert measured(analyze(pre, refused, plan()), "rejected_ratio") is Verdict.FAIL
 
 
+class TestRefusalsForTheOthers:
+    """A shorter queue on the canary of a pool that is late: World's objective for first tokens is 1.5 s."""
+
+    def _report(self, *, ttft_s: float = 4.0, gain: float = 0.2, served: int = 24, control: bool = True) -> Report:
+        pre, post = World(1, ttft_s=ttft_s).pairs(12, 12, ttft=gain, control=control)
+        refused = tuple(replace(pair, canary=replace(pair.canary, rejected=8, requests=served)) for pair in post)
+        return analyze(pre, refused, plan(windows=12, control=control))
+
+    @pytest.mark.parametrize("control", [True, False])
+    def test_are_accepted_where_the_others_are_late_without(self, control: bool) -> None:
+        report = self._report(control=control)
+        assert measured(report, "rejected_ratio") is Verdict.PASS
+        assert any("accepted, since as many are served" in each.detail for each in report.measurements)
+
+    def test_are_not_where_nobody_was_late(self) -> None:
+        assert measured(self._report(ttft_s=0.3), "rejected_ratio") is Verdict.FAIL
+
+    def test_are_not_where_fewer_are_served(self) -> None:
+        assert measured(self._report(served=12), "rejected_ratio") is Verdict.FAIL
+
+    def test_are_not_where_those_that_are_let_in_are_late_as_well(self) -> None:
+        assert measured(self._report(ttft_s=20.0), "rejected_ratio") is Verdict.FAIL
+
+
 class TestWithoutData:
     def test_no_requests_never_pass(self) -> None:
         pre, post = World(1, requests=0).pairs(12, 12)

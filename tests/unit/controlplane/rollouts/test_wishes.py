@@ -7,18 +7,20 @@ import pytest
 from sqlalchemy.orm import Session
 
 from controlplane.decisions.around import past_changes
+from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import PastChange
 from controlplane.decisions.gather import spent_ratio
 from controlplane.decisions.guardrails import barred_settings, proven_settings
 from controlplane.decisions.lineage import Lineage, read_lineage
 from controlplane.decisions.policy import CertifiedVariant, Policy, Quality
+from controlplane.decisions.service import record_decision
 from controlplane.fleets import service as fleets
 from controlplane.rollouts import experiments
 from controlplane.rollouts.models import Rollout
 from controlplane.rollouts.phases import RolloutPhase, Verb
 from controlplane.rollouts.requests import request
 from inference_node.contract.settings import EngineSettings, Precision
-from tests.support.decision_inputs import decision_inputs
+from tests.support.decision_inputs import THREAT_RPS, decision_inputs
 from tests.support.rollouts_in_sql import NOW, TIMEOUT_S, Lab, drive, lab
 
 P = RolloutPhase
@@ -51,7 +53,12 @@ def by_controller(lab: Lab, batch: int, minutes: float = 0) -> Rollout:
     now = NOW + timedelta(minutes=minutes)
     wanted = own_settings(lab).replace(max_batch_size=batch)
     made = fleets.create_revision(lab.session, lab.pool, wanted, created_by="controller", reason="", now=now)
-    rollout = lab.begin(batch, now, created_by="controller", to_revision=made)
+    inputs = decision_inputs(now, THREAT_RPS)
+    decided = replace(decide(inputs), chosen=wanted)
+    decision_id = record_decision(
+        lab.session, decided, pool_id=lab.pool.id, inputs=inputs, epoch=lab.epoch, actor="controller"
+    )
+    rollout = lab.begin(batch, now, created_by="controller", to_revision=made, decision_id=decision_id)
     drive(lab, rollout, now, until=P.COMPLETED)
     return rollout
 

@@ -148,6 +148,11 @@ class TestAnotherFitOfTheNodes:
         moved = moved_to(taught(80), reference_of(BASIS.by_parts(1.0, 2.0, 1.0)))
         assert (moved.windows, moved.factors, moved.state) == (0, (1.0, 1.0, 1.0), ModelState.LEARNING)
 
+    def test_of_another_shape_is_no_change_of_the_machine_and_no_recovery(self) -> None:
+        known = replace(taught(80), changes=2, since_change=7, is_degraded=True)
+        moved = moved_to(known, reference_of(BASIS.by_parts(1.0, 2.0, 1.0)))
+        assert (moved.changes, moved.since_change, moved.is_degraded) == (2, 7, True)
+
     @pytest.mark.parametrize("reference", [(0.0, 0.0, 0.0), (0.02, 0.016, -1.0), reference_of(BASIS.scaled(9.0))])
     def test_that_is_none_or_of_another_world_too(self, reference: tuple[float, float, float]) -> None:
         assert moved_to(taught(80), reference).windows == 0
