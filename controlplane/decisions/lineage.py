@@ -7,14 +7,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from controlplane.decisions.policy import LONGEST_BOOKS_S
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool, SettingsRevision
 from inference_node.contract.settings import EngineSettings
 
 # Those whose arithmetic is looked at at least; older ones hardly ever matter.
 _REVISIONS = 50
-# `quality.average_over_s` is no longer.
-LONGEST_BOOKS = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ def _own_revisions(session: Session, pool_id: str) -> list[SettingsRevision]:
     newest = list(session.scalars(own.limit(_REVISIONS)))
     if len(newest) < _REVISIONS:
         return newest  # these were all of them
-    since = newest[0].created_at - LONGEST_BOOKS
+    since = newest[0].created_at - timedelta(seconds=LONGEST_BOOKS_S)
     within = session.scalar(select(func.count()).select_from(own.where(SettingsRevision.created_at > since).subquery()))
     # One more: what was in force when that time began.
     return newest if (within or 0) < _REVISIONS else list(session.scalars(own.limit((within or 0) + 1)))

@@ -148,6 +148,10 @@ class Objective(_Document):
     min_gain: Ratio = Field(default=0.03, description="gains below this share are no change")
 
 
+# Of `quality.average_over_s`: what answers lost is told from settings and windows that are read as far back as the longest.
+SHORTEST_BOOKS_S, LONGEST_BOOKS_S = 300, 86_400
+
+
 class CertifiedVariant(_Document):
     """A precision and pruning level whose quality was measured for this model.
 
@@ -174,7 +178,7 @@ class Quality(_Document):
         description="and on average over `average_over_s`: exact answers come back once it is spent; null: no such budget",
     )
     average_over_s: float = Field(
-        default=86_400.0, ge=300, le=86_400, description="over how long that average is taken, a day by default"
+        default=86_400.0, ge=SHORTEST_BOOKS_S, le=LONGEST_BOOKS_S, description="over how long that average is taken, a day by default"
     )
     certified: tuple[CertifiedVariant, ...] = Field(
         default=(), description="besides what the nodes have good records of"

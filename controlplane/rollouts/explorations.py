@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
 
@@ -34,6 +35,8 @@ from controlplane.telemetry.observation import Observation
 from controlplane.version import program_version
 from inference_node.contract.served import ServedQuality
 from inference_node.contract.settings import EngineSettings
+
+log = structlog.get_logger(__name__)
 
 # `created_by` of settings that the controller only tries out on a node, and who is said to have done so.
 ACTOR = "controller:exploration"
@@ -137,19 +140,12 @@ def conclude(session: Session, row: Exploration, now: datetime) -> TryOutcome:
     """Keeps and tells what a try that was stopped has shown."""
     assert row.ended_at is not None, "it was stopped before"
     node = fleets.get_node(session, row.node_id)
-    asked, tried = Asked.from_json(row.asked), EngineSettings.model_validate(row.settings)
-    seen = stretches(
-        _windows(session, row, asked.inputs, now), row.node_id, began=row.at, applied=row.applied_at,
-        ended=row.ended_at, settle_s=asked.inputs.policy.rollout.settle_s,
-    )  # fmt: skip
-    told = _told(row)
-    answers = () if told is None else served.measure([told], asked.inputs.policy.rollout.served)
-    is_early = row.ended_at < row.at + timedelta(seconds=row.lease_s)
-    unfit = row.ended_why if row.unfit else None
-    outcome = measure(asked.inputs, tried, seen, unfit, answers, is_early=is_early)
+    tried = EngineSettings.model_validate(row.settings)
+    asked = _asked(row)
+    outcome = _unreadable(row) if asked is None else _measured(session, row, asked.inputs, tried, now)
     row.active_pool_id, row.verdict, row.outcome = None, outcome.verdict.value, outcome.to_json()
     session.flush()
-    changes = asked.inputs.settings.changed(tried)
+    changes = EngineSettings.model_validate(row.base).changed(tried)
     events.record(
         session, kind=EventKind.NODE_EXPERIMENT_MEASURED, at=now, actor=ACTOR, pool_id=row.pool_id, node_id=row.node_id,
         message=f"{changes_words(changes)} on node {node.name} was {outcome.verdict.value}: {outcome.explanation}. "
@@ -159,6 +155,36 @@ def conclude(session: Session, row: Exploration, now: datetime) -> TryOutcome:
               "shown": [asdict(each) for each in outcome.shown]},
     )  # fmt: skip
     return outcome
+
+
+def _asked(row: Exploration) -> Asked | None:
+    """What it rests on; None where another version wrote it in a form that this one cannot read. The try is over all the same."""
+    try:
+        return Asked.from_json(row.asked)
+    except (KeyError, TypeError, ValueError) as error:
+        log.warning("exploration_unreadable", exploration_id=row.id, code_version=row.code_version, reason=str(error))
+        return None
+
+
+def _unreadable(row: Exploration) -> TryOutcome:
+    verdict = TryVerdict.WORSE if row.unfit else TryVerdict.UNCLEAR
+    words = f"what it was begun on was written by version {row.code_version}, which this one cannot read"
+    return TryOutcome(verdict, words, harmful=row.unfit)
+
+
+def _measured(
+    session: Session, row: Exploration, inputs: DecisionInputs, tried: EngineSettings, now: datetime
+) -> TryOutcome:
+    assert row.ended_at is not None, "it was stopped before"
+    seen = stretches(
+        _windows(session, row, inputs, now), row.node_id, began=row.at, applied=row.applied_at,
+        ended=row.ended_at, settle_s=inputs.policy.rollout.settle_s,
+    )  # fmt: skip
+    told = _told(row)
+    answers = () if told is None else served.measure([told], inputs.policy.rollout.served)
+    is_early = row.ended_at < row.at + timedelta(seconds=row.lease_s)
+    unfit = row.ended_why if row.unfit else None
+    return measure(inputs, tried, seen, unfit, answers, is_early=is_early)
 
 
 def _pick(session: Session, pool_id: str, now: datetime, heartbeat_timeout_s: float) -> str:

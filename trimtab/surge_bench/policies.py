@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from controlplane.decisions.policy import (
+    LONGEST_BOOKS_S,
+    SHORTEST_BOOKS_S,
     Autonomy,
     OnInconclusive,
     Policy,
@@ -22,7 +24,6 @@ from trimtab.surge_bench.level import Level, level_of, parse_level
 TRIMTAB, DEFAULT, STATIC, STATIC_BEST = "trimtab", "default", "static", "static-best"
 KINDS = (TRIMTAB, DEFAULT, STATIC)
 BATCHES = (4, 16)
-_SHORTEST_BOOKS_S, _LONGEST_BOOKS_S = 300.0, 86_400.0  # as `quality.average_over_s` is bounded
 _AUTO = ("max_batch_size", "max_batched_tokens", "batch_wait_ms", "precision", "pruning_threshold")
 
 
@@ -103,7 +104,7 @@ def tuning(objectives: Objectives, itl_p95_s: float, budget: Budget, run_s: floa
     quality = Quality(
         max_loss_ratio=budget.most,
         average_loss_ratio=budget.average or None,
-        average_over_s=min(max(run_s, _SHORTEST_BOOKS_S), _LONGEST_BOOKS_S),
+        average_over_s=min(max(run_s, SHORTEST_BOOKS_S), LONGEST_BOOKS_S),
     )
     return base.model_copy(
         update={

@@ -22,7 +22,7 @@ from controlplane.bench.replay.policies import (
 )
 from controlplane.bench.replay.pool import SimulatedPool
 from controlplane.bench.replay.step_table import Levels, level_of
-from controlplane.decisions.policy import ForecastUse
+from controlplane.decisions.policy import Autonomy, ForecastUse
 from controlplane.forecasting.merit import Merit
 from controlplane.telemetry.observation import Observation
 from inference_node.contract.messages import NodeCapabilities
@@ -38,6 +38,7 @@ POLICIES = (
     "trimtab",
     "trimtab-blind",
     "trimtab-always",
+    "trimtab-lossless",
     "oracle",
 )
 # What the controller's policy says of forecasts.
@@ -45,7 +46,10 @@ _USE = {
     "trimtab": ForecastUse.EARNED,
     "trimtab-blind": ForecastUse.OFF,
     "trimtab-always": ForecastUse.ALWAYS,
+    "trimtab-lossless": ForecastUse.EARNED,
 }
+# Levels stay as they are: what is left of the gain at the quality loss of the best fixed configuration, which is none.
+_LOSSLESS = {"trimtab-lossless": dict.fromkeys(("precision", "pruning_threshold"), Autonomy.OFF)}
 _TICK_S = 15.0
 _SEGMENT_S = 300.0
 # No answer is waited for longer than this after the last arrival; what is open then has missed its objectives.
@@ -201,7 +205,8 @@ class _Runner:
                 kv_tokens=self.options.kv_tokens,
             )
             forecast = case.policy.forecast.model_copy(update={"use": _USE[name]})
-            policy = case.policy.model_copy(update={"forecast": forecast})
+            autonomy = case.policy.autonomy | _LOSSLESS.get(name, {})
+            policy = case.policy.model_copy(update={"forecast": forecast, "autonomy": autonomy})
             return Trimtab(policy, default, capabilities, levels)
         if name == "random":
             return Random(grid(default, levels), np.random.default_rng([self.options.seed, 3]))

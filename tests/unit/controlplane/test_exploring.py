@@ -319,6 +319,25 @@ class TestEnds:
         (ended,) = site.rows()
         assert (ended.applied_at, ended.verdict) == (None, TryVerdict.UNCLEAR.value)
 
+    @pytest.mark.parametrize(("slower", "verdict"), [(1.0, TryVerdict.UNCLEAR), (10.0, TryVerdict.WORSE)])
+    def test_without_figures_where_another_version_wrote_what_it_rests_on(
+        self, site: Site, slower: float, verdict: TryVerdict
+    ) -> None:
+        """The pool must be free for the next one: a row that cannot be read again would hold it for ever."""
+        begun = site.begun()
+        site.world.slower = slower
+        with session_scope(site.engine) as session:
+            row = session.get_one(Exploration, begun.id)
+            row.asked = {"inputs": {**row.asked["inputs"], "settings": {"batch": "of another time"}}, "tried": []}
+        site.ticks(int(LEASE_S / TICK_S) + 2)
+        (ended,) = site.rows()
+        assert (ended.active_pool_id, ended.verdict) == (None, verdict.value)
+        assert ended.outcome is not None
+        assert ended.outcome["harmful"] is (verdict is TryVerdict.WORSE)
+        assert "cannot read" in ended.outcome["explanation"]
+        (event,) = site.events(EventKind.NODE_EXPERIMENT_MEASURED)
+        assert event.data["exploration_id"] == ended.id
+
 
 class TestLeadership:
     def test_a_deposed_leader_neither_begins_nor_ends_anything(self, site: Site) -> None:

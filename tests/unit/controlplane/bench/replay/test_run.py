@@ -61,10 +61,11 @@ def _surging() -> Arrivals:
 
 def test_no_policy_but_the_fastest_spends_more_quality_than_the_budget() -> None:
     case = prepare(_surging(), two_levels(), replace(OPTIONS, nodes=1))
-    names = ("static-best", "static-fastest", "reactive", "random", "trimtab", "oracle")
+    names = ("static-best", "static-fastest", "reactive", "random", "trimtab", "trimtab-lossless", "oracle")
     found = {r.policy: r for r in run.replay(case, two_levels(), OPTIONS, names, lambda _: None)}
     assert case.budget == 0.05
     assert found["static-best"].quality_loss == 0
+    assert (found["trimtab-lossless"].quality_loss, found["trimtab"].quality_loss > 0) == (0, True)
     for name in ("reactive", "random", "trimtab", "oracle"):
         assert found[name].quality_loss <= 1.15 * case.budget, name
     assert found["oracle"].attainment >= found["static-best"].attainment - 0.02
