@@ -4,10 +4,93 @@ In another epoch somebody else may have written: what is remembered of one holds
 """
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
 
 from controlplane.decisions import service as decisions
+from controlplane.decisions.policy import Policy
+from controlplane.forecasting.service import HISTORY_S
+from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.observation import Observation
+
+
+class Recollection:
+    """Of each pool the windows, what was served in its burn window, and the tokens of its quality books."""
+
+    def __init__(self) -> None:
+        self._past, self._ledgers, self._books = Past(), Ledgers(), Books()
+
+    def history(self, session: Session, pool_id: str, at: datetime, epoch: int, policy: Policy) -> list[Observation]:
+        """The pool's windows before `at`, with a ledger of those of its burn window: from memory, or else from SQL."""
+        since, span_s = at - timedelta(seconds=HISTORY_S), policy.guardrails.burn_window_s
+        history = self._past.before(pool_id, epoch, since, at)
+        if history is not None and self._ledgers.has(pool_id, epoch, span_s):
+            return history
+        first = at - timedelta(seconds=max(HISTORY_S, span_s))
+        windows = [seen for seen in telemetry.recent(session, pool_id, first, at) if seen.window_end < at]
+        self._ledgers.begin(pool_id, epoch, span_s, windows)
+        return [seen for seen in windows if seen.window_end > since]
+
+    def book(
+        self, session: Session, pool_id: str, at: datetime, epoch: int, policy: Policy
+    ) -> decisions.TokenBook | None:
+        """Of the tokens before `at`; None where the policy has no budget of quality."""
+        if policy.quality.average_loss_ratio is None:
+            self._books.forget(pool_id)
+            return None
+        span_s = policy.quality.average_over_s
+        book = self._books.of(pool_id, epoch, span_s)
+        if book is None:
+            windows = telemetry.token_rates(session, pool_id, at - timedelta(seconds=span_s), at)
+            book = self._books.begin(pool_id, epoch, span_s, decisions.book_of(span_s, windows))
+        return book
+
+    def served(self, pool_id: str, seen: Observation) -> decisions.Tally | None:
+        """In the burn window, with the newest window."""
+        return self._ledgers.served(pool_id, seen)
+
+    def remember(self, pool_id: str, epoch: int, windows: list[Observation]) -> None:
+        """windows: as `history`, and the one that was saved now."""
+        self._past.remember(pool_id, epoch, windows)
+        self._books.push(pool_id, windows[-1])
+
+    def forget(self, pool_id: str) -> None:
+        self._past.forget(pool_id)
+        self._ledgers.forget(pool_id)
+        self._books.forget(pool_id)
+
+    def forget_all_but(self, pool_ids: set[str]) -> None:
+        self._past.forget_all_but(pool_ids)
+        self._ledgers.forget_all_but(pool_ids)
+        self._books.forget_all_but(pool_ids)
+
+
+class Books:
+    """The tokens of pools that have a budget of quality, for as long as this process leads them without a break."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[tuple[int, float], decisions.TokenBook]] = {}
+
+    def of(self, pool_id: str, epoch: int, span_s: float) -> decisions.TokenBook | None:
+        key, book = self._of.get(pool_id, (None, None))
+        return book if key == (epoch, span_s) else None
+
+    def begin(self, pool_id: str, epoch: int, span_s: float, book: decisions.TokenBook) -> decisions.TokenBook:
+        self._of[pool_id] = ((epoch, span_s), book)
+        return book
+
+    def push(self, pool_id: str, seen: Observation) -> None:
+        _, book = self._of.get(pool_id, (None, None))
+        if book is not None:
+            book.push(seen.window_end, seen.window_s, seen.generation_tokens_per_s if seen.usable else None)
+
+    def forget(self, pool_id: str) -> None:
+        self._of.pop(pool_id, None)
+
+    def forget_all_but(self, pool_ids: set[str]) -> None:
+        for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
+            del self._of[pool_id]
 
 
 class Past:

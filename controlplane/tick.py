@@ -29,12 +29,11 @@ from controlplane.exploring import Explorer
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool
 from controlplane.forecasting.live import LiveForecasts
-from controlplane.forecasting.service import HISTORY_S
 from controlplane.forecasting.spikes.watch import Look
 from controlplane.foresight import Foresight
 from controlplane.processes import shards
 from controlplane.processes.shards import Terms
-from controlplane.recollection import Ledgers, Past
+from controlplane.recollection import Recollection
 from controlplane.rollouts import service as rollouts
 from controlplane.rollouts.models import Rollout
 from controlplane.rollouts.plan import Mode
@@ -140,8 +139,7 @@ class Ticker:
         self._engine, self._settings, self._clock, self._collector = engine, settings, clock, collector
         self._monotonic = monotonic
         self._forecasts = LiveForecasts(engine)
-        self._past = Past()
-        self._ledgers = Ledgers()
+        self._recollection = Recollection()
         self._foresight = Foresight(engine, settings.tick_s)
         self._explorer = Explorer(engine, settings.heartbeat_timeout_s)
         self._lineages = decisions.Lineages()
@@ -192,7 +190,7 @@ class Ticker:
             learned = decisions.learn(view.facts, view.memory, history)
             inputs = decisions.make_inputs(
                 view.facts, observation=seen.observation, history=history, forecasts=forecasts,
-                served=self._ledgers.served(pool_id, seen.observation), learned=learned,
+                served=self._recollection.served(pool_id, seen.observation), learned=learned,
                 newest=self._forecasts.newest(pool_id), merit=self._forecasts.merit(pool_id),
             )  # fmt: skip
             decision = decide(inputs)
@@ -205,8 +203,7 @@ class Ticker:
             self._memories.forget(pool_id)
             raise
         except Exception as error:
-            self._past.forget(pool_id)
-            self._ledgers.forget(pool_id)
+            self._recollection.forget(pool_id)
             self._last_words.forget(pool_id)
             self._memories.forget(pool_id)
             if seen is not None:
@@ -214,7 +211,7 @@ class Ticker:
             if isinstance(error, TickOverran):
                 raise
             raise StageFailed(stage, error) from error
-        self._past.remember(pool_id, epoch, history)
+        self._recollection.remember(pool_id, epoch, history)
         self._untold[pool_id] = view.nodes
         self._forecast_from[pool_id] = history, view.facts.policy.forecast.horizon_s
         self._explorer.turn(pool_id, epoch, inputs, decision)
@@ -259,8 +256,7 @@ class Ticker:
         """What was remembered of pools that are gone."""
         there = set(pool_ids)
         self._forecasts.forget_all_but(there)
-        self._past.forget_all_but(there)
-        self._ledgers.forget_all_but(there)
+        self._recollection.forget_all_but(there)
         self._foresight.forget_all_but(there)
         self._explorer.forget_all_but(there)
         self._lineages.forget_all_but(there)
@@ -285,26 +281,16 @@ class Ticker:
         return _View(
             ref=PoolRef(pool.id, pool.name, pool.fleet.name),
             nodes=[NodeRef(node.id, node.name) for node in nodes],
-            history=self._history(session, pool_id, at, epoch, policy[0]),
+            history=self._recollection.history(session, pool_id, at, epoch, policy[0]),
             facts=decisions.read_facts(
                 pool, nodes, self._lineages.of(session, pool, given.newest.get(pool_id, 0)),
                 policy, now=now, around=given.around,
                 active_rollout=None if active is None else active.id,
                 heartbeat_timeout_s=self._settings.heartbeat_timeout_s,
+                book=self._recollection.book(session, pool_id, at, epoch, policy[0]),
             ),
             memory=self._memories.of(session, pool_id, epoch),
         )  # fmt: skip
-
-    def _history(self, session: Session, pool_id: str, at: datetime, epoch: int, policy: Policy) -> list[Observation]:
-        """The pool's windows before `at`, with a ledger of those of its burn window: from memory, or else from SQL."""
-        since, span_s = at - timedelta(seconds=HISTORY_S), policy.guardrails.burn_window_s
-        history = self._past.before(pool_id, epoch, since, at)
-        if history is not None and self._ledgers.has(pool_id, epoch, span_s):
-            return history
-        first = at - timedelta(seconds=max(HISTORY_S, span_s))
-        windows = [seen for seen in telemetry.recent(session, pool_id, first, at) if seen.window_end < at]
-        self._ledgers.begin(pool_id, epoch, span_s, windows)
-        return [seen for seen in windows if seen.window_end > since]
 
     def _observe(self, view: _View, at: datetime) -> _Seen:
         since = at - timedelta(seconds=_PLAUSIBLE_S)

@@ -80,10 +80,19 @@ def _roomiest(weighed: list[Weighed], inputs: DecisionInputs) -> Weighed:
     requests from queueing. What rows cost in latency stands in whether a candidate is feasible.
     """
     loss = min(w.candidate.predicted.quality_loss_ratio for w in weighed)
-    best = [w for w in weighed if w.candidate.predicted.quality_loss_ratio == loss]
+    best = known_first([w for w in weighed if w.candidate.predicted.quality_loss_ratio == loss], inputs)
     most = max(w.candidate.predicted.capacity_rps for w in best)
     least = most * (1 - inputs.policy.objective.min_gain)
     return _nearest([w for w in best if w.candidate.predicted.capacity_rps >= least], inputs)
+
+
+def known_first(weighed: list[Weighed], inputs: DecisionInputs) -> list[Weighed]:
+    """Those that are known, if there are any: they go to all nodes at once, where a canary leaves most of the pool as it is for
+    some windows of the surge. More room can be made afterwards."""
+    if inputs.rules < 5:
+        return weighed
+    known = proven_settings(inputs)
+    return [w for w in weighed if key_of(w) in known] or weighed
 
 
 def _nearest(weighed: list[Weighed], inputs: DecisionInputs) -> Weighed:

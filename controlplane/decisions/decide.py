@@ -8,7 +8,14 @@ when none meets them, the least violation. `DecisionInputs.rules` keeps what was
 from dataclasses import replace
 
 from controlplane.decisions import explain, explain_voice
-from controlplane.decisions.choosing import carries_more, choose, improves, lets_more_in, refuses_by_itself
+from controlplane.decisions.choosing import (
+    carries_more,
+    choose,
+    improves,
+    known_first,
+    lets_more_in,
+    refuses_by_itself,
+)
 from controlplane.decisions.decision import Constraint, Decision, DecisionInputs
 from controlplane.decisions.guardrails import (
     Block,
@@ -33,6 +40,8 @@ from controlplane.decisions.weighing import Weighed, key_of, record, weigh
 # An alarm says that our own figures miss something; they are then taken for so much too low. Chosen, not measured: enough to
 # move a knob, and not so much that one alarm turns all of them.
 ALARM_HEADROOM = 0.5
+# On the way back to better answers, what misses the objectives by so much more than the best is as good: models err by more.
+_AS_GOOD = 0.25
 
 
 def decide(inputs: DecisionInputs) -> Decision:
@@ -78,7 +87,8 @@ def _advise(inputs: DecisionInputs, situation: Situation, unheard: Look) -> Deci
 
 
 def _restore(inputs: DecisionInputs, situation: Situation) -> Decision:
-    """The best settings whose answers the budget allows, whatever the load: what is promised on average holds in a surge, too."""
+    """The best settings whose answers the budget allows, whatever the load: what is promised on average holds in a surge, too.
+    Those that are known are in force at once; while a canary of others is looked at, most of the pool would go on spending."""
     weighed = weigh(inputs, situation, situation.load.planned_rps)
     barred = barred_settings(inputs)
     most = inputs.policy.quality.average_loss_ratio or 0.0
@@ -90,6 +100,9 @@ def _restore(inputs: DecisionInputs, situation: Situation) -> Decision:
     text = explain.budget_spent(situation, inputs)
     if not open_:
         return held(inputs, situation, Reason.NO_BETTER_CANDIDATE, text)
+    if inputs.rules >= 5:
+        least = min(w.candidate.violation for w in open_)
+        open_ = known_first([w for w in open_ if w.candidate.violation <= least * (1 + _AS_GOOD)], inputs)
     chosen = min(open_, key=lambda w: (w.candidate.violation, w.distance, key_of(w)))
     shown = record(inputs, situation, weighed, barred)
     notes = () if chosen.likely_violation == 0 else _shortage(situation, chosen)

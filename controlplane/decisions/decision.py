@@ -21,7 +21,9 @@ from inference_node.contract.step_profile import interpolate
 # known.
 # 4: refused requests count as missed; where the controller may, it fits the limit of the queue to the objective. A forecast
 # moves something only where it has earned it.
-RULES = 4
+# 5: against a threat, and on the way back from a spent quality budget, what is known on the whole pool comes before what would
+# need a canary, wherever it will do.
+RULES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class DecisionInputs:
     frozen_reason: str | None = None
     active_rollout: str | None = None
     alarm: str | None = None
-    # What answers lost on average over the quality budget's day; None where the policy has no such budget.
+    # What an answer token lost on average over the span of the quality budget; None where the policy has no such budget.
     quality_spent_ratio: float | None = None
     # What was served over the policy's burn window, and how much of it missed the objectives; None where nobody counted.
     served: Tally | None = None

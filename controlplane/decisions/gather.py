@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from controlplane.decisions.around import Around
-from controlplane.decisions.certified import loss_of
 from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.error_budget import Tally
 from controlplane.decisions.lineage import Lineage
 from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
+from controlplane.decisions.quality_books import TokenBook, spent_ratio
 from controlplane.decisions.step_memory.learning import Learned, Serving, learn_step_times
 from controlplane.decisions.step_memory.levels import PoolMemory
 from controlplane.fleets import service as fleets
@@ -63,10 +63,11 @@ def read_facts(
     around: Around,
     active_rollout: str | None,
     heartbeat_timeout_s: float,
+    book: TokenBook | None = None,
 ) -> PoolFacts:
     """nodes: those that live. policy: with its version. around: read of this pool, and maybe of others.
 
-    active_rollout: id of the rollout under way, if any."""
+    active_rollout: id of the rollout under way, if any. book: what was answered over the span of the quality budget."""
     rules, version = policy
     return PoolFacts(
         now=now,
@@ -90,7 +91,7 @@ def read_facts(
         frozen_reason=around.frozen_reason(pool, rules, now),
         active_rollout=active_rollout,
         alarm=around.alarms.get(pool.id),
-        quality_spent_ratio=spent_ratio(lineage, rules, nodes, now),
+        quality_spent_ratio=spent_ratio(lineage, rules, nodes, now, book),
         level=_level_of_all(nodes),
         newest_start=max((node.started_at for node in nodes), default=None),
     )
@@ -141,26 +142,6 @@ def make_inputs(
         merit=merit,
         rules=RULES,
     )
-
-
-def spent_ratio(lineage: Lineage, policy: Policy, nodes: Sequence[NodeReading], now: datetime) -> float | None:
-    """What answers lost on average over the policy's `average_over_s`, by the time that settings were wished for; None without
-    such a budget.
-
-    What was wished for counts from then on, although nodes follow later, and whether or not its rollout came to an end: too much
-    rather than too little.
-    """
-    if policy.quality.average_loss_ratio is None:
-        return None
-    known = tuple(NodeFacts(node.id, node.name, ready=True, capabilities=node.capabilities) for node in nodes)
-    span_s = policy.quality.average_over_s
-    begin, total, until = now - timedelta(seconds=span_s), 0.0, now
-    for since, settings in lineage.newest_first:
-        if until <= begin:
-            break
-        total += loss_of(settings, policy, known) * (until - max(since, begin)).total_seconds()
-        until = since
-    return total / span_s
 
 
 def needed_history(history: Sequence[Observation], policy: Policy, now: datetime) -> tuple[Observation, ...]:

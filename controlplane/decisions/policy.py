@@ -148,7 +148,7 @@ class Objective(_Document):
     min_gain: Ratio = Field(default=0.03, description="gains below this share are no change")
 
 
-# Of `quality.average_over_s`: what answers lost is told from settings and windows that are read as far back as the longest.
+# Of `quality.average_over_s`: what answers lost is told from settings and windows, which are read as far back.
 SHORTEST_BOOKS_S, LONGEST_BOOKS_S = 300, 86_400
 
 
@@ -175,10 +175,13 @@ class Quality(_Document):
     )
     average_loss_ratio: Ratio | None = Field(
         default=None,
-        description="and on average over `average_over_s`: exact answers come back once it is spent; null: no such budget",
+        description="of an average token over `average_over_s`: exact answers come back once it is spent; null: no such budget",
     )
     average_over_s: float = Field(
-        default=86_400.0, ge=SHORTEST_BOOKS_S, le=LONGEST_BOOKS_S, description="over how long that average is taken, a day by default"
+        default=86_400.0,
+        ge=SHORTEST_BOOKS_S,
+        le=LONGEST_BOOKS_S,
+        description="over how long that average is taken, a day by default",
     )
     certified: tuple[CertifiedVariant, ...] = Field(
         default=(), description="besides what the nodes have good records of"

@@ -24,6 +24,8 @@ from controlplane.decisions.models import DecisionRecord
 from controlplane.decisions.policies import current_policies as current_policies
 from controlplane.decisions.policies import current_policy as current_policy
 from controlplane.decisions.policies import put_policy as put_policy
+from controlplane.decisions.quality_books import TokenBook as TokenBook
+from controlplane.decisions.quality_books import book_of as book_of
 from controlplane.decisions.reasons import Outcome
 from controlplane.decisions.recording import BREACH, BURN, RECORDED
 from controlplane.decisions.recording import LastWords as LastWords

@@ -23,6 +23,10 @@ class Quality(StrEnum):
     STALE = "stale"
 
 
+# A change may rest on these.
+USABLE = frozenset({Quality.OK, Quality.PARTIAL})
+
+
 @dataclass(frozen=True, slots=True)
 class PoolRef:
     """What telemetry needs to know of a pool: names are Prometheus labels, the id is the key in SQL."""
@@ -93,7 +97,7 @@ class Observation:
     @property
     def usable(self) -> bool:
         """Whether a change may rest on it."""
-        return self.quality in {Quality.OK, Quality.PARTIAL}
+        return self.quality in USABLE
 
     def to_json(self) -> dict[str, Any]:
         """Facts only (window and quality have columns of their own); absent ones are left out."""

@@ -13,7 +13,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 from controlplane.db import table_of
 from controlplane.fleets.models import Node, Pool
 from controlplane.telemetry.models import ObservationRecord
-from controlplane.telemetry.observation import Observation
+from controlplane.telemetry.observation import USABLE, Observation, Quality
 
 _COLUMNS = (
     ObservationRecord.window_end,
@@ -58,6 +58,23 @@ def recent(
         query = query.where(ObservationRecord.window_end <= until)
     rows = session.execute(query.order_by(ObservationRecord.window_end.desc()).limit(limit)).all()
     return [Observation.from_json(*row) for row in reversed(rows)]
+
+
+def token_rates(
+    session: Session, subject_id: str, since: datetime, until: datetime
+) -> list[tuple[datetime, float, float | None]]:
+    """Of windows that end in (since, until), oldest first: end, seconds, and generated tokens per second where they are known.
+    A day of them, of which a whole observation each would be read for a second."""
+    rate = ObservationRecord.facts["generation_tokens_per_s"].as_float()
+    query = select(ObservationRecord.window_end, ObservationRecord.window_s, ObservationRecord.quality, rate).where(
+        ObservationRecord.subject_id == subject_id,
+        ObservationRecord.window_end > since,
+        ObservationRecord.window_end < until,
+    )
+    return [
+        (end, window_s, tokens_per_s if Quality(quality) in USABLE else None)
+        for end, window_s, quality, tokens_per_s in session.execute(query.order_by(ObservationRecord.window_end))
+    ]
 
 
 def latest(session: Session, subject_id: str) -> Observation | None:

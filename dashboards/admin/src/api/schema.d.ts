@@ -5052,7 +5052,7 @@ export interface components {
             max_loss_ratio: number;
             /**
              * Average Loss Ratio
-             * @description and on average over `average_over_s`: exact answers come back once it is spent; null: no such budget
+             * @description of an average token over `average_over_s`: exact answers come back once it is spent; null: no such budget
              */
             average_loss_ratio?: number | null;
             /**
@@ -6993,7 +6993,7 @@ export interface components {
             max_loss_ratio: number;
             /**
              * Average Loss Ratio
-             * @description and on average over `average_over_s`: exact answers come back once it is spent; null: no such budget
+             * @description of an average token over `average_over_s`: exact answers come back once it is spent; null: no such budget
              */
             average_loss_ratio?: number | null;
             /**

@@ -57,3 +57,13 @@ def test_what_is_known_is_chosen_among_equals() -> None:
     taken_back = replace(done, rolled_back=True)
     assert decide(replace(inputs, changes=(done, taken_back))).chosen == first.chosen
     assert decide(replace(inputs, changes=(done,), rules=2)).chosen == first.chosen
+
+
+def test_what_is_known_and_will_not_do_is_left() -> None:
+    inputs = surging()
+    first = decide(inputs)
+    done = PastChange(
+        inputs.now - timedelta(minutes=20), Trigger.TICK, inputs.settings.replace(max_batch_size=5).content_hash(),
+        by_controller=False,
+    )  # fmt: skip
+    assert decide(replace(inputs, changes=(done,))).chosen == first.chosen

@@ -64,6 +64,29 @@ def test_a_surge_is_met_with_the_faster_level_while_the_budget_lasts() -> None:
     assert decision.chosen.precision is FAST
 
 
+def _with_batches() -> Policy:
+    policy = _policy()
+    return policy.model_copy(update={"autonomy": policy.autonomy | {"max_batch_size": Autonomy.AUTO}})
+
+
+def _known(settings: EngineSettings) -> PastChange:
+    """A rollout to them was completed lately."""
+    return PastChange(NOW - timedelta(minutes=20), Trigger.TICK, settings.content_hash(), by_controller=False)
+
+
+def test_a_surge_is_met_with_what_is_known_and_holds_before_what_has_more_room() -> None:
+    """It goes to all nodes at once; what carries more would leave half of the pool as it is while its canary is looked at."""
+    inputs = _inputs(THREAT_RPS, EXACT, spent=0.0, policy=_with_batches())
+    roomiest = decide(inputs).chosen
+    assert roomiest is not None
+    known = roomiest.replace(max_batch_size=roomiest.max_batch_size // 2)
+    changes = (_known(known),)
+    assert decide(replace(inputs, changes=changes)).chosen == known
+    assert decide(replace(inputs, changes=changes, rules=4)).chosen == roomiest
+    taken_back = (*changes, replace(changes[0], rolled_back=True))
+    assert decide(replace(inputs, changes=taken_back)).chosen == roomiest
+
+
 @pytest.mark.parametrize("spent", [0.95 * BUDGET, BUDGET, None])
 def test_without_budget_left_or_books_the_faster_level_is_not_proposed(spent: float | None) -> None:
     decision = decide(_inputs(THREAT_RPS, EXACT, spent=spent))
@@ -76,6 +99,19 @@ def test_exact_answers_come_back_when_the_budget_is_spent_although_the_load_is_h
     assert decision.chosen is not None
     assert decision.chosen.precision is EXACT
     assert "3.03%" in decision.explanation
+
+
+def test_they_come_back_in_settings_that_are_known_where_those_are_as_good() -> None:
+    """Those are in force at once. What is spent while a canary is looked at nobody gave."""
+    inputs = _inputs(CALM_RPS, FAST, spent=1.01 * BUDGET, policy=_with_batches())
+    nearest = decide(inputs).chosen
+    assert nearest is not None and nearest.precision is EXACT
+    known = nearest.replace(max_batch_size=nearest.max_batch_size + 4)
+    changes = (_known(known),)
+    with_known = decide(replace(inputs, changes=changes))
+    assert with_known.reason is Reason.QUALITY_BUDGET
+    assert with_known.chosen == known
+    assert decide(replace(inputs, changes=changes, rules=4)).chosen == nearest
 
 
 def test_they_come_back_although_the_error_budget_burns() -> None:

@@ -9,10 +9,10 @@ from sqlalchemy.orm import Session
 from controlplane.decisions.around import past_changes
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import PastChange
-from controlplane.decisions.gather import spent_ratio
 from controlplane.decisions.guardrails import barred_settings, proven_settings
 from controlplane.decisions.lineage import Lineage, read_lineage
 from controlplane.decisions.policy import CertifiedVariant, Policy, Quality
+from controlplane.decisions.quality_books import spent_ratio
 from controlplane.decisions.service import record_decision
 from controlplane.fleets import service as fleets
 from controlplane.rollouts import experiments
