@@ -22,7 +22,7 @@ from inference_node.contract.step_profile import interpolate
 # 4: refused requests count as missed; where the controller may, it fits the limit of the queue to the objective. A forecast
 # moves something only where it has earned it.
 # 5: against a threat, and on the way back from a spent quality budget, what is known on the whole pool comes before what would
-# need a canary, wherever it will do.
+# need a canary, wherever it will do, and is weighed although it lies beside the grid. The way home leads over levels between.
 RULES = 5
 
 
@@ -135,6 +135,8 @@ class DecisionInputs:
     newest: Forecast | None = None
     # What the pool's forecasts have been worth so far.
     merit: Merit | None = None
+    # Settings of which a rollout was completed on the whole pool lately, and that nobody led away from, newest first: a few.
+    known: tuple[EngineSettings, ...] = ()
     # Which rules hold: decisions recorded under older ones are made again under those.
     rules: int = 1
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from controlplane.decisions.around import Around
 from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange
 from controlplane.decisions.error_budget import Tally
+from controlplane.decisions.guardrails import proven_by
 from controlplane.decisions.lineage import Lineage
 from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
@@ -24,6 +25,8 @@ from inference_node.contract.step_profile import StepArithmetic, StepProfile
 
 # A node that was silent for longer is not waited for: it counts neither as missing nor as capacity.
 FORGOTTEN_AFTER_S = 600.0
+# Settings that proved good lately are few, and each is weighed and kept with every decision.
+_MOST_KNOWN = 6
 _LEAST_HISTORY_S, _SLACK_S = 120.0, 30.0
 _LOOKED_AT = {"offered_rps", "rejected", "waiting", "ttft_p95_s", "itl_p95_s"}
 
@@ -49,6 +52,7 @@ class PoolFacts:
     active_rollout: str | None
     alarm: str | None
     quality_spent_ratio: float | None = None
+    known: tuple[EngineSettings, ...] = ()
     level: StepArithmetic | None = None
     newest_start: datetime | None = None
 
@@ -92,6 +96,7 @@ def read_facts(
         active_rollout=active_rollout,
         alarm=around.alarms.get(pool.id),
         quality_spent_ratio=spent_ratio(lineage, rules, nodes, now, book),
+        known=_known(lineage, around.changes[pool.id]),
         level=_level_of_all(nodes),
         newest_start=max((node.started_at for node in nodes), default=None),
     )
@@ -137,6 +142,7 @@ def make_inputs(
         active_rollout=facts.active_rollout,
         alarm=facts.alarm,
         quality_spent_ratio=facts.quality_spent_ratio,
+        known=facts.known,
         served=served,
         newest=newest,
         merit=merit,
@@ -162,6 +168,15 @@ def needed_history(history: Sequence[Observation], policy: Policy, now: datetime
 def live_nodes(nodes: Sequence[NodeReading], now: datetime) -> list[NodeReading]:
     """Nodes that were heard of within the last ten minutes."""
     return [node for node in nodes if (now - node.last_heartbeat_at).total_seconds() <= FORGOTTEN_AFTER_S]
+
+
+def _known(lineage: Lineage, changes: Sequence[PastChange]) -> tuple[EngineSettings, ...]:
+    """The newest few of the pool's settings, other than those in force, that proved good on the whole of it lately."""
+    proven = proven_by(changes)
+    if not proven:
+        return ()
+    own = dict.fromkeys(settings for _, settings in lineage.newest_first if settings != lineage.settings)
+    return tuple(settings for settings in own if settings.content_hash() in proven)[:_MOST_KNOWN]
 
 
 def _level_of_all(nodes: Sequence[NodeReading]) -> StepArithmetic | None:

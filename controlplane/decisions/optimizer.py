@@ -1,6 +1,6 @@
 """Proposes settings: a small grid around those in force, over the knobs that the policy lets the controller look at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -24,8 +24,13 @@ class Proposal:
     step_time_ratio: float
 
 
-def propose(current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]) -> list[Proposal]:
-    """The settings in force first, then every combination inside bounds, trust region and capabilities. No duplicates."""
+def propose(
+    current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...], known: Sequence[EngineSettings] = ()
+) -> list[Proposal]:
+    """The settings in force first, then every combination inside bounds, trust region and capabilities. No duplicates.
+
+    known: settings that may lie beside the grid, and are weighed as well where the same limits allow them.
+    """
     certified = certified_variants(current, policy, nodes)
     by_batch = {current.max_batch_size: certified}
     loss, speed = _now(current, certified)
@@ -42,7 +47,34 @@ def propose(current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...
         for variant in _variants(current, policy, nodes, certified):
             settings, loss, speed = _with(live, variant, current, certified)
             found.setdefault(settings, Proposal(settings, loss, speed))
+    for settings in known:
+        if settings not in found and (proposal := _beside(settings, current, policy, nodes)) is not None:
+            found[settings] = proposal
     return list(found.values())
+
+
+def _beside(
+    settings: EngineSettings, current: EngineSettings, policy: Policy, nodes: tuple[NodeFacts, ...]
+) -> Proposal | None:
+    """Settings that no factor leads to; None where they are out of bounds, or change what is not turned."""
+    for knob in ("max_batch_size", "max_batched_tokens"):
+        value, now = getattr(settings, knob), getattr(current, knob)
+        low, high = _range(knob, float(now), policy, nodes)
+        if value != now and (policy.autonomy_of(knob) is Autonomy.OFF or not low <= value <= high):
+            return None
+    if settings.batch_wait_ms not in _waits(current, policy):
+        return None
+    live = current.replace(
+        max_batch_size=settings.max_batch_size,
+        max_batched_tokens=settings.max_batched_tokens,
+        batch_wait_ms=settings.batch_wait_ms,
+    )
+    certified = certified_variants(live, policy, nodes)
+    for variant in _variants(current, policy, nodes, certified):
+        found, loss, speed = _with(live, variant, current, certified)
+        if found == settings:
+            return Proposal(settings, loss, speed)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def weigh(inputs: DecisionInputs, situation: Situation, rate: float) -> list[Wei
     """Each proposal under `rate`, the settings in force first; the others with the limit of the queue that fits them, if the
     controller may turn it, and then the settings in force with it as well."""
     found, turns = [], turns_queue(inputs)
-    for proposal in propose(inputs.settings, inputs.policy, inputs.nodes):
+    for proposal in propose(inputs.settings, inputs.policy, inputs.nodes, inputs.known):
         is_new = proposal.settings != inputs.settings
         if is_new and not may_spend(inputs, proposal.quality_loss_ratio):
             continue

@@ -1,5 +1,7 @@
 """The policy document."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -54,6 +56,27 @@ class TestPropose:
     def test_a_knob_that_is_off_stays(self) -> None:
         policy = Policy(autonomy={"max_batch_size": Autonomy.OFF})
         assert {p.settings.max_batch_size for p in propose(EngineSettings(max_batch_size=4), policy, ())} == {4}
+
+    @pytest.mark.parametrize(
+        ("beside", "is_weighed"),
+        [
+            ({"max_batch_size": 7}, True),
+            ({"max_batch_size": 7, "max_batched_tokens": 700}, True),
+            ({"max_batch_size": 4 * 100}, False),  # beyond the trust region
+            ({"max_batch_size": 7, "max_queue": 17}, False),  # a knob that is not turned
+            ({"max_batch_size": 7, "precision": "int4"}, False),  # not certified
+            ({"max_batch_size": 7, "batch_wait_ms": 9.0}, False),  # waits are only shortened
+        ],
+    )
+    def test_what_is_known_is_weighed_within_the_same_limits(self, beside: dict[str, Any], is_weighed: bool) -> None:
+        now = EngineSettings(max_batch_size=4, max_batched_tokens=512, batch_wait_ms=2.0)
+        known = now.replace(**beside)
+        assert known not in {p.settings for p in propose(now, Policy(), ())}
+        found = [p.settings for p in propose(now, Policy(), (), [known, known, now])]
+        assert found.count(known) == is_weighed
+        assert found[0] == now
+        off = Policy(autonomy={"max_batch_size": Autonomy.OFF})
+        assert known not in {p.settings for p in propose(now, off, (), [known])}
 
     def test_precision_is_proposed_only_where_certified(self) -> None:
         assert {p.settings.precision for p in propose(EngineSettings(), Policy(), ())} == {EngineSettings().precision}

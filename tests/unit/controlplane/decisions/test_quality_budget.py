@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from controlplane.decisions.decide import decide
-from controlplane.decisions.decision import RULES, DecisionInputs, NodeFacts, PastChange, StepTime
+from controlplane.decisions.decision import RULES, Decision, DecisionInputs, NodeFacts, PastChange, StepTime
 from controlplane.decisions.error_budget import Tally
 from controlplane.decisions.guardrails import relaxing_blocks
 from controlplane.decisions.policy import Autonomy, CertifiedVariant, Policy, Quality
@@ -85,6 +85,10 @@ def test_a_surge_is_met_with_what_is_known_and_holds_before_what_has_more_room()
     assert decide(replace(inputs, changes=changes, rules=4)).chosen == roomiest
     taken_back = (*changes, replace(changes[0], rolled_back=True))
     assert decide(replace(inputs, changes=taken_back)).chosen == roomiest
+    beside = roomiest.replace(max_batch_size=roomiest.max_batch_size // 2 + 5)
+    changes = (_known(beside),)
+    assert decide(replace(inputs, changes=changes)).chosen == roomiest
+    assert decide(replace(inputs, changes=changes, known=(beside,))).chosen == beside
 
 
 @pytest.mark.parametrize("spent", [0.95 * BUDGET, BUDGET, None])
@@ -133,6 +137,55 @@ def test_inputs_that_were_stored_before_the_rules_changed_keep_theirs() -> None:
     stored = _inputs(THREAT_RPS, EXACT, spent=0.0).to_json()
     del stored["rules"]
     assert DecisionInputs.from_json(stored).rules == 1
+
+
+class TestBetween:
+    """A level that loses less than the one in force, where the exact one is too slow for the objectives."""
+
+    MIDDLE, MIDDLE_LOSS = Precision.INT8, 0.01
+
+    def _calm(self, exact_s: float, home: Precision, rules: int = RULES) -> Decision:
+        """On the fast level, at calm, with exact steps of so many seconds."""
+        policy = _policy()
+        middle = CertifiedVariant(precision=self.MIDDLE, quality_loss_ratio=self.MIDDLE_LOSS)
+        certified = (*policy.quality.certified, middle)
+        policy = policy.model_copy(update={"quality": policy.quality.model_copy(update={"certified": certified})})
+        able = NodeCapabilities(
+            precisions=(EXACT, self.MIDDLE, FAST), max_batch_size=64, max_batched_tokens=2048, max_model_len=2048,
+            kv_tokens=32768,
+        )  # fmt: skip
+        steps = (
+            StepTime(EXACT, exact_s, 0.003, 0.0008, 9, 0.05),
+            StepTime(self.MIDDLE, 0.03, 0.003, 0.0008, 9, 0.05),
+            StepTime(FAST, 0.004, 0.0004, 0.0001, 9, 0.05),
+        )
+        settings = EngineSettings(max_batch_size=4, precision=FAST)
+        return decide(
+            replace(
+                decision_inputs(NOW, windows=80),
+                policy=policy,
+                settings=settings,
+                step_times=steps,
+                nodes=(NodeFacts("n", "n", True, able),),
+                home=settings.replace(precision=home.value),
+                rules=rules,
+                quality_spent_ratio=0.0,
+            )
+        )
+
+    def test_is_gone_to_where_the_exact_one_would_not_hold(self) -> None:
+        decision = self._calm(exact_s=0.4, home=EXACT)
+        assert (decision.outcome, decision.trigger) == (Outcome.APPLY, Trigger.RELAXING)
+        assert decision.chosen is not None and decision.chosen.precision is self.MIDDLE
+        assert self._calm(exact_s=0.4, home=EXACT, rules=4).outcome is Outcome.HOLD
+
+    def test_is_passed_by_where_the_exact_one_holds(self) -> None:
+        chosen = self._calm(exact_s=0.03, home=EXACT).chosen
+        assert chosen is not None and chosen.precision is EXACT
+
+    def test_people_who_chose_it_are_not_led_past_it(self) -> None:
+        chosen = self._calm(exact_s=0.03, home=self.MIDDLE).chosen
+        assert chosen is not None and chosen.precision is self.MIDDLE
 
 
 class TestBreaker:

@@ -1,14 +1,15 @@
 """What people wished for, tried and took back, as the controller goes by it: where it leads back to, and what it leaves alone."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy.orm import Session
 
-from controlplane.decisions.around import past_changes
+from controlplane.decisions.around import Around, past_changes
 from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import PastChange
+from controlplane.decisions.gather import live_nodes, read_facts
 from controlplane.decisions.guardrails import barred_settings, proven_settings
 from controlplane.decisions.lineage import Lineage, read_lineage
 from controlplane.decisions.policy import CertifiedVariant, Policy, Quality
@@ -144,6 +145,36 @@ class TestBarred:
         drive(pool_lab, rollout, now, until=P.ROLLED_BACK)
         inputs = replace(decision_inputs(NOW + timedelta(minutes=10)), changes=changes_of(pool_lab))
         assert barred_settings(inputs) == {wanted_hash(pool_lab, rollout)}
+
+
+class TestKnown:
+    def _known(self, pool_lab: Lab, now: datetime) -> list[int]:
+        pool, session = pool_lab.pool, pool_lab.session
+        facts = read_facts(
+            pool, live_nodes(fleets.NodeReadings().of_pool(session, pool.id), now), read_lineage(session, pool), (Policy(), 0),
+            now=now, around=Around.read(session, {pool.id: Policy()}, now), active_rollout=None, heartbeat_timeout_s=TIMEOUT_S,
+        )  # fmt: skip
+        return [settings.max_batch_size for settings in facts.known]
+
+    def test_what_was_completed_on_the_whole_pool_is_weighed_again(self, pool_lab: Lab) -> None:
+        now = NOW
+        for batch in (17, 29):
+            assert self._known(pool_lab, now) == []
+            now = drive(pool_lab, pool_lab.begin(batch, now=now), now, until=P.COMPLETED)
+            pool_lab.obey(now)
+        assert self._known(pool_lab, now) == [17]
+        assert self._known(pool_lab, now + timedelta(hours=2)) == []
+
+    def test_what_was_taken_back_is_not(self, pool_lab: Lab) -> None:
+        now = drive(pool_lab, pool_lab.begin(17), NOW, until=P.COMPLETED)
+        pool_lab.obey(now)
+        done = pool_lab.begin(29, now=now)
+        now = drive(pool_lab, done, now, until=P.COMPLETED)
+        pool_lab.obey(now)
+        back = request(pool_lab.session, done.id, Verb.ROLLBACK, "alice", now=now, epoch=pool_lab.epoch)
+        now = drive(pool_lab, back, now, until=P.COMPLETED)
+        pool_lab.obey(now)
+        assert self._known(pool_lab, now) == []
 
 
 class TestBooks:
