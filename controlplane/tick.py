@@ -35,6 +35,7 @@ from controlplane.processes import shards
 from controlplane.processes.shards import Terms
 from controlplane.recollection import Recollection
 from controlplane.rollouts import service as rollouts
+from controlplane.rollouts.in_force import stretches
 from controlplane.rollouts.models import Rollout
 from controlplane.rollouts.plan import Mode
 from controlplane.settings import ControlPlaneSettings
@@ -287,10 +288,21 @@ class Ticker:
                 policy, now=now, around=given.around,
                 active_rollout=None if active is None else active.id,
                 heartbeat_timeout_s=self._settings.heartbeat_timeout_s,
-                book=self._recollection.book(session, pool_id, at, epoch, policy[0]),
+                quality_spent_ratio=self._spent(session, pool, policy[0], nodes, at, epoch),
             ),
             memory=self._memories.of(session, pool_id, epoch),
         )  # fmt: skip
+
+    def _spent(
+        self, session: Session, pool: Pool, policy: Policy, nodes: Sequence[fleets.NodeReading], at: datetime, epoch: int
+    ) -> float | None:  # fmt: skip
+        """Of the quality budget; None without one."""
+        book = self._recollection.book(session, pool.id, at, epoch, policy)
+        if book is None:
+            return None
+        now = self._clock.now()
+        since = now - timedelta(seconds=policy.quality.average_over_s)
+        return decisions.spent_ratio(stretches(session, pool, since), policy, nodes, now, book)
 
     def _observe(self, view: _View, at: datetime) -> _Seen:
         since = at - timedelta(seconds=_PLAUSIBLE_S)

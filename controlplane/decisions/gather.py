@@ -11,7 +11,6 @@ from controlplane.decisions.guardrails import proven_by
 from controlplane.decisions.lineage import Lineage
 from controlplane.decisions.performance import workload_of
 from controlplane.decisions.policy import Policy
-from controlplane.decisions.quality_books import TokenBook, spent_ratio
 from controlplane.decisions.step_memory.learning import Learned, Serving, learn_step_times
 from controlplane.decisions.step_memory.levels import PoolMemory
 from controlplane.fleets import service as fleets
@@ -67,11 +66,11 @@ def read_facts(
     around: Around,
     active_rollout: str | None,
     heartbeat_timeout_s: float,
-    book: TokenBook | None = None,
+    quality_spent_ratio: float | None = None,
 ) -> PoolFacts:
     """nodes: those that live. policy: with its version. around: read of this pool, and maybe of others.
 
-    active_rollout: id of the rollout under way, if any. book: what was answered over the span of the quality budget."""
+    active_rollout: id of the rollout under way, if any. quality_spent_ratio: as `spent_ratio` says."""
     rules, version = policy
     return PoolFacts(
         now=now,
@@ -95,7 +94,7 @@ def read_facts(
         frozen_reason=around.frozen_reason(pool, rules, now),
         active_rollout=active_rollout,
         alarm=around.alarms.get(pool.id),
-        quality_spent_ratio=spent_ratio(lineage, rules, nodes, now, book),
+        quality_spent_ratio=quality_spent_ratio,
         known=_known(lineage, around.changes[pool.id]),
         level=_level_of_all(nodes),
         newest_start=max((node.started_at for node in nodes), default=None),

@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from controlplane.decisions.policy import LONGEST_BOOKS_S
 from controlplane.fleets import service as fleets
 from controlplane.fleets.models import Pool, SettingsRevision
 from inference_node.contract.settings import EngineSettings
 
-# Those whose arithmetic is looked at at least; older ones hardly ever matter.
+# Those whose arithmetic is looked at; older ones hardly ever matter.
 _REVISIONS = 50
 
 
@@ -61,19 +60,13 @@ class Lineages:
 
 
 def _own_revisions(session: Session, pool_id: str) -> list[SettingsRevision]:
-    """The pool's, not those of experiments, newest first: some, and all that the longest books of quality reach back to."""
+    """The newest of the pool's, not those of experiments, newest first."""
     own = (
         select(SettingsRevision)
         .where(SettingsRevision.pool_id == pool_id, SettingsRevision.is_trial.is_(False))
         .order_by(SettingsRevision.number.desc())
     )
-    newest = list(session.scalars(own.limit(_REVISIONS)))
-    if len(newest) < _REVISIONS:
-        return newest  # these were all of them
-    since = newest[0].created_at - timedelta(seconds=LONGEST_BOOKS_S)
-    within = session.scalar(select(func.count()).select_from(own.where(SettingsRevision.created_at > since).subquery()))
-    # One more: what was in force when that time began.
-    return newest if (within or 0) < _REVISIONS else list(session.scalars(own.limit((within or 0) + 1)))
+    return list(session.scalars(own.limit(_REVISIONS)))
 
 
 def _same_numerics_since(newest_first: Sequence[SettingsRevision], settings: EngineSettings) -> datetime | None:

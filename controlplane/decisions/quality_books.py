@@ -7,14 +7,15 @@ what clients get of them.
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from controlplane.decisions.certified import loss_of
 from controlplane.decisions.decision import NodeFacts
-from controlplane.decisions.lineage import Lineage
 from controlplane.decisions.policy import Policy
 from controlplane.fleets.readings import NodeReading
+from inference_node.contract.settings import EngineSettings
 
 # Windows that are out of the span are let go of so many at a time.
 _MANY = 256
@@ -73,26 +74,38 @@ class TokenBook:
         return self._tokens[0] - first_s * self._rates[0], self._seconds[0] - first_s
 
 
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """From `since` until the stretch after it: settings each of which some nodes may have run under."""
+
+    since: datetime
+    settings: tuple[EngineSettings, ...]
+
+
 def spent_ratio(
-    lineage: Lineage, policy: Policy, nodes: Sequence[NodeReading], now: datetime, book: TokenBook | None = None
+    newest_first: Sequence[Stretch],
+    policy: Policy,
+    nodes: Sequence[NodeReading],
+    now: datetime,
+    book: TokenBook | None = None,
 ) -> float | None:
     """Loss of an average answer token over the policy's `average_over_s`; None without such a budget. book: of the pool's tokens
     over the same span; without one, all time counts alike.
 
-    What was wished for counts from then on, although nodes follow later, and whether or not its rollout came to an end: too much
-    rather than too little. Time that was not measured counts as the average of what was.
+    While several settings may have been in force, as in a rollout, the one that loses most counts: too much rather than too
+    little. Time that was not measured counts as the average of what was.
     """
     if policy.quality.average_loss_ratio is None:
         return None
     known = tuple(NodeFacts(node.id, node.name, ready=True, capabilities=node.capabilities) for node in nodes)
     begin = now - timedelta(seconds=policy.quality.average_over_s)
     edges, losses = [now], list[float]()
-    for since, settings in lineage.newest_first:
+    for stretch in newest_first:
         if edges[-1] <= begin:
             break
-        edges.append(min(max(since, begin), edges[-1]))
-        losses.append(loss_of(settings, policy, known))
-    if edges[-1] > begin:  # nothing was wished for yet
+        edges.append(min(max(stretch.since, begin), edges[-1]))
+        losses.append(max(loss_of(settings, policy, known) for settings in stretch.settings))
+    if edges[-1] > begin:  # the pool is younger
         edges.append(begin)
         losses.append(0.0)
     weights = _weights(edges, book)

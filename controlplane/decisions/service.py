@@ -26,6 +26,7 @@ from controlplane.decisions.policies import current_policy as current_policy
 from controlplane.decisions.policies import put_policy as put_policy
 from controlplane.decisions.quality_books import TokenBook as TokenBook
 from controlplane.decisions.quality_books import book_of as book_of
+from controlplane.decisions.quality_books import spent_ratio as spent_ratio
 from controlplane.decisions.reasons import Outcome
 from controlplane.decisions.recording import BREACH, BURN, RECORDED
 from controlplane.decisions.recording import LastWords as LastWords

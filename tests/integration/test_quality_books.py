@@ -15,6 +15,7 @@ from controlplane.decisions.decision import Decision, DecisionInputs
 from controlplane.decisions.policy import CertifiedVariant, Policy, Quality
 from controlplane.fleets import service as fleets
 from controlplane.recollection import Recollection
+from controlplane.rollouts.models import Rollout
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.observation import Observation
@@ -51,8 +52,26 @@ def led(engine: Engine) -> tuple[str, int]:
         made = lab(session)
         pool = made.pool
         assert pool.current_revision_id is not None
-        fast = fleets.settings_of(fleets.get_revision(session, pool.current_revision_id)).replace(precision="int4")
-        fleets.create_revision(session, pool, fast, created_by="alice", reason="", now=NOW - timedelta(minutes=15))
+        before = fleets.get_revision(session, pool.current_revision_id)
+        pool.created_at = NOW - timedelta(days=1)
+        fast = fleets.settings_of(before).replace(precision="int4")
+        began = NOW - timedelta(minutes=15)
+        after = fleets.create_revision(session, pool, fast, created_by="alice", reason="", now=began)
+        session.add(
+            Rollout(
+                pool_id=pool.id,
+                from_revision_id=before.id,
+                to_revision_id=after.id,
+                phase="COMPLETED",
+                phase_since=began,
+                epoch=made.epoch,
+                plan={},
+                reason="",
+                created_by="alice",
+                created_at=began,
+                ended_at=began,
+            )
+        )
         for minute in range(60, 0, -1):
             telemetry.save_observations(session, pool.id, seen(minute, 50.0 if minute >= 15 else 150.0))
         decisions.put_policy(session, pool.id, POLICY, based_on=0, actor="alice", now=NOW)

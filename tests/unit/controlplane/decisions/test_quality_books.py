@@ -1,14 +1,14 @@
 """The books of the quality budget count answered tokens, however windows come, and whoever keeps them."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.decisions.lineage import Lineage
 from controlplane.decisions.policy import CertifiedVariant, Policy, Quality
-from controlplane.decisions.quality_books import TokenBook, book_of, spent_ratio
+from controlplane.decisions.quality_books import Stretch, TokenBook, book_of, spent_ratio
 from inference_node.contract.settings import EngineSettings, Precision
 
 NOW = datetime(2026, 12, 1, 12, tzinfo=UTC)
@@ -32,9 +32,9 @@ def ago(seconds: float) -> datetime:
     return NOW - timedelta(seconds=seconds)
 
 
-def fast_for(seconds: float) -> Lineage:
+def fast_for(seconds: float) -> list[Stretch]:
     """Exact for days, and fast since `seconds` ago."""
-    return Lineage(FAST, ago(seconds), EXACT, ((ago(seconds), FAST), (ago(10 * HOUR_S), EXACT)))
+    return [Stretch(ago(seconds), (FAST,)), Stretch(ago(10 * HOUR_S), (EXACT,))]
 
 
 def book(calm: float, surge: float, surge_s: float, *, span_s: float = HOUR_S, window_s: float = 15.0) -> TokenBook:
@@ -43,8 +43,8 @@ def book(calm: float, surge: float, surge_s: float, *, span_s: float = HOUR_S, w
     return book_of(span_s, [(ago(end), window_s, surge if end < surge_s else calm) for end in ends])
 
 
-def found(lineage: Lineage, book: TokenBook | None) -> float | None:
-    return spent_ratio(lineage, POLICY, [], NOW, book)
+def found(newest_first: Sequence[Stretch], book: TokenBook | None) -> float | None:
+    return spent_ratio(newest_first, POLICY, [], NOW, book)
 
 
 def test_without_a_budget_there_are_no_books() -> None:
@@ -69,9 +69,24 @@ def test_what_was_not_measured_counts_as_the_average_of_what_was() -> None:
     assert found(fast_for(900), half) == pytest.approx(0.06 / 4)
 
 
-def test_nothing_was_lost_before_the_first_wish() -> None:
-    young = Lineage(FAST, ago(900), None, ((ago(900), FAST),))
-    assert found(young, book(50, 50, 0)) == pytest.approx(0.06 / 4)
+def test_nothing_was_lost_before_the_pool_began() -> None:
+    assert found([Stretch(ago(900), (FAST,))], book(50, 50, 0)) == pytest.approx(0.06 / 4)
+    assert found([], book(50, 50, 0)) == 0.0
+
+
+def test_while_two_may_be_in_force_the_worse_counts_whichever_was_wished_for() -> None:
+    for pair in ((FAST, EXACT), (EXACT, FAST)):
+        under_way = [Stretch(ago(900), pair), Stretch(ago(10 * HOUR_S), (EXACT,))]
+        assert found(under_way, book(50, 50, 0)) == pytest.approx(0.06 / 4)
+
+
+@pytest.mark.parametrize(
+    ("over_s", "fast_s", "share"), [(86_400, 21_600, 0.25), (3600, 1800, 0.5), (3600, 21_600, 1.0)]
+)
+def test_the_average_is_over_as_long_as_the_policy_says(over_s: float, fast_s: float, share: float) -> None:
+    quality = POLICY.quality.model_copy(update={"average_over_s": over_s})
+    policy = POLICY.model_copy(update={"quality": quality})
+    assert spent_ratio(fast_for(fast_s), policy, [], NOW) == pytest.approx(0.06 * share)
 
 
 def test_windows_that_overlap_or_come_again_count_once() -> None:

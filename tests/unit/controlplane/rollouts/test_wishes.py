@@ -11,9 +11,8 @@ from controlplane.decisions.decide import decide
 from controlplane.decisions.decision import PastChange
 from controlplane.decisions.gather import live_nodes, read_facts
 from controlplane.decisions.guardrails import barred_settings, proven_settings
-from controlplane.decisions.lineage import Lineage, read_lineage
-from controlplane.decisions.policy import CertifiedVariant, Policy, Quality
-from controlplane.decisions.quality_books import spent_ratio
+from controlplane.decisions.lineage import read_lineage
+from controlplane.decisions.policy import Policy
 from controlplane.decisions.service import record_decision
 from controlplane.fleets import service as fleets
 from controlplane.rollouts import experiments
@@ -175,42 +174,3 @@ class TestKnown:
         now = drive(pool_lab, back, now, until=P.COMPLETED)
         pool_lab.obey(now)
         assert self._known(pool_lab, now) == []
-
-
-class TestBooks:
-    LOSSY = Policy(
-        quality=Quality(
-            max_loss_ratio=0.1,
-            average_loss_ratio=0.03,
-            certified=(
-                CertifiedVariant(precision=Precision.BF16, quality_loss_ratio=0.0),
-                CertifiedVariant(precision=Precision.INT4, quality_loss_ratio=0.06),
-            ),
-        )
-    )
-
-    def _spent(self, lineage: Lineage, over_s: float, after: timedelta) -> float | None:
-        quality = self.LOSSY.quality.model_copy(update={"average_over_s": over_s})
-        return spent_ratio(lineage, self.LOSSY.model_copy(update={"quality": quality}), [], NOW + after)
-
-    def test_are_kept_over_as_long_as_the_policy_says(self, pool_lab: Lab) -> None:
-        exact = EngineSettings(precision=Precision.BF16)
-        fast = exact.replace(precision=Precision.INT4.value)
-        made = ((NOW, fast), (NOW - timedelta(days=2), exact))
-        lineage = Lineage(fast, NOW, exact, made)
-        assert self._spent(lineage, 86_400, timedelta(hours=6)) == pytest.approx(0.06 / 4)
-        assert self._spent(lineage, 3600, timedelta(minutes=30)) == pytest.approx(0.03)
-        assert self._spent(lineage, 3600, timedelta(hours=6)) == pytest.approx(0.06)
-
-    def test_reach_back_a_day_however_many_revisions_that_are(self, pool_lab: Lab) -> None:
-        exact = own_settings(pool_lab).replace(precision=Precision.BF16.value)
-        for number in range(120):
-            settings = exact.replace(max_batch_size=1 + number % 2)
-            made = NOW - timedelta(days=2) + timedelta(minutes=23 * number)
-            fleets.create_revision(
-                pool_lab.session, pool_lab.pool, settings, created_by="controller", reason="", now=made
-            )
-        known = read_lineage(pool_lab.session, pool_lab.pool).newest_first
-        day_before = known[0][0] - timedelta(days=1)
-        assert known[-1][0] <= day_before
-        assert 60 < len(known) < 70
