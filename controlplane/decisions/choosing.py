@@ -53,8 +53,9 @@ def _is_vain(candidate: Weighed, now: Weighed, inputs: DecisionInputs) -> bool:
     return would_be_taken_back(now.candidate.predicted, candidate.candidate.predicted, inputs.policy)
 
 
-def choose(weighed: list[Weighed], now: Weighed, inputs: DecisionInputs) -> Weighed:
-    """Feasible under the planned load; else under the likely one; else whatever misses least.
+def choose(weighed: list[Weighed], now: Weighed, inputs: DecisionInputs, *, roomiest: bool = False) -> Weighed:
+    """Feasible under the planned load; else under the likely one; else whatever misses least. roomiest: what is known has no
+    advantage over what has more room.
 
     Where none is feasible, the smallest change that brings most of what can be gained at all is better than the largest one.
     """
@@ -64,7 +65,7 @@ def choose(weighed: list[Weighed], now: Weighed, inputs: DecisionInputs) -> Weig
         feasible = [w for w in feasible if w.fits(inputs)] or feasible
         # Beyond nine tenths of what the model says, its own error decides whether a queue grows.
         feasible = [w for w in feasible if w.candidate.predicted.utilisation <= _FULL] or feasible
-        return _roomiest(feasible, inputs)
+        return _roomiest(feasible, inputs, known_too=not roomiest)
     if not feasible:
         fit = [w for w in weighed if w.likely_violation == 0] or weighed
         least = min(w.candidate.violation for w in fit)
@@ -73,14 +74,16 @@ def choose(weighed: list[Weighed], now: Weighed, inputs: DecisionInputs) -> Weig
     return _nearest(feasible, inputs)
 
 
-def _roomiest(weighed: list[Weighed], inputs: DecisionInputs) -> Weighed:
-    """Of those that lose least quality the nearest one that carries as much as any of them, but for gains that are no gain.
+def _roomiest(weighed: list[Weighed], inputs: DecisionInputs, *, known_too: bool) -> Weighed:
+    """Of those that lose least quality, and of these those that are known, the nearest one that carries as much as any of them,
+    but for gains that are no gain.
 
     A batch is a limit: where the load does not fill it, it costs nothing, and where the model is too hopeful it is what keeps
     requests from queueing. What rows cost in latency stands in whether a candidate is feasible.
     """
     loss = min(w.candidate.predicted.quality_loss_ratio for w in weighed)
-    best = known_first([w for w in weighed if w.candidate.predicted.quality_loss_ratio == loss], inputs)
+    best = [w for w in weighed if w.candidate.predicted.quality_loss_ratio == loss]
+    best = known_first(best, inputs) if known_too else best
     most = max(w.candidate.predicted.capacity_rps for w in best)
     least = most * (1 - inputs.policy.objective.min_gain)
     return _nearest([w for w in best if w.candidate.predicted.capacity_rps >= least], inputs)
@@ -89,7 +92,7 @@ def _roomiest(weighed: list[Weighed], inputs: DecisionInputs) -> Weighed:
 def known_first(weighed: list[Weighed], inputs: DecisionInputs) -> list[Weighed]:
     """Those that are known, if there are any: they go to all nodes at once, where a canary leaves most of the pool as it is for
     some windows of the surge. More room can be made afterwards."""
-    if inputs.rules < 5:
+    if inputs.rules < 5 or inputs.policy.rollout.known_for_s == 0:
         return weighed
     known = proven_settings(inputs)
     return [w for w in weighed if key_of(w) in known] or weighed

@@ -8,6 +8,7 @@ when none meets them, the least violation. `DecisionInputs.rules` keeps what was
 from dataclasses import replace
 
 from controlplane.decisions import explain, explain_voice
+from controlplane.decisions.certified import loss_of
 from controlplane.decisions.choosing import (
     carries_more,
     choose,
@@ -93,21 +94,27 @@ def _restore(inputs: DecisionInputs, situation: Situation) -> Decision:
     barred = barred_settings(inputs)
     most = inputs.policy.quality.average_loss_ratio or 0.0
     open_ = [
-        w
-        for w in weighed[1:]
-        if w.candidate.predicted.quality_loss_ratio <= most and not is_barred(w.candidate.settings, barred, inputs)
+        w for w in weighed[1:] if _is_allowed(w, most, inputs) and not is_barred(w.candidate.settings, barred, inputs)
     ]
     text = explain.budget_spent(situation, inputs)
     if not open_:
         return held(inputs, situation, Reason.NO_BETTER_CANDIDATE, text)
     if inputs.rules >= 5:
         least = min(w.candidate.violation for w in open_)
-        open_ = known_first([w for w in open_ if w.candidate.violation <= least * (1 + _AS_GOOD)], inputs)
+        near = [w for w in open_ if w.candidate.violation <= least * (1 + _AS_GOOD)]
+        open_ = known_first([w for w in near if w.autonomy is Autonomy.AUTO] or near, inputs)
     chosen = min(open_, key=lambda w: (w.candidate.violation, w.distance, key_of(w)))
     shown = record(inputs, situation, weighed, barred)
     notes = () if chosen.likely_violation == 0 else _shortage(situation, chosen)
     reason, trigger = Reason.QUALITY_BUDGET, Trigger.PROTECTIVE
     return proposed(inputs, situation, chosen, shown, trigger, reason, text, notes)
+
+
+def _is_allowed(candidate: Weighed, most: float, inputs: DecisionInputs) -> bool:
+    """A level in force that nobody measured is weighed as if it lost nothing; the books do not take it for that."""
+    if inputs.rules >= 5 and loss_of(candidate.candidate.settings, inputs.policy, inputs.nodes) > most:
+        return False
+    return candidate.candidate.predicted.quality_loss_ratio <= most
 
 
 def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None = None) -> Decision:
@@ -116,7 +123,9 @@ def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None 
     now = weighed[0]
     barred = barred_settings(inputs)
     better = [w for w in weighed[1:] if improves(w, now, inputs)]
-    if not better and inputs.rules >= 2 and situation.slo_broken is not None and situation.is_queueing:
+    # With a queue where the model sees room, what has most of it is wanted, known or not.
+    is_overrun = not better and inputs.rules >= 2 and situation.slo_broken is not None and situation.is_queueing
+    if is_overrun:
         # The model holds the settings in force for enough, and a queue says that they are not: what carries more is better.
         better = [w for w in weighed[1:] if carries_more(w, now, inputs)]
     if not better and refuses_by_itself(inputs):
@@ -141,14 +150,14 @@ def _protect(inputs: DecisionInputs, situation: Situation, at_rps: float | None 
             Trigger.PROTECTIVE,
             constraints=notes,
         )
-    chosen = choose(open_, now, inputs)
+    chosen = choose(open_, now, inputs, roomiest=is_overrun)
     notes = () if chosen.likely_violation == 0 else _shortage(situation, chosen)
     if chosen.autonomy is not Autonomy.AUTO:
         automatic = [w for w in open_ if w.autonomy is Autonomy.AUTO]
         if automatic:
             # A person's answer may come late: what may be done at once is done, and the rest is said.
             notes = (*notes, explain.also_advised(chosen.candidate, inputs.settings))
-            chosen = choose(automatic, now, inputs)
+            chosen = choose(automatic, now, inputs, roomiest=is_overrun)
     reason = Reason.BREACH_PREDICTED if situation.slo_broken is None else Reason.SLO_BROKEN
     if at_rps is not None:
         reason = Reason.ALARM
@@ -188,7 +197,9 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
     # capacity is given up in the same step.
     least = min(w.candidate.predicted.quality_loss_ratio for w in fit)
     if inputs.rules >= 2 and least < now.candidate.predicted.quality_loss_ratio:
-        chosen = min(fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.distance, key_of(w)))
+        chosen = min(
+            fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, _is_astray(w, inputs), w.distance, key_of(w))
+        )
     else:
         chosen = min(fit, key=lambda w: (w.candidate.predicted.quality_loss_ratio, w.model.full_itl_s, w.distance))
     shown = record(inputs, asked, weighed, barred)
@@ -196,6 +207,12 @@ def _relax(inputs: DecisionInputs, situation: Situation) -> Decision:
     unknown = burn_note(inputs)
     notes = () if unknown is None else (unknown,)
     return proposed(inputs, situation, chosen, shown, Trigger.RELAXING, Reason.RECOVERY, words, notes)
+
+
+def _is_astray(candidate: Weighed, inputs: DecisionInputs) -> bool:
+    """Whether the level is another than people chose: of two that lose nothing, home is nearer."""
+    assert inputs.home is not None
+    return inputs.rules >= 5 and candidate.candidate.settings.precision is not inputs.home.precision
 
 
 def _shortage(situation: Situation, best: Weighed) -> tuple[Constraint, ...]:

@@ -135,7 +135,7 @@ class DecisionInputs:
     newest: Forecast | None = None
     # What the pool's forecasts have been worth so far.
     merit: Merit | None = None
-    # Settings of which a rollout was completed on the whole pool lately, and that nobody led away from, newest first: a few.
+    # Settings of which a rollout was completed on the whole pool lately and none was taken back, newest first: a few.
     known: tuple[EngineSettings, ...] = ()
     # Which rules hold: decisions recorded under older ones are made again under those.
     rules: int = 1

@@ -34,7 +34,7 @@ from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.observation import Observation
 from controlplane.version import program_version
 from inference_node.contract.served import ServedQuality
-from inference_node.contract.settings import EngineSettings
+from inference_node.contract.settings import KNOBS, EngineSettings
 
 log = structlog.get_logger(__name__)
 
@@ -140,12 +140,13 @@ def conclude(session: Session, row: Exploration, now: datetime) -> TryOutcome:
     """Keeps and tells what a try that was stopped has shown."""
     assert row.ended_at is not None, "it was stopped before"
     node = fleets.get_node(session, row.node_id)
-    tried = EngineSettings.model_validate(row.settings)
-    asked = _asked(row)
-    outcome = _unreadable(row) if asked is None else _measured(session, row, asked.inputs, tried, now)
+    read = _read(row)
+    outcome = _unreadable(row) if read is None else _measured(session, row, read[0].inputs, read[1], now)
     row.active_pool_id, row.verdict, row.outcome = None, outcome.verdict.value, outcome.to_json()
     session.flush()
-    changes = EngineSettings.model_validate(row.base).changed(tried)
+    changes = {
+        knob: (row.base[knob], value) for knob, value in row.settings.items() if row.base.get(knob, value) != value
+    }
     events.record(
         session, kind=EventKind.NODE_EXPERIMENT_MEASURED, at=now, actor=ACTOR, pool_id=row.pool_id, node_id=row.node_id,
         message=f"{changes_words(changes)} on node {node.name} was {outcome.verdict.value}: {outcome.explanation}. "
@@ -157,10 +158,11 @@ def conclude(session: Session, row: Exploration, now: datetime) -> TryOutcome:
     return outcome
 
 
-def _asked(row: Exploration) -> Asked | None:
-    """What it rests on; None where another version wrote it in a form that this one cannot read. The try is over all the same."""
+def _read(row: Exploration) -> tuple[Asked, EngineSettings] | None:
+    """What it rests on and what is tried; None where another version wrote them in a form that this one cannot read. The try is
+    over all the same."""
     try:
-        return Asked.from_json(row.asked)
+        return Asked.from_json(row.asked), EngineSettings.model_validate(row.settings)
     except (KeyError, TypeError, ValueError) as error:
         log.warning("exploration_unreadable", exploration_id=row.id, code_version=row.code_version, reason=str(error))
         return None
@@ -254,11 +256,16 @@ def _tried(
     shown = None if outcome is None else TryOutcome.from_json(outcome)
     return Tried(
         at=at,
-        settings=EngineSettings.model_validate(settings),
-        base=EngineSettings.model_validate(base),
+        settings=_known_knobs(settings),
+        base=_known_knobs(base),
         node_rps=0.0 if shown is None else shown.node_rps,
         until=until,
         verdict=None if verdict is None else TryVerdict(verdict),
         errors=() if shown is None else shown.errors,
         harmful=shown is not None and shown.harmful,
     )
+
+
+def _known_knobs(settings: dict[str, object]) -> EngineSettings:
+    """A knob that another version had is left out: what was tried and did harm stays on record."""
+    return EngineSettings.model_validate({knob: value for knob, value in settings.items() if knob in KNOBS})

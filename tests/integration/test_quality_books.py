@@ -15,7 +15,7 @@ from controlplane.decisions.decision import Decision, DecisionInputs
 from controlplane.decisions.policy import CertifiedVariant, Policy, Quality
 from controlplane.fleets import service as fleets
 from controlplane.recollection import Recollection
-from controlplane.rollouts.models import Rollout
+from controlplane.rollouts.models import Rollout, RolloutNode
 from controlplane.settings import ControlPlaneSettings
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.observation import Observation
@@ -57,21 +57,14 @@ def led(engine: Engine) -> tuple[str, int]:
         fast = fleets.settings_of(before).replace(precision="int4")
         began = NOW - timedelta(minutes=15)
         after = fleets.create_revision(session, pool, fast, created_by="alice", reason="", now=began)
-        session.add(
-            Rollout(
-                pool_id=pool.id,
-                from_revision_id=before.id,
-                to_revision_id=after.id,
-                phase="COMPLETED",
-                phase_since=began,
-                epoch=made.epoch,
-                plan={},
-                reason="",
-                created_by="alice",
-                created_at=began,
-                ended_at=began,
-            )
-        )
+        rollout = Rollout(
+            pool_id=pool.id, from_revision_id=before.id, to_revision_id=after.id, phase="COMPLETED", phase_since=began,
+            epoch=made.epoch, plan={}, reason="", created_by="alice", created_at=began, ended_at=began,
+        )  # fmt: skip
+        session.add(rollout)
+        session.flush()
+        told = {"state": "APPLIED", "role": "canary", "wave": 0, "dispatched_at": began}
+        session.add(RolloutNode(rollout_id=rollout.id, node_id=made.nodes()[0].id, **told))
         for minute in range(60, 0, -1):
             telemetry.save_observations(session, pool.id, seen(minute, 50.0 if minute >= 15 else 150.0))
         decisions.put_policy(session, pool.id, POLICY, based_on=0, actor="alice", now=NOW)

@@ -319,16 +319,20 @@ class TestEnds:
         (ended,) = site.rows()
         assert (ended.applied_at, ended.verdict) == (None, TryVerdict.UNCLEAR.value)
 
+    @pytest.mark.parametrize("column", ["asked", "settings"])
     @pytest.mark.parametrize(("slower", "verdict"), [(1.0, TryVerdict.UNCLEAR), (10.0, TryVerdict.WORSE)])
     def test_without_figures_where_another_version_wrote_what_it_rests_on(
-        self, site: Site, slower: float, verdict: TryVerdict
+        self, site: Site, slower: float, verdict: TryVerdict, column: str
     ) -> None:
         """The pool must be free for the next one: a row that cannot be read again would hold it for ever."""
         begun = site.begun()
         site.world.slower = slower
         with session_scope(site.engine) as session:
             row = session.get_one(Exploration, begun.id)
-            row.asked = {"inputs": {**row.asked["inputs"], "settings": {"batch": "of another time"}}, "tried": []}
+            if column == "asked":
+                row.asked = {"inputs": {**row.asked["inputs"], "settings": {"batch": "of another time"}}, "tried": []}
+            else:
+                row.settings = {**row.settings, "a_knob": "of another time"}
         site.ticks(int(LEASE_S / TICK_S) + 2)
         (ended,) = site.rows()
         assert (ended.active_pool_id, ended.verdict) == (None, verdict.value)
@@ -337,6 +341,9 @@ class TestEnds:
         assert "cannot read" in ended.outcome["explanation"]
         (event,) = site.events(EventKind.NODE_EXPERIMENT_MEASURED)
         assert event.data["exploration_id"] == ended.id
+        with session_scope(site.engine, read_only=True) as session:
+            (tried,) = explorations.tried_before(session, site.pool_id, site.clock.at)
+        assert tried.harmful is (verdict is TryVerdict.WORSE)
 
 
 class TestLeadership:

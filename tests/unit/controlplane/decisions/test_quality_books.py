@@ -98,6 +98,18 @@ def test_windows_that_overlap_or_come_again_count_once() -> None:
     assert overlapping.between(ago(1800), NOW) == pytest.approx((50.0 * 1800, 1800.0))
 
 
+def test_what_is_out_of_the_span_is_let_go_of_and_the_rest_stays_right() -> None:
+    rates = [float(7 * number % 311) for number in range(2000)]
+    kept = TokenBook(1800.0)
+    for number, rate in enumerate(rates):
+        kept.push(NOW + timedelta(seconds=15 * number), 15.0, rate)
+    end = NOW + timedelta(seconds=15 * 1999)
+    assert len(kept._ends) < 120 + 256 + 2
+    for count in (1, 37, 120):
+        stretch = (end - timedelta(seconds=15 * count), end)
+        assert kept.between(*stretch) == pytest.approx((15 * sum(rates[-count:]), 15.0 * count))
+
+
 windows = st.lists(
     st.tuples(
         st.floats(min_value=0.5, max_value=120, allow_nan=False),  # since the window before

@@ -118,6 +118,38 @@ def test_they_come_back_in_settings_that_are_known_where_those_are_as_good() -> 
     assert decide(replace(inputs, changes=changes, rules=4)).chosen == nearest
 
 
+def test_what_is_known_and_misses_by_more_than_models_err_is_left() -> None:
+    inputs = _inputs(8.0, FAST, spent=1.01 * BUDGET, policy=_with_batches())
+    best = decide(inputs)
+    assert best.chosen is not None and best.chosen.precision is EXACT
+    missed = {each.settings: each.violation for each in best.candidates}
+    far = [s for s, v in missed.items() if s.precision is EXACT and v > 1.3 * missed[best.chosen] > 0]
+    assert far
+    assert decide(replace(inputs, changes=(_known(far[0]),))).chosen == best.chosen
+
+
+def test_what_nobody_measured_is_no_way_back() -> None:
+    """At the level in force it is weighed as if it lost nothing."""
+    policy = _with_batches()
+    exact_only = tuple(each for each in policy.quality.certified if each.precision is EXACT)
+    policy = policy.model_copy(update={"quality": policy.quality.model_copy(update={"certified": exact_only})})
+    inputs = _inputs(CALM_RPS, FAST, spent=1.01 * BUDGET, policy=policy)
+    known = _known(inputs.settings.replace(max_batch_size=8))
+    decision = decide(replace(inputs, changes=(known,)))
+    assert decision.reason is Reason.QUALITY_BUDGET
+    assert decision.chosen is not None and decision.chosen.precision is EXACT
+
+
+def test_a_policy_that_knows_nothing_prefers_nothing() -> None:
+    policy = _with_batches()
+    rollout = policy.rollout.model_copy(update={"known_for_s": 0.0})
+    inputs = _inputs(THREAT_RPS, EXACT, spent=0.0, policy=policy.model_copy(update={"rollout": rollout}))
+    roomiest = decide(inputs).chosen
+    assert roomiest is not None
+    known = _known(roomiest.replace(max_batch_size=roomiest.max_batch_size // 2))
+    assert decide(replace(inputs, changes=(known,))).chosen == roomiest
+
+
 def test_they_come_back_although_the_error_budget_burns() -> None:
     burning = Tally(known_s=3600.0, first_tokens=1000.0, late=500.0)
     decision = decide(_inputs(THREAT_RPS, FAST, spent=1.01 * BUDGET, served=burning))
@@ -182,6 +214,13 @@ class TestBetween:
     def test_is_passed_by_where_the_exact_one_holds(self) -> None:
         chosen = self._calm(exact_s=0.03, home=EXACT).chosen
         assert chosen is not None and chosen.precision is EXACT
+
+    def test_of_two_that_lose_nothing_the_one_that_people_chose_is_gone_to(self) -> None:
+        for loss in (0.0, self.MIDDLE_LOSS):
+            between = TestBetween()
+            between.MIDDLE_LOSS = loss
+            chosen = between._calm(exact_s=0.03, home=EXACT).chosen
+            assert chosen is not None and chosen.precision is EXACT
 
     def test_people_who_chose_it_are_not_led_past_it(self) -> None:
         chosen = self._calm(exact_s=0.03, home=self.MIDDLE).chosen

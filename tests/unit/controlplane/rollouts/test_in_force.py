@@ -49,9 +49,8 @@ def test_one_that_was_completed(pool_lab: Lab) -> None:
     ended = drive(pool_lab, rollout, NOW, until=P.COMPLETED)
     found = told(pool_lab)
     assert batches(found) == [(16,), (own, 16), (own,)]
-    assert found[1].since == rollout.created_at == NOW
     assert found[0].since == rollout.ended_at
-    assert NOW < found[0].since <= ended
+    assert NOW <= found[1].since < found[0].since <= ended
 
 
 def test_one_that_was_taken_back_left_what_was_before(pool_lab: Lab) -> None:
@@ -60,15 +59,29 @@ def test_one_that_was_taken_back_left_what_was_before(pool_lab: Lab) -> None:
     rollout = pool_lab.begin(16)
     now = drive(pool_lab, rollout, NOW, until=P.ANALYZING)
     assert batches(told(pool_lab)) == [(own, 16), (own,)]
-    request(pool_lab.session, rollout.id, Verb.ABORT, "alice", now=now)
-    drive(pool_lab, rollout, now, until=P.ROLLED_BACK)
-    assert batches(told(pool_lab)) == [(own,), (own, 16), (own,)]
+    since, later = told(pool_lab)[0].since, now + timedelta(seconds=5)
+    request(pool_lab.session, rollout.id, Verb.ABORT, "alice", now=later)
+    drive(pool_lab, rollout, later, until=P.ROLLED_BACK)
+    found = told(pool_lab)
+    assert batches(found) == [(own,), (own, 16), (own,)]
+    # The node was told again to go back; it had the settings from before that on.
+    assert since <= found[1].since <= now < later <= found[0].since
 
 
 def test_one_that_waits_changed_nothing(pool_lab: Lab) -> None:
     own = first(pool_lab)
     pool_lab.begin(16)
     assert batches(told(pool_lab)) == [(own,)]
+
+
+def test_for_how_long_it_waited_does_not_matter(pool_lab: Lab) -> None:
+    """For people, for its time, or for a freeze to end."""
+    rollout = pool_lab.begin(16)
+    drive(pool_lab, rollout, NOW, until=P.COMPLETED)
+    row = pool_lab.session.get_one(Rollout, rollout.id)
+    row.created_at = NOW - timedelta(hours=8)
+    pool_lab.session.flush()
+    assert told(pool_lab)[1].since >= NOW
 
 
 def test_what_ended_before_is_not_read(pool_lab: Lab) -> None:
