@@ -5,6 +5,7 @@ In another epoch somebody else may have written: what is remembered of one holds
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import Generic, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,8 @@ from controlplane.decisions.policy import Policy
 from controlplane.forecasting.service import HISTORY_S
 from controlplane.telemetry import service as telemetry
 from controlplane.telemetry.observation import Observation
+
+T = TypeVar("T")
 
 
 class Recollection:
@@ -66,11 +69,20 @@ class Recollection:
         self._books.forget_all_but(pool_ids)
 
 
-class Books:
-    """The tokens of pools that have a budget of quality, for as long as this process leads them without a break."""
-
+class _ByPool(Generic[T]):
     def __init__(self) -> None:
-        self._of: dict[str, tuple[tuple[int, float], decisions.TokenBook]] = {}
+        self._of: dict[str, T] = {}
+
+    def forget(self, pool_id: str) -> None:
+        self._of.pop(pool_id, None)
+
+    def forget_all_but(self, pool_ids: set[str]) -> None:
+        for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
+            del self._of[pool_id]
+
+
+class Books(_ByPool[tuple[tuple[int, float], decisions.TokenBook]]):
+    """The tokens of pools that have a budget of quality, for as long as this process leads them without a break."""
 
     def of(self, pool_id: str, epoch: int, span_s: float) -> decisions.TokenBook | None:
         key, book = self._of.get(pool_id, (None, None))
@@ -85,22 +97,12 @@ class Books:
         if book is not None:
             book.push(seen.window_end, seen.window_s, seen.generation_tokens_per_s if seen.usable else None)
 
-    def forget(self, pool_id: str) -> None:
-        self._of.pop(pool_id, None)
 
-    def forget_all_but(self, pool_ids: set[str]) -> None:
-        for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
-            del self._of[pool_id]
-
-
-class Past:
+class Past(_ByPool[tuple[int, list[Observation]]]):
     """The windows that this process saved itself, so that it need not read eighty of each pool at every tick.
 
     They are those in SQL for as long as it leads the pool without a break: in another epoch somebody else may have written.
     """
-
-    def __init__(self) -> None:
-        self._of: dict[str, tuple[int, list[Observation]]] = {}
 
     def before(self, pool_id: str, epoch: int, since: datetime, at: datetime) -> list[Observation] | None:
         """Those that end in (since, at), oldest first; None where they have to be read."""
@@ -115,19 +117,9 @@ class Past:
             return  # the same window again: the first one stands
         self._of[pool_id] = (epoch, windows)
 
-    def forget(self, pool_id: str) -> None:
-        self._of.pop(pool_id, None)
 
-    def forget_all_but(self, pool_ids: set[str]) -> None:
-        for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
-            del self._of[pool_id]
-
-
-class Ledgers:
+class Ledgers(_ByPool[tuple[tuple[int, float], decisions.Ledger]]):
     """What was served in each pool's burn window, for as long as this process leads the pool without a break."""
-
-    def __init__(self) -> None:
-        self._of: dict[str, tuple[tuple[int, float], decisions.Ledger]] = {}
 
     def has(self, pool_id: str, epoch: int, span_s: float) -> bool:
         return pool_id in self._of and self._of[pool_id][0] == (epoch, span_s)
@@ -146,10 +138,3 @@ class Ledgers:
             return None
         ledger.push(seen)
         return ledger.total(seen.window_end)
-
-    def forget(self, pool_id: str) -> None:
-        self._of.pop(pool_id, None)
-
-    def forget_all_but(self, pool_ids: set[str]) -> None:
-        for pool_id in [pool_id for pool_id in self._of if pool_id not in pool_ids]:
-            del self._of[pool_id]
